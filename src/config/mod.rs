@@ -1,0 +1,177 @@
+//! Configuration: what a checked configuration looks like. Reading and checking live in the rooms below.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use url::Url;
+
+use crate::model::ConnectorName;
+
+/// A complete, checked configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the state files, locks and the control socket live.
+    pub state_dir: PathBuf,
+    /// Logging.
+    pub log: Log,
+    /// The status page, health and metrics.
+    pub http: Http,
+    /// How connections to both peers are made.
+    pub network: Network,
+    /// The connectors, in the order of their names.
+    pub connectors: Vec<Connector>,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// A level, or a `tracing` filter.
+    pub level: String,
+    /// `text` or `json`.
+    pub format: LogFormat,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[http]`.
+#[derive(Debug, Clone)]
+pub struct Http {
+    /// Where to listen; `None` for `"off"`.
+    pub listen: Option<SocketAddr>,
+    /// The password of the page and the API, when one is configured.
+    pub password: Option<Secret>,
+    /// Names, besides IP addresses and `localhost`, by which browsers may call the page.
+    pub hosts: Vec<String>,
+}
+
+/// `[network]`.
+#[derive(Debug, Clone)]
+pub struct Network {
+    /// A PEM file with certificate authorities to trust besides the system's.
+    pub ca_file: Option<PathBuf>,
+    /// How long a connection may take to be made.
+    pub connect_timeout: Duration,
+    /// How long a whole exchange may take.
+    pub timeout: Duration,
+}
+
+/// `[connectors.NAME]`.
+#[derive(Debug, Clone)]
+pub struct Connector {
+    /// Its name.
+    pub name: ConnectorName,
+    /// Time from one poll's start to the next.
+    pub poll_interval: Duration,
+    /// What happens to accounts of removed users.
+    pub removals: Removals,
+    /// How many removals within 24 hours are believed.
+    pub max_removals: MaxRemovals,
+    /// The Torq side.
+    pub torq: Torq,
+    /// The JumpCloud side.
+    pub jumpcloud: JumpCloud,
+    /// Who is delivered.
+    pub users: UserFilter,
+}
+
+/// What happens to accounts of removed users.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removals {
+    /// Recorded and shown.
+    Report,
+    /// Accounts that this connector created are deleted, too.
+    Delete,
+}
+
+/// How many removals within 24 hours are believed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum MaxRemovals {
+    /// Percent of the snapshot, at least 5 users.
+    Percent(f64),
+    /// A number of users.
+    Users(u64),
+}
+
+/// `[connectors.NAME.torq]`.
+#[derive(Debug, Clone)]
+pub struct Torq {
+    /// Base of the API, e.g. `https://api.torq.io/public/v1alpha`; no slash at the end.
+    pub api_url: Url,
+    /// The token endpoint.
+    pub token_url: Url,
+    /// The API key's client id.
+    pub client_id: String,
+    /// The API key's client secret.
+    pub client_secret: Secret,
+    /// When the key expires, if the administrator said so.
+    pub key_expires: Option<jiff::civil::Date>,
+}
+
+/// `[connectors.NAME.jumpcloud]`.
+#[derive(Debug, Clone)]
+pub struct JumpCloud {
+    /// Base of the console, e.g. `https://console.jumpcloud.com`; no slash at the end.
+    pub console_url: Url,
+    /// The token endpoint of service accounts.
+    pub token_url: Url,
+    /// Who we are there.
+    pub credentials: JumpCloudCredentials,
+    /// Sent as `x-org-id`, for credentials that manage several organisations.
+    pub org_id: Option<String>,
+    /// Torq's `catalog_app_id`.
+    pub application: String,
+}
+
+/// The two ways to authenticate to JumpCloud.
+#[derive(Debug, Clone)]
+pub enum JumpCloudCredentials {
+    /// A service account: OAuth client credentials.
+    ServiceAccount {
+        /// Its client id.
+        client_id: String,
+        /// Its client secret.
+        client_secret: Secret,
+    },
+    /// An administrator's API key.
+    ApiKey(Secret),
+}
+
+/// `[connectors.NAME.users]`: who is delivered.
+#[derive(Debug, Clone, Default)]
+pub struct UserFilter {
+    /// Only these domains (folded); empty: all.
+    pub include_domains: Vec<String>,
+    /// Not these addresses (folded, `*` stands for anything).
+    pub exclude_emails: Vec<String>,
+    /// Only these statuses; empty: all.
+    pub statuses: Vec<String>,
+}
+
+/// A secret and where it came from, so that it can be read again.
+#[derive(Debug, Clone)]
+pub struct Secret {
+    /// The secret itself. `Debug` shows nothing of it.
+    pub value: SecretString,
+    /// Where it came from.
+    pub source: SecretSource,
+}
+
+/// Where a secret came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// Written in the configuration file.
+    Literal,
+    /// From an environment variable.
+    Environment,
+    /// From this file.
+    File(PathBuf),
+}

@@ -1,0 +1,6 @@
+//! `torq-connector`: the JumpCloud SaaS Management connector for Torq, as a stand-alone daemon.
+
+pub mod config;
+pub mod model;
+pub mod sandbox;
+pub mod view;
