@@ -1,6 +1,9 @@
 //! `torq-connector`: the JumpCloud SaaS Management connector for Torq, as a stand-alone daemon.
 
 pub mod config;
+pub mod http;
+pub mod metrics;
 pub mod model;
+pub mod oauth;
 pub mod sandbox;
 pub mod view;

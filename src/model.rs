@@ -14,8 +14,7 @@ pub struct ConnectorName(String);
 
 impl ConnectorName {
     /// What is allowed, for messages.
-    pub const ALLOWED: &'static str =
-        "1 to 64 letters, digits, '.', '_' or '-', starting with a letter or a digit";
+    pub const ALLOWED: &'static str = "1 to 64 letters, digits, '.', '_' or '-', starting with a letter or a digit";
 
     /// Parses a name; `None` when it is not one.
     pub fn parse(text: &str) -> Option<Self> {

@@ -1,0 +1,482 @@
+//! The one way to send: time-outs, no redirects, a cap on bodies, one classified outcome for every exchange, pacing, and
+//! repeating with backoff. Which credentials go along is [`crate::oauth`]'s business; what a body says is the clients'.
+//!
+//! ```text
+//! Lane::persist ── waits for its turn ──▶ one attempt ──▶ exchange() ──▶ Answer | Failure
+//!      ▲                                                                     │
+//!      └──────────── temporary: slow down, pause, again (within patience) ◀──┘
+//! ```
+
+mod backoff;
+mod outcome;
+mod pace;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use jiff::Timestamp;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+pub use outcome::{Failure, FailureKind, clean, words_of};
+
+use crate::config::Network;
+use crate::metrics;
+use crate::model::Peer;
+use pace::Pace;
+
+/// The largest body that is read, decompressed, in bytes. A page of 10,000 users is about 5 MB.
+pub const MAX_BODY: usize = 16 * 1024 * 1024;
+
+/// How long nothing is sent after a 403 that speaks of abuse.
+pub const ABUSE_PAUSE: Duration = Duration::from_secs(15 * 60);
+
+/// Sent with every request.
+pub const USER_AGENT: &str = concat!("torq-connector/", env!("CARGO_PKG_VERSION"));
+
+/// A client could not be made: what the system lacks, for a person.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The extra certificate authorities cannot be read.
+    #[error("cannot use the certificate authorities in {path}: {message}")]
+    CaFile {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The TLS client cannot be set up.
+    #[error("cannot set up TLS: {message}; is a set of certificate authorities installed (Debian: ca-certificates)?")]
+    Tls {
+        /// What the library said.
+        message: String,
+    },
+}
+
+/// Makes the client that all requests of a connector go through. `https` says whether any of its addresses needs TLS:
+/// without, the system's trust store is not asked for, which a bare machine may not have.
+pub fn client(network: &Network, https: bool) -> Result<reqwest::Client, ClientError> {
+    // A second installation is refused, which is fine: the first one is the same.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut builder = reqwest::Client::builder()
+        .user_agent(USER_AGENT)
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .connect_timeout(network.connect_timeout)
+        .timeout(network.timeout)
+        .pool_max_idle_per_host(8)
+        .pool_idle_timeout(Duration::from_secs(30));
+    if !https {
+        builder = builder.tls_certs_only([]);
+    } else if let Some(path) = &network.ca_file {
+        builder = builder.tls_certs_merge(authorities(path)?);
+    }
+    builder.build().map_err(|error| ClientError::Tls {
+        message: clean(&format!("{error:?}")),
+    })
+}
+
+fn authorities(path: &Path) -> Result<Vec<reqwest::Certificate>, ClientError> {
+    let problem = |message: String| ClientError::CaFile {
+        path: path.display().to_string(),
+        message,
+    };
+    let pem = std::fs::read(path).map_err(|error| problem(error.to_string()))?;
+    let found = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| problem(error.to_string()))?;
+    if found.is_empty() {
+        return Err(problem("there is no certificate in it".to_owned()));
+    }
+    Ok(found)
+}
+
+/// One request, ready to be sent any number of times. `Debug` shows no header.
+pub struct Request {
+    /// What it does, for messages, e.g. `list users`.
+    pub operation: &'static str,
+    /// The method.
+    pub method: http::Method,
+    /// Where to.
+    pub url: Url,
+    /// Query parameters; encoded when sent.
+    pub query: Vec<(&'static str, String)>,
+    /// The body.
+    pub body: Body,
+}
+
+/// A request's body.
+#[derive(Clone)]
+pub enum Body {
+    /// None.
+    Empty,
+    /// `application/json`.
+    Json(serde_json::Value),
+    /// `application/x-www-form-urlencoded`, encoded already.
+    Form(&'static str),
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} ({})", self.method, self.url.path(), self.operation)
+    }
+}
+
+/// A complete answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its whole body, decompressed.
+    pub body: Bytes,
+    /// The wait it asked for.
+    pub retry_after: Option<Duration>,
+}
+
+/// A peer that does not answer as it should, as long as that lasts.
+#[derive(Clone, Debug)]
+pub struct Trouble {
+    /// Who.
+    pub peer: Peer,
+    /// Since the first failed request.
+    pub since: Timestamp,
+    /// When the next request goes out.
+    pub next_attempt: Timestamp,
+    /// What happened last, for a person.
+    pub reason: String,
+    /// Failures in a row.
+    pub failures: u32,
+}
+
+/// How long to go on with a request that fails for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// A command: so many attempts, or so long, for each request.
+    Command {
+        /// Attempts for each request.
+        attempts: u32,
+        /// Time for each request, its waits included.
+        within: Duration,
+    },
+    /// The daemon: until it is told to stop.
+    Daemon,
+}
+
+impl Patience {
+    /// What a command grants a request (`DESIGN`, Delivery).
+    pub const COMMAND: Patience = Patience::Command {
+        attempts: 5,
+        within: Duration::from_secs(60),
+    };
+}
+
+/// The way to one peer, for one connector: its pace, its pauses, its troubles. Cheap to clone; clones share them.
+#[derive(Clone)]
+pub struct Lane {
+    inner: Arc<LaneInner>,
+}
+
+struct LaneInner {
+    peer: Peer,
+    client: reqwest::Client,
+    timeout: Duration,
+    patience: Patience,
+    pace: Mutex<Pace>,
+    trouble: Mutex<Option<Trouble>>,
+    stop: CancellationToken,
+}
+
+impl fmt::Debug for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Lane({})", self.inner.peer)
+    }
+}
+
+impl Lane {
+    /// A lane to `peer` that sends at most `rate` requests a second and gives up when `stop` is cancelled.
+    pub fn new(
+        peer: Peer,
+        client: reqwest::Client,
+        timeout: Duration,
+        rate: f64,
+        patience: Patience,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            inner: Arc::new(LaneInner {
+                peer,
+                client,
+                timeout,
+                patience,
+                pace: Mutex::new(Pace::new(rate, Instant::now())),
+                trouble: Mutex::new(None),
+                stop,
+            }),
+        }
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> Peer {
+        self.inner.peer
+    }
+
+    /// How many attempts a single item is granted.
+    pub fn patience(&self) -> Patience {
+        self.inner.patience
+    }
+
+    /// The trouble with this peer, if there is any now.
+    pub fn trouble(&self) -> Option<Trouble> {
+        lock(&self.inner.trouble).clone()
+    }
+
+    /// Failures in a row: above 0 while the peer does not answer as it should.
+    pub fn failures(&self) -> u32 {
+        lock(&self.inner.pace).failures()
+    }
+
+    /// Repeats `attempt` until it succeeds, fails for good, or patience ends. Only for what may be repeated.
+    pub async fn persist<T, A>(&self, operation: &'static str, mut attempt: A) -> Result<T, Failure>
+    where
+        A: AsyncFnMut() -> Result<T, Failure>,
+    {
+        let began = Instant::now();
+        let mut attempts = 0;
+        loop {
+            let failure = match self.once(operation, &mut attempt).await {
+                Err(failure) if failure.is_temporary() => failure,
+                done => return done,
+            };
+            attempts += 1;
+            if let Patience::Command { attempts: most, within } = self.inner.patience {
+                let resumes = lock(&self.inner.pace).paused_until();
+                if attempts >= most || resumes.saturating_duration_since(began) > within {
+                    return Err(failure);
+                }
+            }
+        }
+    }
+
+    /// Makes one attempt in its turn, and notes how it went. For what must be looked at before it is repeated.
+    pub async fn once<T, A>(&self, operation: &'static str, attempt: &mut A) -> Result<T, Failure>
+    where
+        A: AsyncFnMut() -> Result<T, Failure>,
+    {
+        self.turn(operation).await?;
+        let began = Instant::now();
+        let result = attempt().await;
+        match &result {
+            Err(failure) if failure.is_temporary() => self.faltered(failure, began),
+            Err(failure) if failure.kind == FailureKind::Stopped => {}
+            _ => self.answered(began),
+        }
+        result
+    }
+
+    /// Sends one request and reads the whole answer. The status is not judged: see [`judge`].
+    pub async fn exchange(&self, request: &Request, headers: http::HeaderMap) -> Result<Answer, Failure> {
+        let result = self.send(request, headers).await;
+        let outcome = match &result {
+            Ok(answer) => match outcome::judge_status(answer.status, None, "") {
+                Ok(()) => "success",
+                Err(kind) => kind.as_str(),
+            },
+            Err(failure) => failure.kind.as_str(),
+        };
+        metrics::request(self.inner.peer, outcome);
+        if let Ok(answer) = &result {
+            tracing::debug!(
+                peer = self.inner.peer.as_str(),
+                operation = request.operation,
+                status = answer.status.as_u16(),
+                bytes = answer.body.len(),
+                "answered"
+            );
+        }
+        result
+    }
+
+    async fn send(&self, request: &Request, headers: http::HeaderMap) -> Result<Answer, Failure> {
+        let mut builder = self
+            .inner
+            .client
+            .request(request.method.clone(), request.url.clone())
+            .header(http::header::ACCEPT, "application/json")
+            .headers(headers);
+        if !request.query.is_empty() {
+            builder = builder.query(&request.query);
+        }
+        builder = match &request.body {
+            Body::Empty => builder,
+            Body::Json(value) => builder.json(value),
+            Body::Form(text) => builder
+                .header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .body(*text),
+        };
+        let broken = |error: reqwest::Error| Failure {
+            source: None,
+            detail: outcome::describe_transport(&error, self.inner.timeout),
+            ..Failure::new(self.inner.peer, request.operation, FailureKind::Unreachable, "")
+        };
+        let mut response = builder.send().await.map_err(broken)?;
+        let status = response.status();
+        let retry_after = backoff::retry_after(response.headers(), SystemTime::now());
+        let mut body = BytesMut::new();
+        while let Some(chunk) = response.chunk().await.map_err(broken)? {
+            if body.len() + chunk.len() > MAX_BODY {
+                let detail = format!("the answer is larger than {} MiB", MAX_BODY / 1024 / 1024);
+                return Err(Failure {
+                    status: Some(status),
+                    ..Failure::new(self.inner.peer, request.operation, FailureKind::Unintelligible, detail)
+                });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Answer {
+            status,
+            body: body.freeze(),
+            retry_after,
+        })
+    }
+
+    /// Waits until this request may go out.
+    async fn turn(&self, operation: &'static str) -> Result<(), Failure> {
+        let mut slot = lock(&self.inner.pace).reserve(Instant::now());
+        loop {
+            tokio::select! {
+                biased;
+                () = self.inner.stop.cancelled() => {
+                    return Err(Failure::new(self.inner.peer, operation, FailureKind::Stopped, "stopped before it was asked"));
+                }
+                () = tokio::time::sleep_until(slot) => {}
+            }
+            // Somebody else's failure may have paused the lane while we slept.
+            let paused_until = lock(&self.inner.pace).paused_until();
+            if paused_until <= Instant::now() {
+                return Ok(());
+            }
+            slot = lock(&self.inner.pace).reserve(Instant::now());
+        }
+    }
+
+    fn answered(&self, began: Instant) {
+        lock(&self.inner.pace).answered(began);
+        let ended = {
+            let mut trouble = lock(&self.inner.trouble);
+            if lock(&self.inner.pace).failures() == 0 {
+                trouble.take()
+            } else {
+                None
+            }
+        };
+        if let Some(ended) = ended {
+            tracing::info!(peer = self.inner.peer.as_str(), since = %ended.since, "answers again");
+        }
+    }
+
+    fn faltered(&self, failure: &Failure, began: Instant) {
+        let now = Instant::now();
+        let too_fast = failure.status == Some(StatusCode::TOO_MANY_REQUESTS);
+        let asked = match failure.kind {
+            FailureKind::Later { after } => after,
+            _ => None,
+        };
+        let (failures, wait) = {
+            let mut pace = lock(&self.inner.pace);
+            let failures = pace.faltered(began, now, too_fast);
+            let backoff = backoff::delay(failures, fastrand::f64());
+            // A moment more than was asked for: clocks differ, and everybody else was told the same.
+            let wait = asked.map_or(backoff, |asked| asked + Duration::from_millis(fastrand::u64(20..250)));
+            pace.pause(now + wait);
+            (failures, wait)
+        };
+        metrics::retry(self.inner.peer);
+        let at = Timestamp::now();
+        let next_attempt = at + jiff::SignedDuration::try_from(wait).unwrap_or(jiff::SignedDuration::ZERO);
+        let mut trouble = lock(&self.inner.trouble);
+        let since = trouble.as_ref().map_or(at, |known| known.since);
+        if trouble.is_none() {
+            tracing::warn!(
+                peer = self.inner.peer.as_str(),
+                operation = failure.operation,
+                wait_ms = wait.as_millis() as u64,
+                "{failure}; trying again"
+            );
+        } else {
+            tracing::debug!(
+                peer = self.inner.peer.as_str(),
+                failures,
+                wait_ms = wait.as_millis() as u64,
+                "{failure}; trying again"
+            );
+        }
+        *trouble = Some(Trouble {
+            peer: self.inner.peer,
+            since,
+            next_attempt,
+            reason: failure.to_string(),
+            failures,
+        });
+    }
+}
+
+/// What an answer means: itself when it is a success, otherwise the failure it stands for.
+pub fn judge(peer: Peer, operation: &'static str, answer: Answer) -> Result<Answer, Failure> {
+    let words = if answer.status.is_success() {
+        String::new()
+    } else {
+        words_of(&answer.body)
+    };
+    match outcome::judge_status(answer.status, answer.retry_after, &words) {
+        Ok(()) => Ok(answer),
+        Err(kind) => {
+            let detail = match answer.status.as_u16() {
+                300..=399 => "answered with a redirect, which is never followed".to_owned(),
+                407 => "a proxy asks for authentication".to_owned(),
+                _ => words,
+            };
+            Err(Failure {
+                status: Some(answer.status),
+                ..Failure::new(peer, operation, kind, detail)
+            })
+        }
+    }
+}
+
+/// Reads a JSON body, or says what it was instead. Slices, never `from_reader`: measured at a quarter of the speed.
+pub fn decode<'a, T: serde::Deserialize<'a>>(
+    peer: Peer,
+    operation: &'static str,
+    answer: &'a Answer,
+) -> Result<T, Failure> {
+    serde_json::from_slice(&answer.body).map_err(|error| unintelligible(peer, operation, answer, &error))
+}
+
+/// The failure for a 2xx whose body is not what it should be.
+pub fn unintelligible(peer: Peer, operation: &'static str, answer: &Answer, error: &serde_json::Error) -> Failure {
+    let body = &answer.body;
+    let detail = if body.is_empty() {
+        "an empty body instead of JSON".to_owned()
+    } else if body.trim_ascii_start().first() == Some(&b'<') {
+        "an HTML page instead of JSON; is a proxy or a login page in between?".to_owned()
+    } else if std::str::from_utf8(body).is_err() {
+        format!("the body of {} bytes is not UTF-8", body.len())
+    } else if error.is_eof() {
+        format!("the JSON was cut short after {} bytes", body.len())
+    } else {
+        // serde_json names the place and the type it wanted; a value it quotes is foreign text.
+        format!("the body is not what it should be: {}", clean(&error.to_string()))
+    };
+    Failure {
+        status: Some(answer.status),
+        ..Failure::new(peer, operation, FailureKind::Unintelligible, detail)
+    }
+}
+
+/// A poisoned lock holds plain numbers here: they are as good as before.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,314 @@
+//! What an answer means: the one place where status codes, transport errors and bodies become a [`Failure`].
+//!
+//! What to do about a failure is decided elsewhere: repeating in [`super::Lane`], a user's fate in `sync::deliver`.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+
+use crate::model::Peer;
+
+/// The longest excerpt of a peer's own words that is kept, in characters.
+const MAX_WORDS: usize = 300;
+
+/// Why an exchange did not succeed.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// Who was asked.
+    pub peer: Peer,
+    /// What was being done, e.g. `list users`.
+    pub operation: &'static str,
+    /// What it means.
+    pub kind: FailureKind,
+    /// The status of the answer, when there was one.
+    pub status: Option<StatusCode>,
+    /// What happened, for a person: the peer's words or a description. Never a secret, never a whole body.
+    pub detail: String,
+    /// The transport error behind it.
+    pub source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+/// What a failure means for the one who asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// No complete answer: name resolution, TLS, connection, time-out, reset, a body cut short.
+    Unreachable,
+    /// 429, 5xx, or a 403 that speaks of abuse: ask again, not before `after`.
+    Later {
+        /// How long the peer asked us to wait.
+        after: Option<Duration>,
+    },
+    /// An answer that is not what it should be: HTML, not JSON, the wrong shape, a redirect, too large.
+    Unintelligible,
+    /// The credentials are refused: a person must act.
+    Credentials,
+    /// The credentials are good, and not allowed to do this: a person must act.
+    Permission,
+    /// 402: not part of what the organisation pays for.
+    License,
+    /// 405, 501: this peer has no such operation.
+    NotOffered,
+    /// 404, 410.
+    NotFound,
+    /// 409.
+    Conflict,
+    /// Any other 4xx: permanent for this item.
+    Refused,
+    /// We are shutting down.
+    Stopped,
+}
+
+impl FailureKind {
+    /// The label in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Later { .. } => "later",
+            Self::Unintelligible => "unintelligible",
+            Self::Credentials => "credentials",
+            Self::Permission => "permission",
+            Self::License => "license",
+            Self::NotOffered => "not_offered",
+            Self::NotFound => "not_found",
+            Self::Conflict => "conflict",
+            Self::Refused => "refused",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+impl Failure {
+    /// A failure without a status.
+    pub fn new(peer: Peer, operation: &'static str, kind: FailureKind, detail: impl Into<String>) -> Self {
+        Self {
+            peer,
+            operation,
+            kind,
+            status: None,
+            detail: detail.into(),
+            source: None,
+        }
+    }
+
+    /// Whether asking again later can help.
+    pub fn is_temporary(&self) -> bool {
+        matches!(
+            self.kind,
+            FailureKind::Unreachable | FailureKind::Later { .. } | FailureKind::Unintelligible
+        )
+    }
+
+    /// Whether a write that failed like this may have taken effect all the same. A 429 has not; everything
+    /// else that is temporary may have.
+    pub fn effect_unknown(&self) -> bool {
+        self.is_temporary() && !(self.status == Some(StatusCode::TOO_MANY_REQUESTS))
+    }
+
+    /// Whether a person must act before anything goes on.
+    pub fn needs_person(&self) -> bool {
+        matches!(
+            self.kind,
+            FailureKind::Credentials | FailureKind::Permission | FailureKind::License
+        )
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: ", self.peer, self.operation)?;
+        match self.status {
+            Some(status) if !self.detail.is_empty() => write!(f, "{} ({})", self.detail, status.as_u16()),
+            Some(status) => write!(f, "answered {}", status.as_u16()),
+            None => f.write_str(&self.detail),
+        }
+    }
+}
+
+impl StdError for Failure {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+/// What a status code means, as far as it means the same for both peers. `Ok` for 2xx.
+///
+/// `retry_after` is the wait the answer asked for; `words` what the peer said.
+pub(super) fn judge_status(status: StatusCode, retry_after: Option<Duration>, words: &str) -> Result<(), FailureKind> {
+    let kind = match status.as_u16() {
+        200..=299 => return Ok(()),
+        // Redirects are never followed: the Location of a Torq 302 is a login page, and credentials would go along.
+        300..=399 => FailureKind::Unintelligible,
+        401 => FailureKind::Credentials,
+        402 => FailureKind::License,
+        // JumpCloud blocks an address that sends too much with a 403 that speaks of suspected abuse.
+        403 if words.to_ascii_lowercase().contains("abuse") => FailureKind::Later {
+            after: Some(retry_after.unwrap_or(super::ABUSE_PAUSE)),
+        },
+        403 => FailureKind::Permission,
+        404 | 410 => FailureKind::NotFound,
+        405 | 501 => FailureKind::NotOffered,
+        // Of a proxy in between, not of the peer.
+        407 => FailureKind::Unreachable,
+        408 | 425 => FailureKind::Later { after: retry_after },
+        409 => FailureKind::Conflict,
+        429 => FailureKind::Later { after: retry_after },
+        500..=599 => FailureKind::Later { after: retry_after },
+        _ => FailureKind::Refused,
+    };
+    Err(kind)
+}
+
+/// The peer's own words in an error body: `message` (both peers), `error_description` and `error` (RFC 6749), or what
+/// kind of thing the body is. Short, without control characters.
+pub fn words_of(body: &[u8]) -> String {
+    let Ok(value) = serde_json::from_slice::<serde_json::Value>(body) else {
+        return match body.trim_ascii_start().first() {
+            Some(b'<') => "an HTML page instead of JSON".to_owned(),
+            _ => String::new(),
+        };
+    };
+    let text = |name: &str| {
+        value
+            .get(name)
+            .and_then(serde_json::Value::as_str)
+            .filter(|t| !t.is_empty())
+    };
+    let words = match (text("message"), text("error_description"), text("error")) {
+        (Some(message), _, _) => message.to_owned(),
+        (None, Some(description), Some(error)) => format!("{error}: {description}"),
+        (None, description, error) => description.or(error).unwrap_or_default().to_owned(),
+    };
+    clean(&words)
+}
+
+/// Shortens foreign text and removes what could disturb a terminal or a log.
+pub fn clean(text: &str) -> String {
+    let mut out: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(MAX_WORDS)
+        .collect();
+    if text.chars().nth(MAX_WORDS).is_some() {
+        out.push('…');
+    }
+    out.trim().to_owned()
+}
+
+/// Describes a transport error for a person: what failed, and not which secret went along.
+pub(super) fn describe_transport(error: &reqwest::Error, timeout: Duration) -> String {
+    let chain = chain(error);
+    let deepest = chain.last().cloned().unwrap_or_default();
+    let has = |needle: &str| chain.iter().any(|link| link.contains(needle));
+    if has("invalid peer certificate") || has("certificate") {
+        return format!(
+            "the TLS certificate is not trusted: {deepest}; if a proxy inspects TLS here, set network.ca_file to its authority"
+        );
+    }
+    if has("dns error") || has("failed to lookup address") {
+        return format!("the host name does not resolve: {deepest}");
+    }
+    if error.is_timeout() {
+        return if error.is_connect() {
+            "no connection within the connect time-out".to_owned()
+        } else {
+            format!("no complete answer within {} s", timeout.as_secs())
+        };
+    }
+    if has("tunnel") || has("proxy") {
+        return format!("the proxy did not connect us: {deepest}");
+    }
+    if error.is_connect() {
+        return format!("cannot connect: {deepest}");
+    }
+    if error.is_decode() || error.is_body() {
+        return format!("the answer was cut short: {deepest}");
+    }
+    format!("the connection broke: {deepest}")
+}
+
+fn chain(error: &dyn StdError) -> Vec<String> {
+    let mut links = Vec::new();
+    let mut current = Some(error);
+    while let Some(link) = current {
+        links.push(clean(&link.to_string()));
+        current = link.source();
+    }
+    links
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(status: u16, words: &str) -> Option<FailureKind> {
+        judge_status(StatusCode::from_u16(status).unwrap(), None, words).err()
+    }
+
+    #[test]
+    fn every_documented_status_has_one_meaning() {
+        for ok in [200, 201, 202, 204] {
+            assert_eq!(kind(ok, ""), None, "{ok}");
+        }
+        for temporary in [429, 500, 502, 503, 504] {
+            assert_eq!(
+                kind(temporary, ""),
+                Some(FailureKind::Later { after: None }),
+                "{temporary}"
+            );
+        }
+        for permanent in [400, 406, 412, 415, 422, 428] {
+            assert_eq!(kind(permanent, ""), Some(FailureKind::Refused), "{permanent}");
+        }
+        for redirect in [302, 303, 304] {
+            assert_eq!(kind(redirect, ""), Some(FailureKind::Unintelligible), "{redirect}");
+        }
+        assert_eq!(kind(401, ""), Some(FailureKind::Credentials));
+        assert_eq!(kind(402, ""), Some(FailureKind::License));
+        assert_eq!(kind(403, ""), Some(FailureKind::Permission));
+        assert_eq!(kind(404, ""), Some(FailureKind::NotFound));
+        assert_eq!(kind(409, ""), Some(FailureKind::Conflict));
+        assert_eq!(kind(501, ""), Some(FailureKind::NotOffered));
+    }
+
+    #[test]
+    fn a_403_that_speaks_of_abuse_is_a_long_pause_and_not_a_refusal() {
+        assert_eq!(
+            kind(403, "Blocked: suspected Abuse"),
+            Some(FailureKind::Later {
+                after: Some(crate::http::ABUSE_PAUSE)
+            })
+        );
+    }
+
+    #[test]
+    fn words_are_the_peers_message_and_never_a_page() {
+        assert_eq!(words_of(br#"{"code":7,"message":"no user.read\n"}"#), "no user.read");
+        assert_eq!(
+            words_of(br#"{"error":"invalid_client","error_description":"expired"}"#),
+            "invalid_client: expired"
+        );
+        assert_eq!(words_of(b"  <html>secret</html>"), "an HTML page instead of JSON");
+        assert_eq!(words_of(b"garbage"), "");
+        let long = format!(r#"{{"message":"{}"}}"#, "x".repeat(10_000));
+        assert_eq!(words_of(long.as_bytes()).chars().count(), MAX_WORDS + 1);
+    }
+
+    #[test]
+    fn a_429_did_not_take_effect_and_a_503_may_have() {
+        let mut failure = Failure::new(
+            Peer::JumpCloud,
+            "create account",
+            FailureKind::Later { after: None },
+            "",
+        );
+        failure.status = Some(StatusCode::TOO_MANY_REQUESTS);
+        assert!(!failure.effect_unknown());
+        failure.status = Some(StatusCode::SERVICE_UNAVAILABLE);
+        assert!(failure.effect_unknown());
+        failure.kind = FailureKind::Refused;
+        assert!(!failure.effect_unknown());
+    }
+}
