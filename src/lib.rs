@@ -2,8 +2,10 @@
 
 pub mod config;
 pub mod http;
+pub mod jumpcloud;
 pub mod metrics;
 pub mod model;
 pub mod oauth;
 pub mod sandbox;
+pub mod torq;
 pub mod view;

@@ -26,6 +26,8 @@ const UNSTATED_LIFETIME: Duration = Duration::from_secs(300);
 const MAX_MARGIN: Duration = Duration::from_secs(300);
 /// The margin for clocks and latency that even a short-lived token gets, as far as half its life allows.
 const MIN_MARGIN: Duration = Duration::from_secs(5);
+/// How long a renewal ahead of expiry is put off when the token endpoint does not answer.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(10);
 
 /// A bearer token and when to replace it. `Debug` shows nothing of it.
 #[derive(Debug)]
@@ -34,8 +36,22 @@ struct Token {
     /// `Bearer …`, marked as sensitive.
     header: HeaderValue,
     renew_at: Instant,
+    expires_at: Instant,
     /// Counts the tokens of this manager, so that whoever was refused can say which one was.
     generation: u64,
+}
+
+impl Token {
+    /// The same token, to be renewed a moment later: its endpoint did not answer just now.
+    fn renewed_later(&self) -> Self {
+        Self {
+            value: self.value.clone(),
+            header: self.header.clone(),
+            renew_at: (Instant::now() + RENEWAL_PAUSE).min(self.expires_at),
+            expires_at: self.expires_at,
+            generation: self.generation,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -135,6 +151,19 @@ impl TokenManager {
                 Ok(token)
             }
             Err(failure) => {
+                // Ahead of expiry there is a token that still works: a token endpoint that is down for a moment stops nobody.
+                if failure.is_temporary()
+                    && let Some(old) = slot.current.take_if(|old| old.generation > refused)
+                    && Instant::now() < old.expires_at
+                {
+                    tracing::debug!(
+                        peer = self.lane.peer().as_str(),
+                        "{failure}; the old token lasts a little longer"
+                    );
+                    let token = Arc::new(old.renewed_later());
+                    slot.current = Some(Arc::clone(&token));
+                    return Ok(token);
+                }
                 slot.last_failure = Some(failure.clone());
                 Err(failure)
             }
@@ -178,6 +207,7 @@ impl TokenManager {
             header,
             // Counted from when we asked: the token cannot have been made before.
             renew_at: asked_at + lifetime - margin(lifetime),
+            expires_at: asked_at + lifetime,
             generation,
         })
     }

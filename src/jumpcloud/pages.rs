@@ -1,0 +1,156 @@
+//! JumpCloud's lists, page by page, with all that was seen of them: an envelope or a bare array, pages capped below the limit
+//! asked for, counts that count the page, `skip` instead of `offset`. Only an empty page ends a list.
+
+use std::collections::HashSet;
+
+use http::Method;
+use serde::Deserialize;
+use serde::de::{self, DeserializeOwned, Deserializer};
+use serde_json::Value;
+use url::Url;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::http::{Answer, Body, Failure, FailureKind, Request, clean, unintelligible};
+use crate::model::Peer;
+use crate::oauth::Session;
+
+/// The documented maximum.
+const LIMIT: usize = 100;
+
+/// The rows of a list answer: `{"results": [...], "totalCount": n}` or a bare array, both observed. `totalCount` is not read:
+/// a count that counts the page would end the adoption early and make duplicates.
+pub(super) struct Rows<T>(pub(super) Vec<T>);
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Rows<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        rows(value)
+            .map_err(de::Error::custom)?
+            .into_iter()
+            .map(read_row)
+            .collect::<Result<_, _>>()
+            .map(Rows)
+            .map_err(de::Error::custom)
+    }
+}
+
+fn rows(value: Value) -> Result<Vec<Value>, String> {
+    match value {
+        Value::Array(rows) => Ok(rows),
+        Value::Object(mut envelope) => match envelope.remove("results") {
+            Some(Value::Array(rows)) => Ok(rows),
+            _ => Err("an object without a list of results".to_owned()),
+        },
+        _ => Err("neither a list nor an envelope of one".to_owned()),
+    }
+}
+
+fn read_row<T: DeserializeOwned>(row: Value) -> Result<T, String> {
+    serde_json::from_value(row).map_err(|error| clean(&error.to_string()))
+}
+
+/// By which word the server pages.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Word {
+    Offset,
+    Skip,
+}
+
+/// A list that is being read.
+pub struct Pages<'a, T> {
+    session: &'a Session,
+    operation: &'static str,
+    url: Url,
+    word: Word,
+    /// Rows received so far, repeated ones not counted.
+    position: usize,
+    /// Hashes of the ids received: 8 bytes a row.
+    seen: HashSet<u64>,
+    row: std::marker::PhantomData<fn() -> T>,
+}
+
+impl<'a, T: DeserializeOwned> Pages<'a, T> {
+    pub(super) fn new(session: &'a Session, operation: &'static str, url: Url) -> Self {
+        Self {
+            session,
+            operation,
+            url,
+            word: Word::Offset,
+            position: 0,
+            seen: HashSet::new(),
+            row: std::marker::PhantomData,
+        }
+    }
+
+    /// The next rows that were not there before; `None` after the empty page that ends the list.
+    pub async fn next(&mut self) -> Result<Option<Vec<T>>, Failure> {
+        loop {
+            let word = match self.word {
+                Word::Offset => "offset",
+                Word::Skip => "skip",
+            };
+            let request = Request {
+                operation: self.operation,
+                method: Method::GET,
+                url: self.url.clone(),
+                query: vec![("limit", LIMIT.to_string()), (word, self.position.to_string())],
+                body: Body::Empty,
+            };
+            let page = self.session.ask(&request, |answer| self.read(answer)).await?;
+            if page.is_empty() {
+                return Ok(None);
+            }
+            let received = page.len();
+            let mut fresh = Vec::with_capacity(received);
+            for (identity, row) in page {
+                if self.seen.insert(identity) {
+                    fresh.push(row);
+                }
+            }
+            if !fresh.is_empty() {
+                self.position += received;
+                return Ok(Some(fresh));
+            }
+            // A page of repetitions only: the server may not know our word. If it knows neither, it would go on for ever.
+            match self.word {
+                Word::Offset => self.word = Word::Skip,
+                Word::Skip => {
+                    let detail = format!("the list repeats itself after {} rows and does not end", self.position);
+                    return Err(Failure::new(
+                        Peer::JumpCloud,
+                        self.operation,
+                        FailureKind::Unintelligible,
+                        detail,
+                    ));
+                }
+            }
+        }
+    }
+
+    fn read(&self, answer: &Answer) -> Result<Vec<(u64, T)>, Failure> {
+        let wrong = |what: String| Failure {
+            status: Some(answer.status),
+            ..Failure::new(
+                Peer::JumpCloud,
+                self.operation,
+                FailureKind::Unintelligible,
+                format!("the body is not what it should be: {what}"),
+            )
+        };
+        let value = serde_json::from_slice(&answer.body)
+            .map_err(|error| unintelligible(Peer::JumpCloud, self.operation, answer, &error))?;
+        rows(value)
+            .map_err(wrong)?
+            .into_iter()
+            .map(|row| Ok((identity(&row), read_row(row).map_err(wrong)?)))
+            .collect()
+    }
+}
+
+/// What tells one row from another: its id.
+fn identity(row: &Value) -> u64 {
+    match row.get("id").or_else(|| row.get("_id")).and_then(Value::as_str) {
+        Some(id) => xxh3_64(id.as_bytes()),
+        None => xxh3_64(row.to_string().as_bytes()),
+    }
+}
