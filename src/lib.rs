@@ -7,5 +7,6 @@ pub mod metrics;
 pub mod model;
 pub mod oauth;
 pub mod sandbox;
+pub mod state;
 pub mod torq;
 pub mod view;

@@ -153,23 +153,23 @@ pub struct Trouble {
 
 /// How long to go on with a request that fails for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
-    /// A command: so many attempts, or so long, for each request.
-    Command {
-        /// Attempts for each request.
-        attempts: u32,
-        /// Time for each request, its waits included.
-        within: Duration,
-    },
-    /// The daemon: until it is told to stop.
-    Daemon,
+pub struct Patience {
+    /// Attempts for each request, as long as nothing else gets through either; `None`: no limit.
+    pub attempts: Option<u32>,
+    /// Time for each request, its waits included.
+    pub within: Duration,
 }
 
 impl Patience {
-    /// What a command grants a request (`DESIGN`, Delivery).
-    pub const COMMAND: Patience = Patience::Command {
-        attempts: 5,
+    /// What a command grants a request: then it ends, and says so.
+    pub const COMMAND: Patience = Patience {
+        attempts: Some(5),
         within: Duration::from_secs(60),
+    };
+    /// What the daemon grants a request before it goes back to its schedule, where it tries again.
+    pub const DAEMON: Patience = Patience {
+        attempts: None,
+        within: Duration::from_secs(600),
     };
 }
 
@@ -223,11 +223,6 @@ impl Lane {
         self.inner.peer
     }
 
-    /// How many attempts a single item is granted.
-    pub fn patience(&self) -> Patience {
-        self.inner.patience
-    }
-
     /// The trouble with this peer, if there is any now.
     pub fn trouble(&self) -> Option<Trouble> {
         lock(&self.inner.trouble).clone()
@@ -244,6 +239,7 @@ impl Lane {
         A: AsyncFnMut() -> Result<T, Failure>,
     {
         let began = Instant::now();
+        let successes = lock(&self.inner.pace).successes();
         let mut attempts = 0;
         loop {
             let failure = match self.once(operation, &mut attempt).await {
@@ -251,11 +247,13 @@ impl Lane {
                 done => return done,
             };
             attempts += 1;
-            if let Patience::Command { attempts: most, within } = self.inner.patience {
-                let resumes = lock(&self.inner.pace).paused_until();
-                if attempts >= most || resumes.saturating_duration_since(began) > within {
-                    return Err(failure);
-                }
+            let patience = self.inner.patience;
+            let pace = lock(&self.inner.pace);
+            // While others get through, the peer is only busy: attempts are not counted, the time is.
+            let alone = pace.successes() == successes;
+            let resumes = pace.paused_until().saturating_duration_since(began);
+            if resumes > patience.within || (alone && patience.attempts.is_some_and(|most| attempts >= most)) {
+                return Err(failure);
             }
         }
     }

@@ -25,6 +25,8 @@ pub(super) struct Pace {
     paused_until: Instant,
     /// Failures in a row. Requests in flight together count once.
     failures: u32,
+    /// Answers so far.
+    successes: u64,
     /// When the last failure was noted.
     last_failure: Option<Instant>,
 }
@@ -37,6 +39,7 @@ impl Pace {
             next: now,
             paused_until: now,
             failures: 0,
+            successes: 0,
             last_failure: None,
         }
     }
@@ -58,6 +61,7 @@ impl Pace {
         if self.last_failure.is_none_or(|at| began >= at) {
             self.failures = 0;
         }
+        self.successes += 1;
         self.rate = (self.rate + RECOVERY).min(self.ceiling);
     }
 
@@ -78,6 +82,11 @@ impl Pace {
     /// Lets nothing go out before `until`.
     pub(super) fn pause(&mut self, until: Instant) {
         self.paused_until = self.paused_until.max(until);
+    }
+
+    /// Answers so far.
+    pub(super) fn successes(&self) -> u64 {
+        self.successes
     }
 
     /// Failures in a row so far.

@@ -97,18 +97,17 @@ impl<'a, T: DeserializeOwned> Pages<'a, T> {
                 body: Body::Empty,
             };
             let page = self.session.ask(&request, |answer| self.read(answer)).await?;
-            if page.is_empty() {
+            if page.received == 0 {
                 return Ok(None);
             }
-            let received = page.len();
-            let mut fresh = Vec::with_capacity(received);
-            for (identity, row) in page {
+            let mut fresh = Vec::with_capacity(page.received);
+            for (identity, row) in page.rows {
                 if self.seen.insert(identity) {
                     fresh.push(row);
                 }
             }
             if !fresh.is_empty() {
-                self.position += received;
+                self.position += page.received;
                 return Ok(Some(fresh));
             }
             // A page of repetitions only: the server may not know our word. If it knows neither, it would go on for ever.
@@ -127,7 +126,7 @@ impl<'a, T: DeserializeOwned> Pages<'a, T> {
         }
     }
 
-    fn read(&self, answer: &Answer) -> Result<Vec<(u64, T)>, Failure> {
+    fn read(&self, answer: &Answer) -> Result<Page<T>, Failure> {
         let wrong = |what: String| Failure {
             status: Some(answer.status),
             ..Failure::new(
@@ -139,12 +138,41 @@ impl<'a, T: DeserializeOwned> Pages<'a, T> {
         };
         let value = serde_json::from_slice(&answer.body)
             .map_err(|error| unintelligible(Peer::JumpCloud, self.operation, answer, &error))?;
-        rows(value)
-            .map_err(wrong)?
-            .into_iter()
-            .map(|row| Ok((identity(&row), read_row(row).map_err(wrong)?)))
-            .collect()
+        let rows = rows(value).map_err(wrong)?;
+        let received = rows.len();
+        let mut page = Page {
+            received,
+            rows: Vec::with_capacity(received),
+        };
+        let mut complaint = None;
+        for row in rows {
+            let identity = identity(&row);
+            match read_row(row) {
+                Ok(row) => page.rows.push((identity, row)),
+                Err(error) => complaint = Some(error),
+            }
+        }
+        match complaint {
+            // One bad row must not stop the others; a page without one good row is another API than we know.
+            Some(error) if page.rows.is_empty() => Err(wrong(error)),
+            Some(error) => {
+                tracing::warn!(operation = self.operation, %error, "a row of the list cannot be read and is left out");
+                Ok(page)
+            }
+            None => Ok(page),
+        }
     }
+
+    /// Hashes (xxh3) of the ids received.
+    pub fn into_seen(self) -> HashSet<u64> {
+        self.seen
+    }
+}
+
+/// One page: what was read of it, and how many rows it had.
+struct Page<T> {
+    received: usize,
+    rows: Vec<(u64, T)>,
 }
 
 /// What tells one row from another: its id.

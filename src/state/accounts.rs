@@ -1,0 +1,571 @@
+//! What JumpCloud is known to have, by folded e-mail, and what remains to be done: queries over it, never a second record.
+//!
+//! A create is noted before it is sent (`intent_at`, `look`). Until its outcome is known nothing more is sent for that e-mail:
+//! first JumpCloud's list is looked into ([`Store::adopt`]).
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params};
+use serde_json::json;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{NewEvent, Sql, Store, events, stored};
+use crate::jumpcloud::Account;
+use crate::model::{AccountId, DirectoryUserId, EmailKey};
+use crate::view::{EventKind, RunCounts};
+
+/// An account that is to be created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Creation {
+    /// The folded e-mail.
+    pub key: EmailKey,
+    /// The e-mail as Torq sent it.
+    pub email: String,
+    /// Torq's id of (the first of) its users.
+    pub user_id: String,
+    /// The directory user with this e-mail.
+    pub directory_user: Option<DirectoryUserId>,
+}
+
+/// An account that is to be associated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Association {
+    /// The folded e-mail.
+    pub key: EmailKey,
+    /// The account.
+    pub account: AccountId,
+    /// The directory user whom it belongs to by e-mail.
+    pub directory_user: DirectoryUserId,
+    /// The directory user with whom it is associated now.
+    pub before: Option<DirectoryUserId>,
+}
+
+/// An account of ours that is to be deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deletion {
+    /// The folded e-mail.
+    pub key: EmailKey,
+    /// The account.
+    pub account: AccountId,
+}
+
+/// What adopting a page of JumpCloud's list did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Adopted {
+    /// Accounts that were not known before.
+    pub found: u64,
+    /// Accounts with the e-mail of one that is known under another id: of use only if that one is gone.
+    pub others: Vec<Account>,
+}
+
+/// An account that was known and was not in the list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unresolved {
+    /// The folded e-mail.
+    pub key: EmailKey,
+    /// The account.
+    pub account: AccountId,
+}
+
+impl Store {
+    /// Begins to read again what JumpCloud has: matches with the directory from before `now` are to be asked again.
+    pub fn begin_reconciliation(&mut self, now: Timestamp) -> Sql<()> {
+        self.db
+            .execute("UPDATE connector SET directory_since = ?1", [stored(now)])?;
+        Ok(())
+    }
+
+    /// Adopts a page of the application's accounts: whoever of them has the e-mail of a user, or is known already, is noted.
+    /// Accounts of nobody in Torq, and those with neither e-mail nor user name, are left alone.
+    pub fn adopt(&mut self, now: Timestamp, accounts: &[Account]) -> Sql<Adopted> {
+        let run = self.run;
+        let transaction = self.db.transaction()?;
+        let mut adopted = Adopted::default();
+        for account in accounts {
+            let Some(key) = account.key() else { continue };
+            adopt_one(&transaction, now, run, &key, account, &mut adopted)?;
+        }
+        transaction.commit()?;
+        Ok(adopted)
+    }
+
+    /// Accounts that are known and whose id is not in `seen` (hashes of the ids that JumpCloud listed).
+    pub fn accounts_not_in(&self, seen: &HashSet<u64>) -> Sql<Vec<Unresolved>> {
+        let mut statement = self
+            .db
+            .prepare("SELECT email_key, account_id FROM accounts WHERE account_id IS NOT NULL")?;
+        let mut rows = statement.query([])?;
+        let mut gone = Vec::new();
+        while let Some(row) = rows.next()? {
+            let id = row.get_ref(1)?.as_str()?;
+            if !seen.contains(&xxh3_64(id.as_bytes())) {
+                gone.push(Unresolved {
+                    key: EmailKey::fold(row.get_ref(0)?.as_str()?),
+                    account: AccountId::new(id),
+                });
+            }
+        }
+        Ok(gone)
+    }
+
+    /// An account is gone from JumpCloud: what was known of it is forgotten, and its user is pending again.
+    pub fn account_lost(&mut self, now: Timestamp, lost: &Unresolved) -> Sql<()> {
+        let run = self.run;
+        let transaction = self.db.transaction()?;
+        transaction.execute(
+            "UPDATE accounts SET account_id = NULL, origin = NULL, directory_user_id = NULL, intent_at = NULL, release = NULL,
+                association_refused = NULL
+             WHERE email_key = ?1 AND account_id = ?2",
+            [lost.key.as_str(), lost.account.as_str()],
+        )?;
+        let user = user_of(&transaction, &lost.key)?;
+        let event = NewEvent {
+            user_id: user.as_deref(),
+            email: Some(lost.key.as_str()),
+            before: Some(json!({ "account_id": lost.account.as_str() })),
+            reason: Some("it is not in JumpCloud any more"),
+            ..NewEvent::default()
+        };
+        events::record(&transaction, now, run, EventKind::AccountLost, event)?;
+        transaction.commit()
+    }
+
+    /// JumpCloud's list was read to its end. What was looked for and is not there may be sent again; a 409 that the list does
+    /// not bear out is parked.
+    pub fn finish_adoption(&mut self, now: Timestamp) -> Sql<()> {
+        let run = self.run;
+        let transaction = self.db.transaction()?;
+        let conflicts: Vec<String> = transaction
+            .prepare("SELECT email_key FROM accounts WHERE look = 1 AND conflict AND account_id IS NULL")?
+            .query_map([], |row| row.get(0))?
+            .collect::<Sql<_>>()?;
+        for key in conflicts {
+            let reason =
+                "JumpCloud says that the application has an account with this e-mail (409), and does not list it";
+            park(&transaction, now, run, &EmailKey::fold(&key), reason)?;
+        }
+        transaction.execute("UPDATE accounts SET look = 0, conflict = 0 WHERE look = 1", [])?;
+        transaction.execute("UPDATE connector SET known_at = ?1", [stored(now)])?;
+        transaction.commit()
+    }
+
+    /// How many creates have an unknown outcome.
+    pub fn to_look_for(&self) -> Sql<u64> {
+        self.db
+            .query_row("SELECT count(*) FROM accounts WHERE look = 1", [], |row| row.get(0))
+    }
+
+    /// Folded e-mails whose directory user is to be asked for, in order, after `after`.
+    pub fn to_match(&self, after: &EmailKey, limit: usize) -> Sql<Vec<EmailKey>> {
+        self.db
+            .prepare_cached(
+                "SELECT DISTINCT u.email_key FROM users u
+                 LEFT JOIN accounts a ON a.email_key = u.email_key, connector c
+                 WHERE u.email_key > ?1 AND u.removed_at IS NULL AND u.filtered IS NULL AND u.removal IS NULL
+                   AND (a.matched_at IS NULL OR a.matched_at < c.directory_since)
+                 ORDER BY u.email_key LIMIT ?2",
+            )?
+            .query_map(params![after.as_str(), limit], |row| {
+                Ok(EmailKey::fold(row.get_ref(0)?.as_str()?))
+            })?
+            .collect()
+    }
+
+    /// Notes what the directory said about a batch of e-mails.
+    pub fn matched(&mut self, now: Timestamp, matches: &[(EmailKey, Option<DirectoryUserId>)]) -> Sql<()> {
+        let transaction = self.db.transaction()?;
+        {
+            let mut statement = transaction.prepare_cached(
+                "INSERT INTO accounts (email_key, match_id, matched_at) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (email_key) DO UPDATE SET match_id = ?2, matched_at = ?3",
+            )?;
+            for (key, user) in matches {
+                statement.execute(params![
+                    key.as_str(),
+                    user.as_ref().map(DirectoryUserId::as_str),
+                    stored(now)
+                ])?;
+            }
+        }
+        transaction.commit()
+    }
+
+    /// The directory user of an account turned out not to be there.
+    pub fn match_vanished(&mut self, now: Timestamp, key: &EmailKey) -> Sql<()> {
+        self.matched(now, &[(key.clone(), None)])
+    }
+
+    /// Accounts to be created, in the order of their e-mails, after `after`. One for each folded e-mail.
+    pub fn to_create(&self, after: &EmailKey, limit: usize) -> Sql<Vec<Creation>> {
+        self.db
+            .prepare_cached(
+                "SELECT u.email_key, u.email, u.id, a.match_id, min(u.no) FROM users u
+                 LEFT JOIN accounts a ON a.email_key = u.email_key
+                 WHERE u.email_key > ?1 AND u.removed_at IS NULL AND u.filtered IS NULL AND u.removal IS NULL
+                   AND a.account_id IS NULL AND a.refused IS NULL AND coalesce(a.look, 0) = 0
+                 GROUP BY u.email_key ORDER BY u.email_key LIMIT ?2",
+            )?
+            .query_map(params![after.as_str(), limit], |row| {
+                Ok(Creation {
+                    key: EmailKey::fold(row.get_ref(0)?.as_str()?),
+                    email: row.get(1)?,
+                    user_id: row.get(2)?,
+                    directory_user: row.get::<_, Option<String>>(3)?.map(DirectoryUserId::new),
+                })
+            })?
+            .collect()
+    }
+
+    /// A create is about to be sent. Whether an earlier one for the same e-mail was not answered.
+    pub fn creating(&mut self, now: Timestamp, key: &EmailKey) -> Sql<bool> {
+        let unanswered: Option<bool> = self
+            .db
+            .prepare_cached("SELECT intent_at IS NOT NULL FROM accounts WHERE email_key = ?1")?
+            .query_row([key.as_str()], |row| row.get(0))
+            .optional()?;
+        self.db
+            .prepare_cached(
+                "INSERT INTO accounts (email_key, intent_at, look) VALUES (?1, ?2, 1)
+                 ON CONFLICT (email_key) DO UPDATE SET intent_at = coalesce(intent_at, ?2), look = 1",
+            )?
+            .execute(params![key.as_str(), stored(now)])?;
+        Ok(unanswered.unwrap_or(false))
+    }
+
+    /// The create was answered with the account.
+    pub fn created(&mut self, now: Timestamp, creation: &Creation, account: &Account) -> Sql<()> {
+        let run = self.run;
+        let transaction = self.db.transaction()?;
+        let directory_user = account.directory_user();
+        set_account(
+            &transaction,
+            &creation.key,
+            &account.id,
+            "created",
+            directory_user.as_ref(),
+        )?;
+        events::count(
+            &transaction,
+            run,
+            RunCounts {
+                created: 1,
+                associated: u64::from(directory_user.is_some()),
+                ..RunCounts::default()
+            },
+        )?;
+        let event = NewEvent {
+            user_id: Some(&creation.user_id),
+            email: Some(&creation.email),
+            after: Some(json!({ "account_id": account.id.as_str(), "directory_user_id": directory_user })),
+            ..NewEvent::default()
+        };
+        events::record(&transaction, now, run, EventKind::AccountCreated, event)?;
+        transaction.commit()
+    }
+
+    /// The create did not take effect, and may be sent again without looking. `unanswered` as [`Self::creating`] said.
+    pub fn not_created(&mut self, key: &EmailKey, unanswered: bool) -> Sql<()> {
+        self.db
+            .prepare_cached(
+                "UPDATE accounts SET look = 0, intent_at = CASE WHEN ?2 THEN intent_at END WHERE email_key = ?1",
+            )?
+            .execute(params![key.as_str(), unanswered])?;
+        Ok(())
+    }
+
+    /// The create was answered with 409: there is one, and the list will say which. It is ours only if an earlier create of
+    /// ours was not answered.
+    pub fn create_conflicted(&mut self, key: &EmailKey, unanswered: bool) -> Sql<()> {
+        self.db.execute(
+            "UPDATE accounts SET look = 1, conflict = 1, intent_at = CASE WHEN ?2 THEN intent_at END WHERE email_key = ?1",
+            params![key.as_str(), unanswered],
+        )?;
+        Ok(())
+    }
+
+    /// The create was refused for good: the user is parked with the peer's words.
+    pub fn create_refused(&mut self, now: Timestamp, key: &EmailKey, reason: &str) -> Sql<()> {
+        let run = self.run;
+        let transaction = self.db.transaction()?;
+        park(&transaction, now, run, key, reason)?;
+        transaction.commit()
+    }
+
+    /// Accounts to be associated, in the order of their e-mails, after `after`.
+    pub fn to_associate(&self, after: &EmailKey, limit: usize) -> Sql<Vec<Association>> {
+        self.db
+            .prepare_cached(
+                "SELECT a.email_key, a.account_id, a.match_id, a.directory_user_id FROM accounts a
+                 WHERE a.email_key > ?1 AND a.account_id IS NOT NULL AND a.match_id IS NOT NULL
+                   AND a.match_id IS NOT a.directory_user_id AND a.association_refused IS NOT a.match_id
+                   AND EXISTS (SELECT 1 FROM users u WHERE u.email_key = a.email_key AND u.removed_at IS NULL
+                               AND u.filtered IS NULL AND u.removal IS NULL)
+                 ORDER BY a.email_key LIMIT ?2",
+            )?
+            .query_map(params![after.as_str(), limit], |row| {
+                Ok(Association {
+                    key: EmailKey::fold(row.get_ref(0)?.as_str()?),
+                    account: AccountId::new(row.get::<_, String>(1)?),
+                    directory_user: DirectoryUserId::new(row.get::<_, String>(2)?),
+                    before: row.get::<_, Option<String>>(3)?.map(DirectoryUserId::new),
+                })
+            })?
+            .collect()
+    }
+
+    /// An account was associated.
+    pub fn associated(&mut self, now: Timestamp, association: &Association) -> Sql<()> {
+        let run = self.run;
+        let transaction = self.db.transaction()?;
+        transaction.execute(
+            "UPDATE accounts SET directory_user_id = ?2, association_refused = NULL WHERE email_key = ?1",
+            [association.key.as_str(), association.directory_user.as_str()],
+        )?;
+        events::count(
+            &transaction,
+            run,
+            RunCounts {
+                associated: 1,
+                ..RunCounts::default()
+            },
+        )?;
+        let user = user_of(&transaction, &association.key)?;
+        let event = NewEvent {
+            user_id: user.as_deref(),
+            email: Some(association.key.as_str()),
+            before: Some(json!({ "directory_user_id": association.before })),
+            after: Some(json!({ "directory_user_id": association.directory_user })),
+            ..NewEvent::default()
+        };
+        events::record(&transaction, now, run, EventKind::AccountAssociated, event)?;
+        transaction.commit()
+    }
+
+    /// Associating was refused for good; it is tried again when another directory user matches, and on `retry`.
+    pub fn association_refused(&mut self, now: Timestamp, association: &Association, reason: &str) -> Sql<()> {
+        let run = self.run;
+        let transaction = self.db.transaction()?;
+        transaction.execute(
+            "UPDATE accounts SET association_refused = ?2 WHERE email_key = ?1",
+            [association.key.as_str(), association.directory_user.as_str()],
+        )?;
+        let reason = format!("associating: {reason}");
+        refusal(&transaction, now, run, &association.key, &reason)?;
+        transaction.commit()
+    }
+
+    /// Accounts of ours that are to be deleted.
+    pub fn to_delete(&self, after: &EmailKey, limit: usize) -> Sql<Vec<Deletion>> {
+        self.db
+            .prepare_cached(
+                "SELECT email_key, account_id FROM accounts
+                 WHERE release = 'due' AND origin = 'created' AND account_id IS NOT NULL AND email_key > ?1
+                 ORDER BY email_key LIMIT ?2",
+            )?
+            .query_map(params![after.as_str(), limit], |row| {
+                Ok(Deletion {
+                    key: EmailKey::fold(row.get_ref(0)?.as_str()?),
+                    account: AccountId::new(row.get::<_, String>(1)?),
+                })
+            })?
+            .collect()
+    }
+
+    /// An account of ours was deleted.
+    pub fn deleted(&mut self, now: Timestamp, deletion: &Deletion) -> Sql<()> {
+        let run = self.run;
+        let transaction = self.db.transaction()?;
+        let user = user_of(&transaction, &deletion.key)?;
+        transaction.execute("DELETE FROM accounts WHERE email_key = ?1", [deletion.key.as_str()])?;
+        events::count(
+            &transaction,
+            run,
+            RunCounts {
+                deleted: 1,
+                ..RunCounts::default()
+            },
+        )?;
+        let event = NewEvent {
+            user_id: user.as_deref(),
+            email: Some(deletion.key.as_str()),
+            before: Some(json!({ "account_id": deletion.account.as_str() })),
+            ..NewEvent::default()
+        };
+        events::record(&transaction, now, run, EventKind::AccountDeleted, event)?;
+        transaction.commit()
+    }
+
+    /// Deleting was refused for good: the account stays, and is only reported.
+    pub fn delete_refused(&mut self, now: Timestamp, deletion: &Deletion, reason: &str) -> Sql<()> {
+        let run = self.run;
+        let transaction = self.db.transaction()?;
+        transaction.execute(
+            "UPDATE accounts SET release = 'reported' WHERE email_key = ?1",
+            [deletion.key.as_str()],
+        )?;
+        let reason = format!("deleting: {reason}");
+        refusal(&transaction, now, run, &deletion.key, &reason)?;
+        transaction.commit()
+    }
+
+    /// Brings everything that was refused back into the work. Returns how many users that concerns.
+    pub fn retry(&mut self) -> Sql<u64> {
+        let transaction = self.db.transaction()?;
+        let parked = transaction.execute(
+            "UPDATE accounts SET refused = NULL, refused_at = NULL, association_refused = NULL
+             WHERE refused IS NOT NULL OR association_refused IS NOT NULL",
+            [],
+        )?;
+        transaction.commit()?;
+        Ok(parked as u64)
+    }
+}
+
+fn adopt_one(
+    db: &Connection,
+    now: Timestamp,
+    run: Option<i64>,
+    key: &EmailKey,
+    account: &Account,
+    adopted: &mut Adopted,
+) -> Sql<()> {
+    struct Known {
+        account_id: Option<String>,
+        directory_user_id: Option<String>,
+        unanswered: bool,
+    }
+    let known = db
+        .prepare_cached(
+            "SELECT account_id, directory_user_id, intent_at IS NOT NULL FROM accounts WHERE email_key = ?1",
+        )?
+        .query_row([key.as_str()], |row| {
+            Ok(Known {
+                account_id: row.get(0)?,
+                directory_user_id: row.get(1)?,
+                unanswered: row.get(2)?,
+            })
+        })
+        .optional()?;
+    let directory_user = account.directory_user();
+    match &known {
+        Some(known) if known.account_id.as_deref() == Some(account.id.as_str()) => {
+            let now_with = directory_user.as_ref().map(DirectoryUserId::as_str);
+            if known.directory_user_id.as_deref() != now_with {
+                // Somebody else changed it, or the directory user was deleted.
+                db.execute(
+                    "UPDATE accounts SET directory_user_id = ?2, association_refused = NULL WHERE email_key = ?1",
+                    params![key.as_str(), now_with],
+                )?;
+                let user = user_of(db, key)?;
+                let event = NewEvent {
+                    user_id: user.as_deref(),
+                    email: Some(key.as_str()),
+                    before: Some(json!({ "directory_user_id": known.directory_user_id })),
+                    after: Some(json!({ "directory_user_id": now_with })),
+                    reason: Some("changed in JumpCloud"),
+                };
+                events::record(db, now, run, EventKind::AccountAssociated, event)?;
+            }
+            return Ok(());
+        }
+        Some(Known {
+            account_id: Some(_), ..
+        }) => {
+            adopted.others.push(account.clone());
+            return Ok(());
+        }
+        _ => {}
+    }
+    let Some(user) = user_of(db, key)? else {
+        // Nobody in Torq has this e-mail; unless we asked for it ourselves, the account is none of our business.
+        if known.is_none_or(|known| !known.unanswered) {
+            return Ok(());
+        }
+        return set_account(db, key, &account.id, "created", directory_user.as_ref());
+    };
+    // It was not there before a create of ours that was not answered, and is now: it is ours.
+    let ours = known.is_some_and(|known| known.unanswered);
+    let (origin, kind, counts) = if ours {
+        let counts = RunCounts {
+            created: 1,
+            associated: u64::from(directory_user.is_some()),
+            ..RunCounts::default()
+        };
+        ("created", EventKind::AccountCreated, counts)
+    } else {
+        let counts = RunCounts {
+            found: 1,
+            ..RunCounts::default()
+        };
+        ("found", EventKind::AccountFound, counts)
+    };
+    set_account(db, key, &account.id, origin, directory_user.as_ref())?;
+    events::count(db, run, counts)?;
+    let event = NewEvent {
+        user_id: Some(&user),
+        email: account.email.as_deref().or(account.username.as_deref()),
+        after: Some(json!({ "account_id": account.id, "directory_user_id": directory_user })),
+        reason: ours.then_some("found after a create that was not answered"),
+        ..NewEvent::default()
+    };
+    events::record(db, now, run, kind, event)?;
+    adopted.found += u64::from(!ours);
+    Ok(())
+}
+
+fn set_account(
+    db: &Connection,
+    key: &EmailKey,
+    account: &AccountId,
+    origin: &str,
+    directory_user: Option<&DirectoryUserId>,
+) -> Sql<()> {
+    db.prepare_cached(
+        "INSERT INTO accounts (email_key, account_id, origin, directory_user_id) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (email_key) DO UPDATE SET account_id = ?2, origin = ?3, directory_user_id = ?4, intent_at = NULL,
+            look = 0, conflict = 0, refused = NULL, refused_at = NULL, association_refused = NULL, release = NULL,
+            absent_polls = 0",
+    )?
+    .execute(params![
+        key.as_str(),
+        account.as_str(),
+        origin,
+        directory_user.map(DirectoryUserId::as_str)
+    ])?;
+    Ok(())
+}
+
+/// Torq's id of (the first of) the users with this e-mail; of a removed one when nobody present has it is no use here.
+fn user_of(db: &Connection, key: &EmailKey) -> Sql<Option<String>> {
+    db.prepare_cached("SELECT id FROM users WHERE email_key = ?1 AND removed_at IS NULL ORDER BY no LIMIT 1")?
+        .query_row([key.as_str()], |row| row.get(0))
+        .optional()
+}
+
+fn park(db: &Connection, now: Timestamp, run: Option<i64>, key: &EmailKey, reason: &str) -> Sql<()> {
+    db.execute(
+        "UPDATE accounts SET refused = ?2, refused_at = ?3, intent_at = NULL, look = 0, conflict = 0 WHERE email_key = ?1",
+        params![key.as_str(), reason, stored(now)],
+    )?;
+    refusal(db, now, run, key, reason)
+}
+
+fn refusal(db: &Connection, now: Timestamp, run: Option<i64>, key: &EmailKey, reason: &str) -> Sql<()> {
+    events::count(
+        db,
+        run,
+        RunCounts {
+            refused: 1,
+            ..RunCounts::default()
+        },
+    )?;
+    let user = user_of(db, key)?;
+    let event = NewEvent {
+        user_id: user.as_deref(),
+        email: Some(key.as_str()),
+        reason: Some(reason),
+        ..NewEvent::default()
+    };
+    events::record(db, now, run, EventKind::AccountRefused, event)
+}

@@ -1,0 +1,233 @@
+//! The one row about the connector itself: its state, its two sides, what JumpCloud offers, whether it is paused.
+
+use jiff::Timestamp;
+use rusqlite::params;
+
+use super::{NewEvent, Sql, Store, events, instant, stored};
+use crate::model::ApplicationId;
+use crate::view::{ConnectorState, EventKind};
+
+/// What is known about the connector itself.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// Its state, as last noted.
+    pub state: ConnectorState,
+    /// Why.
+    pub reason: Option<String>,
+    /// What a person should do.
+    pub action: Option<String>,
+    /// Paused by a person.
+    pub paused: bool,
+    /// When a poll and its delivery last finished.
+    pub last_success: Option<Timestamp>,
+    /// Whether a poll was ever complete.
+    pub collected: bool,
+    /// Torq's entry in SaaS Management, as last found.
+    pub application: Option<ApplicationId>,
+    /// When JumpCloud's accounts were last read.
+    pub known_at: Option<Timestamp>,
+    /// Whether accounts may be created there.
+    pub accounts: Offered,
+    /// Whether accounts may be associated there.
+    pub associations: Offered,
+    /// When the roles were last read.
+    pub roles_read_at: Option<Timestamp>,
+}
+
+/// What the last delivery saw of an operation that is not in JumpCloud's public reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offered {
+    /// Not tried yet.
+    Untried,
+    /// It worked.
+    Yes,
+    /// Answered with 404, 405 or 501, at this time.
+    No(Timestamp),
+}
+
+impl Offered {
+    fn read(offered: Option<bool>, tried_at: Option<Timestamp>) -> Self {
+        match (offered, tried_at) {
+            (None, _) => Self::Untried,
+            (Some(true), _) => Self::Yes,
+            (Some(false), at) => Self::No(at.unwrap_or(Timestamp::UNIX_EPOCH)),
+        }
+    }
+}
+
+/// Fingerprints of what the connector is configured to connect.
+#[derive(Clone, Debug)]
+pub struct Sides {
+    /// Torq workspace and region.
+    pub torq: String,
+    /// JumpCloud organisation, region and application.
+    pub jumpcloud: String,
+}
+
+impl Store {
+    /// What is known about the connector itself.
+    pub fn about(&self) -> Sql<About> {
+        self.db
+            .prepare_cached(
+                "SELECT state, reason, action, paused, last_success, first_poll_at, application_id, known_at,
+                        accounts_offered, accounts_tried_at, associations_offered, associations_tried_at, roles_read_at
+                 FROM connector",
+            )?
+            .query_row([], |row| {
+                let state: String = row.get(0)?;
+                Ok(About {
+                    state: ConnectorState::parse(&state).unwrap_or(ConnectorState::Starting),
+                    reason: row.get(1)?,
+                    action: row.get(2)?,
+                    paused: row.get(3)?,
+                    last_success: instant(row.get(4)?),
+                    collected: row.get::<_, Option<String>>(5)?.is_some(),
+                    application: row.get::<_, Option<String>>(6)?.map(ApplicationId::new),
+                    known_at: instant(row.get(7)?),
+                    accounts: Offered::read(row.get(8)?, instant(row.get(9)?)),
+                    associations: Offered::read(row.get(10)?, instant(row.get(11)?)),
+                    roles_read_at: instant(row.get(12)?),
+                })
+            })
+    }
+
+    /// Notes the state; a change of it, or of its reason, leaves an event. What comes and goes with every run
+    /// (`syncing`, and `connected` after it) leaves none.
+    pub fn note_state(
+        &mut self,
+        now: Timestamp,
+        state: ConnectorState,
+        reason: Option<&str>,
+        action: Option<&str>,
+    ) -> Sql<()> {
+        let about = self.about()?;
+        if about.state == state && about.reason.as_deref() == reason && about.action.as_deref() == action {
+            return Ok(());
+        }
+        let transaction = self.db.transaction()?;
+        transaction.execute(
+            "UPDATE connector SET state = ?1, reason = ?2, action = ?3,
+                state_since = CASE WHEN state = ?1 THEN state_since ELSE ?4 END",
+            params![state.as_str(), reason, action, stored(now)],
+        )?;
+        let routine = |state| matches!(state, ConnectorState::Syncing | ConnectorState::Connected);
+        if about.state != state && !(routine(about.state) && routine(state)) {
+            let event = NewEvent {
+                before: Some(serde_json::json!({ "state": about.state.as_str() })),
+                after: Some(serde_json::json!({ "state": state.as_str() })),
+                reason,
+                ..NewEvent::default()
+            };
+            events::record(&transaction, now, self.run, EventKind::StateChanged, event)?;
+        }
+        transaction.commit()
+    }
+
+    /// Compares the configured sides with those that the state was made with, and notes them. Returns what changed, for a person.
+    ///
+    /// Another JumpCloud side means that nothing is known of it: its accounts will be read and adopted before anything is
+    /// created. On another Torq side, whoever is missing is held: nobody is removed because a key was exchanged.
+    pub fn reconcile_sides(&mut self, now: Timestamp, sides: &Sides) -> Sql<Vec<String>> {
+        let (torq, jumpcloud): (Option<String>, Option<String>) =
+            self.db
+                .query_row("SELECT torq_side, jumpcloud_side FROM connector", [], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })?;
+        let mut changes = Vec::new();
+        let transaction = self.db.transaction()?;
+        if torq.as_ref() != Some(&sides.torq) {
+            // A new key of the same workspace looks just the same: a poll that is under way goes on, and only if users
+            // turn out to be missing does the guard hold them.
+            transaction.execute(
+                "UPDATE connector SET torq_side = ?1, hold_removals = (torq_side IS NOT NULL)",
+                [&sides.torq],
+            )?;
+            if torq.is_some() {
+                changes.push("the Torq API key or region is another one than before".to_owned());
+            }
+        }
+        if jumpcloud.as_ref() != Some(&sides.jumpcloud) {
+            transaction.execute(
+                "UPDATE connector SET jumpcloud_side = ?1, application_id = NULL, known_at = NULL,
+                    accounts_offered = NULL, accounts_tried_at = NULL, associations_offered = NULL, associations_tried_at = NULL",
+                [&sides.jumpcloud],
+            )?;
+            transaction.execute("DELETE FROM accounts", [])?;
+            if jumpcloud.is_some() {
+                changes.push("the JumpCloud organisation, region or application is another one than before".to_owned());
+            }
+        }
+        for change in &changes {
+            let event = NewEvent {
+                reason: Some(change),
+                ..NewEvent::default()
+            };
+            events::record(&transaction, now, self.run, EventKind::StateChanged, event)?;
+        }
+        transaction.commit()?;
+        Ok(changes)
+    }
+
+    /// Notes Torq's entry in SaaS Management. Another one than before: the accounts of the old one are not known to be there.
+    pub fn note_application(&mut self, id: &ApplicationId) -> Sql<()> {
+        let transaction = self.db.transaction()?;
+        transaction.execute(
+            "UPDATE connector SET application_id = ?1, known_at = NULL, accounts_offered = NULL, associations_offered = NULL
+             WHERE application_id IS NOT ?1",
+            [id.as_str()],
+        )?;
+        transaction.commit()
+    }
+
+    /// Notes whether accounts can be created in JumpCloud.
+    pub fn note_accounts_offered(&mut self, now: Timestamp, offered: bool) -> Sql<()> {
+        self.db
+            .prepare_cached(
+                "UPDATE connector SET accounts_offered = ?1, accounts_tried_at = ?2
+                 WHERE accounts_offered IS NOT ?1 OR NOT ?1",
+            )?
+            .execute(params![offered, stored(now)])?;
+        Ok(())
+    }
+
+    /// Notes whether accounts can be associated in JumpCloud.
+    pub fn note_associations_offered(&mut self, now: Timestamp, offered: bool) -> Sql<()> {
+        self.db
+            .prepare_cached(
+                "UPDATE connector SET associations_offered = ?1, associations_tried_at = ?2
+                 WHERE associations_offered IS NOT ?1 OR NOT ?1",
+            )?
+            .execute(params![offered, stored(now)])?;
+        Ok(())
+    }
+
+    /// Forgets what was not offered, so that it is tried again.
+    pub fn forget_not_offered(&mut self) -> Sql<()> {
+        self.db.execute(
+            "UPDATE connector SET accounts_offered = NULLIF(accounts_offered, 0),
+                associations_offered = NULLIF(associations_offered, 0)",
+            [],
+        )?;
+        Ok(())
+    }
+
+    /// Pauses or resumes the connector.
+    pub fn pause(&mut self, paused: bool) -> Sql<()> {
+        self.db.execute("UPDATE connector SET paused = ?1", [paused])?;
+        Ok(())
+    }
+
+    /// Keeps the names of the roles.
+    pub fn note_roles(&mut self, now: Timestamp, roles: &std::collections::BTreeMap<String, String>) -> Sql<()> {
+        let transaction = self.db.transaction()?;
+        for (id, name) in roles {
+            transaction.execute(
+                "INSERT INTO roles (id, name) VALUES (?1, ?2)
+                 ON CONFLICT (id) DO UPDATE SET name = ?2 WHERE name IS NOT ?2",
+                [id, name],
+            )?;
+        }
+        transaction.execute("UPDATE connector SET roles_read_at = ?1", [stored(now)])?;
+        transaction.commit()
+    }
+}

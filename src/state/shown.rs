@@ -1,0 +1,256 @@
+//! Status, users and events as people see them: queries that fill the shapes of [`crate::view`].
+
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension, params};
+
+use super::{Sql, Store, events, instant};
+use crate::view::{
+    AccountStanding, ConnectorState, ConnectorStatus, EventKind, EventView, Progress, RunOutcome, RunSummary, UserView,
+};
+
+/// What is counted over all users.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    users: u64,
+    accounts: u64,
+    associated: u64,
+    pending: u64,
+    parked: u64,
+    held: u64,
+    removed: u64,
+    filtered: u64,
+    associations_pending: u64,
+}
+
+/// Which events are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct EventQuery {
+    /// Only after this moment.
+    pub since: Option<Timestamp>,
+    /// Only about users or e-mails that contain this text.
+    pub user: Option<String>,
+    /// Only these kinds; empty: all.
+    pub kinds: Vec<EventKind>,
+    /// Only of this run.
+    pub run: Option<i64>,
+    /// At most so many, the latest.
+    pub limit: Option<u32>,
+}
+
+impl Store {
+    /// The status, as far as the state knows it. `next_poll` is the daemon's to add.
+    pub fn status(&mut self) -> Sql<ConnectorStatus> {
+        let about = self.about()?;
+        let counts = self.counts()?;
+        let state = if about.paused {
+            ConnectorState::Paused
+        } else {
+            about.state
+        };
+        Ok(ConnectorStatus {
+            name: self.name.to_string(),
+            state,
+            reason: if about.paused {
+                Some("paused by a person".to_owned())
+            } else {
+                about.reason
+            },
+            action: if about.paused {
+                Some(format!("to go on: torq-connector resume {}", self.name))
+            } else {
+                about.action
+            },
+            last_success: about.last_success,
+            next_poll: None,
+            users: counts.users,
+            accounts: counts.accounts,
+            associated: counts.associated,
+            pending: counts.pending,
+            parked: counts.parked,
+            held: counts.held,
+            removed: counts.removed,
+            filtered: counts.filtered,
+            associations_pending: counts.associations_pending,
+            progress: self.progress()?,
+            last_run: self.last_run()?,
+        })
+    }
+
+    /// Counting walks the snapshot, so it is done again only when something was written.
+    fn counts(&mut self) -> Sql<Counts> {
+        let version = self.db.total_changes();
+        if let Some((at, counts)) = self.counted
+            && at == version
+            && !self.db.is_readonly("main")?
+        {
+            return Ok(counts);
+        }
+        let mut counts = Counts::default();
+        {
+            let mut statement = self
+                .db
+                .prepare_cached("SELECT account, count(*), sum(association_pending) FROM standing GROUP BY account")?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let number: u64 = row.get(1)?;
+                counts.users += number;
+                counts.associations_pending += row.get::<_, u64>(2)?;
+                match row.get_ref(0)?.as_str()? {
+                    "pending" => counts.pending = number,
+                    "parked" => counts.parked = number,
+                    "held" => counts.held = number,
+                    "filtered" => counts.filtered = number,
+                    _ => {}
+                }
+            }
+        }
+        (counts.accounts, counts.associated) = self.db.query_row(
+            "SELECT count(account_id), count(directory_user_id) FROM accounts a
+             WHERE account_id IS NOT NULL
+               AND EXISTS (SELECT 1 FROM users u WHERE u.email_key = a.email_key AND u.removed_at IS NULL)",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+        counts.removed = self
+            .db
+            .query_row("SELECT count(*) FROM users WHERE removed_at IS NOT NULL", [], |row| {
+                row.get(0)
+            })?;
+        counts.held += self
+            .db
+            .query_row("SELECT count(*) FROM accounts WHERE release = 'held'", [], |row| {
+                row.get::<_, u64>(0)
+            })?;
+        self.counted = Some((version, counts));
+        Ok(counts)
+    }
+
+    fn progress(&self) -> Sql<Option<Progress>> {
+        let poll = self
+            .db
+            .query_row(
+                "SELECT started, (SELECT coalesce(sum(pages), 0) FROM poll_listings) FROM poll",
+                [],
+                |row| Ok((instant(row.get(0)?), row.get(1)?)),
+            )
+            .optional()?;
+        let Some((Some(started), pages)) = poll else {
+            return Ok(None);
+        };
+        let users = match &self.poll {
+            Some(memory) => memory.seen_users(),
+            // Seen by another process: an upper bound is the snapshot, which during a first collection is what was seen.
+            None => self
+                .db
+                .query_row("SELECT count(*) FROM users WHERE removed_at IS NULL", [], |row| {
+                    row.get(0)
+                })?,
+        };
+        Ok(Some(Progress { users, pages, started }))
+    }
+
+    fn last_run(&self) -> Sql<Option<RunSummary>> {
+        self.db
+            .prepare_cached(
+                "SELECT started, finished, outcome, appeared, changed, disappeared, created, found, associated, deleted, refused
+                 FROM runs WHERE finished IS NOT NULL ORDER BY no DESC LIMIT 1",
+            )?
+            .query_row([], |row| {
+                let outcome: Option<String> = row.get(2)?;
+                Ok(RunSummary {
+                    started: instant(row.get(0)?).unwrap_or(Timestamp::UNIX_EPOCH),
+                    finished: instant(row.get(1)?),
+                    outcome: outcome.and_then(|text| RunOutcome::parse(&text)),
+                    counts: events::read_counts(row, 3)?,
+                })
+            })
+            .optional()
+    }
+
+    /// Everyone who is not removed, in the order of their e-mails.
+    pub fn users(&self) -> Sql<Vec<UserView>> {
+        self.db
+            .prepare_cached(
+                "SELECT s.id, s.email, s.status, s.sso, s.role_id, r.name, s.created, s.last_login, s.first_seen, s.account,
+                        s.account_id, s.directory_user_id, s.reason
+                 FROM standing s LEFT JOIN roles r ON r.id = s.role_id
+                 ORDER BY s.email_key, s.no",
+            )?
+            .query_map([], |row| {
+                Ok(UserView {
+                    connector: self.name.to_string(),
+                    id: row.get(0)?,
+                    email: row.get(1)?,
+                    status: row.get(2)?,
+                    sso: row.get(3)?,
+                    role_id: row.get(4)?,
+                    role: row.get(5)?,
+                    created: row.get(6)?,
+                    last_login: row.get(7)?,
+                    first_seen: instant(row.get(8)?).unwrap_or(Timestamp::UNIX_EPOCH),
+                    account: standing(row.get_ref(9)?.as_str()?),
+                    account_id: row.get(10)?,
+                    directory_user_id: row.get(11)?,
+                    reason: row.get(12)?,
+                })
+            })?
+            .collect()
+    }
+
+    /// Events, oldest first; with a limit, the latest of them.
+    pub fn events(&self, query: &EventQuery) -> Sql<Vec<EventView>> {
+        let kinds = query
+            .kinds
+            .iter()
+            .map(|kind| kind.as_str())
+            .collect::<Vec<_>>()
+            .join(",");
+        let mut found: Vec<EventView> = self
+            .db
+            .prepare_cached(
+                "SELECT at, run, kind, user_id, email, before, after, reason FROM events
+                 WHERE (?1 IS NULL OR at > ?1)
+                   AND (?2 IS NULL OR user_id = ?2 OR instr(lower(email), lower(?2)) > 0)
+                   AND (?3 = '' OR instr(',' || ?3 || ',', ',' || kind || ',') > 0)
+                   AND (?4 IS NULL OR run = ?4)
+                 ORDER BY no DESC LIMIT coalesce(?5, -1)",
+            )?
+            .query_map(
+                params![
+                    query.since.map(super::stored),
+                    query.user,
+                    kinds,
+                    query.run,
+                    query.limit
+                ],
+                |row| {
+                    let json = |text: Option<String>| text.and_then(|text| serde_json::from_str(&text).ok());
+                    Ok(EventView {
+                        at: instant(row.get(0)?),
+                        connector: self.name.to_string(),
+                        run: row.get(1)?,
+                        kind: EventKind::parse(row.get_ref(2)?.as_str()?).unwrap_or(EventKind::StateChanged),
+                        user_id: row.get(3)?,
+                        email: row.get(4)?,
+                        before: json(row.get(5)?),
+                        after: json(row.get(6)?),
+                        reason: row.get(7)?,
+                    })
+                },
+            )?
+            .collect::<Sql<_>>()?;
+        found.reverse();
+        Ok(found)
+    }
+}
+
+fn standing(text: &str) -> AccountStanding {
+    match text {
+        "created" => AccountStanding::Created,
+        "found" => AccountStanding::Found,
+        "parked" => AccountStanding::Parked,
+        "held" => AccountStanding::Held,
+        "filtered" => AccountStanding::Filtered,
+        _ => AccountStanding::Pending,
+    }
+}

@@ -1,0 +1,184 @@
+//! Collecting: both listings side by side, page by page, into the state. A page is asked for, applied with its cursor, and
+//! forgotten; a restart goes on at the cursors.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{Connector, Halt, Phase};
+use crate::config::UserFilter;
+use crate::http::{Failure, FailureKind};
+use crate::model::{Listing, Peer};
+use crate::state::{Cursor, PollEnd};
+use crate::torq::PageToken;
+
+/// Pages in a row of one listing with rows but nobody new, after which the listing is going round in circles: a server may
+/// make a fresh token for the same page.
+const MAX_BARREN_PAGES: u32 = 20;
+/// Empty pages in a row, each with another token, after which the listing is not believed to end.
+const MAX_EMPTY_PAGES: u32 = 10_000;
+/// How often a listing is started again in one poll because its page token went stale.
+const MAX_RESTARTS: u32 = 3;
+
+/// Reads both listings to their end and closes the poll.
+pub(super) async fn collect(connector: &Connector) -> Result<PollEnd, Halt> {
+    let filter = Arc::new(connector.config.users.clone());
+    let for_begin = Arc::clone(&filter);
+    let (cursors, started) = connector
+        .state
+        .call(move |store| store.begin_poll(Timestamp::now(), &for_begin))
+        .await?;
+    let [sso, local] = cursors;
+    if sso.pages + local.pages > 0 {
+        tracing::info!(connector = %connector.name(), pages = sso.pages + local.pages, %started, "going on with the poll that was cut short");
+    }
+    connector.note_phase(Phase::Collecting {
+        users: 0,
+        pages: sso.pages + local.pages,
+    });
+    let read = tokio::try_join!(
+        read_listing(connector, &filter, Listing::Sso, sso),
+        read_listing(connector, &filter, Listing::Local, local),
+    );
+    if let Err(Halt::Unavailable(failure)) = &read
+        && failure.kind == FailureKind::Unintelligible
+    {
+        // What does not make sense is not gone on with: the next poll starts at the first page.
+        connector.state.call(|store| store.abandon_poll()).await?;
+    }
+    read?;
+    let rules = connector.rules();
+    Ok(connector
+        .state
+        .call(move |store| store.finish_poll(Timestamp::now(), &rules))
+        .await?)
+}
+
+async fn read_listing(
+    connector: &Connector,
+    filter: &Arc<UserFilter>,
+    listing: Listing,
+    from: Cursor,
+) -> Result<(), Halt> {
+    if from.done {
+        return Ok(());
+    }
+    let mut next = from.next;
+    let mut loops = Loops::default();
+    let mut restarts = 0;
+    loop {
+        connector.go_on()?;
+        let page = match connector.torq.users_page(listing, next.as_ref()).await {
+            Ok(page) => page,
+            Err(failure) if next.is_some() && is_stale(&failure) && restarts < MAX_RESTARTS => {
+                tracing::info!(connector = %connector.name(), %listing, "the page token went stale; starting the listing again");
+                connector.state.call(move |store| store.restart_listing(listing)).await?;
+                next = None;
+                loops = Loops::default();
+                restarts += 1;
+                continue;
+            }
+            Err(failure) => return Err(Halt::of(failure)),
+        };
+        let following = page.next.clone();
+        let rows = page.users.len() + page.unreadable.len();
+        let for_apply = Arc::clone(filter);
+        let applied = connector
+            .state
+            .call(move |store| store.apply_page(Timestamp::now(), listing, &page, &for_apply))
+            .await?;
+        connector.phase.send_modify(|phase| {
+            if let Phase::Collecting { users, pages } = phase {
+                *users = applied.seen;
+                *pages += 1;
+            }
+        });
+        let Some(following) = following else { return Ok(()) };
+        if let Some(detail) = loops.notice(&following, rows, applied.fresh) {
+            let detail = format!("the {listing} listing {detail}");
+            return Err(Halt::Unavailable(Failure::new(
+                Peer::Torq,
+                "list users",
+                FailureKind::Unintelligible,
+                detail,
+            )));
+        }
+        next = Some(following);
+    }
+}
+
+/// A page token that is not known any more answers 400 or 404.
+fn is_stale(failure: &Failure) -> bool {
+    matches!(failure.kind, FailureKind::Refused | FailureKind::NotFound)
+}
+
+/// Notices a listing that would never end. Pure.
+#[derive(Default)]
+struct Loops {
+    /// Hashes of the tokens of this pass: 8 bytes a page.
+    tokens: HashSet<u64>,
+    barren: u32,
+    empty: u32,
+}
+
+impl Loops {
+    /// Takes note of a page: the token that follows it, its rows, and how many users on it were new in this pass. Says what is
+    /// wrong, if something is.
+    fn notice(&mut self, following: &PageToken, rows: usize, fresh: usize) -> Option<&'static str> {
+        if !self.tokens.insert(xxh3_64(following.as_str().as_bytes())) {
+            return Some("repeats a page token and would never end");
+        }
+        // An empty page says nothing about going in circles: Torq may filter after it has cut the pages.
+        match (rows, fresh) {
+            (0, _) => self.empty += 1,
+            (_, 0) => (self.barren, self.empty) = (self.barren + 1, 0),
+            _ => (self.barren, self.empty) = (0, 0),
+        }
+        if self.barren >= MAX_BARREN_PAGES {
+            return Some("repeats its users with ever new page tokens and would never end");
+        }
+        (self.empty >= MAX_EMPTY_PAGES).then_some("sends one empty page after another and would never end")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(text: &str) -> PageToken {
+        PageToken::new(text.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn a_token_that_repeats_is_noticed_at_once_or_later() {
+        let mut loops = Loops::default();
+        assert_eq!(loops.notice(&token("a"), 100, 100), None);
+        assert!(loops.notice(&token("a"), 100, 100).is_some(), "A, A");
+        let mut loops = Loops::default();
+        for name in ["a", "b"] {
+            assert_eq!(loops.notice(&token(name), 100, 100), None);
+        }
+        assert!(loops.notice(&token("a"), 100, 100).is_some(), "A, B, A");
+    }
+
+    #[test]
+    fn twenty_pages_with_rows_but_nobody_new_are_a_circle_and_empty_pages_are_not() {
+        let mut loops = Loops::default();
+        for page in 0..19 {
+            assert_eq!(loops.notice(&token(&format!("b{page}")), 100, 0), None);
+        }
+        assert_eq!(loops.notice(&token("empty"), 0, 0), None);
+        assert!(loops.notice(&token("last"), 100, 0).is_some());
+
+        let mut loops = Loops::default();
+        for page in 0..1000 {
+            assert_eq!(loops.notice(&token(&format!("e{page}")), 0, 0), None);
+        }
+        for page in 0..100 {
+            let fresh = usize::from(page % 19 == 0);
+            assert_eq!(loops.notice(&token(&format!("f{page}")), 100, fresh), None, "{page}");
+        }
+    }
+}

@@ -1,0 +1,387 @@
+//! A run: one poll and the delivery that follows it. The story of a user, from Torq's pages to JumpCloud's accounts.
+//!
+//! ```text
+//! run() ─▶ collect: both listings, page by page, into the state
+//!       ─▶ finish_poll: who is missing, who is removed, what is held (state)
+//!       ─▶ deliver: application, adoption, directory, creates, associations, deletions
+//! ```
+//!
+//! What a run does is decided from the state alone, so it can be cut short anywhere: the next one goes on.
+
+mod collect;
+mod deliver;
+mod dry_run;
+mod halt;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{self, JumpCloudCredentials, Network};
+use crate::http::{self, ClientError, Lane, Patience, Trouble};
+use crate::jumpcloud::{self, JumpCloud};
+use crate::metrics;
+use crate::model::{ConnectorName, Peer};
+use crate::oauth::{Auth, Session, TokenManager};
+use crate::state::{RemovalRules, Sides, State, StateError};
+use crate::torq::{self, Torq};
+use crate::view::{ConnectorState, ConnectorStatus, RunCounts, RunOutcome};
+
+pub use halt::Halt;
+
+/// How old the names of roles may grow.
+const ROLES_AGE: SignedDuration = SignedDuration::from_hours(24);
+
+/// What a run is doing, for a progress bar.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// Nothing.
+    #[default]
+    Idle,
+    /// Reading Torq.
+    Collecting {
+        /// Different users seen so far.
+        users: u64,
+        /// Pages applied so far.
+        pages: u64,
+    },
+    /// Reading what JumpCloud has.
+    Adopting {
+        /// Accounts read so far.
+        accounts: u64,
+    },
+    /// Asking the directory.
+    Matching {
+        /// E-mails asked for so far.
+        users: u64,
+    },
+    /// Writing to JumpCloud.
+    Delivering {
+        /// Accounts created, associated and deleted so far.
+        writes: u64,
+    },
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct RunEnd {
+    /// How.
+    pub outcome: RunOutcome,
+    /// Why it did not come to its end, if it did not.
+    pub halt: Option<Halt>,
+    /// What it changed.
+    pub counts: RunCounts,
+    /// The status afterwards.
+    pub status: ConnectorStatus,
+}
+
+/// A connector, ready to run: its configuration, its two peers, its state.
+pub struct Connector {
+    config: Arc<config::Connector>,
+    torq: Torq,
+    jumpcloud: JumpCloud,
+    state: State,
+    stop: CancellationToken,
+    phase: watch::Sender<Phase>,
+    /// Whether JumpCloud's accounts were read since this process began: knowledge grows old while nobody looks.
+    reconciled: AtomicBool,
+}
+
+impl Connector {
+    /// Puts a connector together. Nothing is sent yet.
+    pub fn new(
+        config: Arc<config::Connector>,
+        network: &Network,
+        state: State,
+        patience: Patience,
+        stop: CancellationToken,
+    ) -> Result<Self, ClientError> {
+        let (torq, jumpcloud) = peers(&config, network, patience, &stop)?;
+        Ok(Self {
+            config,
+            torq,
+            jumpcloud,
+            state,
+            stop,
+            phase: watch::Sender::new(Phase::Idle),
+            reconciled: AtomicBool::new(false),
+        })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &ConnectorName {
+        &self.config.name
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> &config::Connector {
+        &self.config
+    }
+
+    /// Its state.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// What the run is doing.
+    pub fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// The peer that does not answer as it should, if one does not.
+    pub fn trouble(&self) -> Option<Trouble> {
+        let lanes = [self.torq.session().lane(), self.jumpcloud.session().lane()];
+        lanes.into_iter().filter_map(Lane::trouble).min_by_key(|trouble| trouble.since)
+    }
+
+    /// The status now: what the state knows, and what only this process knows.
+    pub async fn status(&self) -> Result<ConnectorStatus, StateError> {
+        let mut status = self.state.call(|store| store.status()).await?;
+        let settled = matches!(
+            status.state,
+            ConnectorState::Paused | ConnectorState::ReconnectRequired | ConnectorState::NotLicensed
+        );
+        if let Some(trouble) = self.trouble()
+            && !settled
+        {
+            status.state = ConnectorState::Retrying;
+            status.reason = Some(format!("{} (since {:.0})", trouble.reason, trouble.since));
+            status.action = Some(format!(
+                "nothing: {} is asked again at {:.0}",
+                trouble.peer, trouble.next_attempt
+            ));
+        }
+        Ok(status)
+    }
+
+    /// One run: a poll and the delivery that follows it. Notes the state, the run and its events; never fails by itself.
+    ///
+    /// # Errors
+    /// Only when the state cannot be read or written at all.
+    pub async fn run(&self) -> Result<RunEnd, StateError> {
+        let began = Instant::now();
+        let name = self.name().to_string();
+        let run = self.begin().await?;
+        tracing::debug!(connector = %name, run, "run begins");
+        let result = self.poll_and_deliver(run).await;
+        self.phase.send_replace(Phase::Idle);
+        let (outcome, halt) = match result {
+            Ok(()) => (None, None),
+            Err(Halt::State(error)) => return Err(error),
+            Err(halt) => (Some(halt.outcome()), Some(halt)),
+        };
+        let end = self.end(outcome, halt).await?;
+        metrics::run_ended(&name, end.outcome, began.elapsed().as_secs_f64(), &end.counts);
+        self.log(run, &end);
+        Ok(end)
+    }
+
+    async fn begin(&self) -> Result<i64, StateError> {
+        let sides = Sides {
+            torq: self.config.torq_fingerprint(),
+            jumpcloud: self.config.jumpcloud_fingerprint(),
+        };
+        let name = self.name().to_string();
+        self.state
+            .call(move |store| {
+                let now = Timestamp::now();
+                let run = store.begin_run(now)?;
+                for change in store.reconcile_sides(now, &sides)? {
+                    tracing::warn!(connector = %name, "{change}");
+                }
+                let state = if store.about()?.collected {
+                    ConnectorState::Syncing
+                } else {
+                    ConnectorState::Collecting
+                };
+                store.note_state(now, state, None, None)?;
+                Ok(run)
+            })
+            .await
+    }
+
+    async fn poll_and_deliver(&self, run: i64) -> Result<(), Halt> {
+        let collected = collect::collect(self).await?;
+        if collected.removed + collected.held > 0 {
+            tracing::info!(
+                connector = %self.name(),
+                run,
+                removed = collected.removed,
+                held = collected.held,
+                "users are gone from Torq"
+            );
+        }
+        self.read_roles().await?;
+        deliver::deliver(self).await
+    }
+
+    /// Reads the names of the roles once a day, if the key may: a convenience, so nothing fails without them.
+    async fn read_roles(&self) -> Result<(), Halt> {
+        let now = Timestamp::now();
+        let about = self.state.call(|store| store.about()).await?;
+        if about.roles_read_at.is_some_and(|at| now.duration_since(at) < ROLES_AGE) {
+            return Ok(());
+        }
+        let roles = match self.torq.roles().await {
+            Ok(roles) => roles,
+            Err(failure) if failure.is_temporary() => return Ok(()),
+            Err(failure) => {
+                tracing::debug!(connector = %self.name(), "no names for roles: {failure}");
+                Default::default()
+            }
+        };
+        self.state.call(move |store| store.note_roles(now, &roles)).await?;
+        Ok(())
+    }
+
+    async fn end(&self, outcome: Option<RunOutcome>, halt: Option<Halt>) -> Result<RunEnd, StateError> {
+        let name = self.name().clone();
+        self.state
+            .call(move |store| {
+                let now = Timestamp::now();
+                let status = store.status()?;
+                let report_only = deliver::report_only(&store.about()?);
+                let unfinished = status.pending + status.parked + status.held + status.associations_pending > 0;
+                let outcome = outcome.unwrap_or(if unfinished || report_only.is_some() {
+                    RunOutcome::Partial
+                } else {
+                    RunOutcome::Done
+                });
+                let reason = halt.as_ref().map(ToString::to_string);
+                let counts = store.end_run(now, outcome, reason.as_deref())?;
+                match &halt {
+                    Some(halt) => halt.note(store, now)?,
+                    None if status.held > 0 => {
+                        let reason = format!("{} removals are too many to be believed unasked", status.held);
+                        let action = format!(
+                            "look at them (torq-connector users {name}), then: torq-connector approve {name}; they are dropped by themselves when the users are back"
+                        );
+                        store.note_state(now, ConnectorState::Held, Some(&reason), Some(&action))?;
+                    }
+                    None => match report_only {
+                        Some(reason) => {
+                            let action = format!(
+                                "nothing is lost: users stay pending, and it is tried again once a day, and on: torq-connector retry {name}"
+                            );
+                            store.note_state(now, ConnectorState::ReportOnly, Some(&reason), Some(&action))?;
+                        }
+                        None => store.note_state(now, ConnectorState::Connected, None, None)?,
+                    },
+                }
+                let status = store.status()?;
+                Ok(RunEnd {
+                    outcome,
+                    halt,
+                    counts,
+                    status,
+                })
+            })
+            .await
+    }
+
+    fn log(&self, run: i64, end: &RunEnd) {
+        let connector = self.name().as_str();
+        match &end.halt {
+            Some(Halt::Stopped) => tracing::info!(connector, run, "stopped; the next run goes on here"),
+            Some(halt) => tracing::error!(connector, run, outcome = end.outcome.as_str(), "{halt}"),
+            None => {
+                let changed = end.counts != RunCounts::default();
+                let RunCounts {
+                    appeared,
+                    changed: changes,
+                    disappeared,
+                    created,
+                    found,
+                    associated,
+                    deleted,
+                    refused,
+                } = end.counts;
+                let (users, pending) = (end.status.users, end.status.pending);
+                let outcome = end.outcome.as_str();
+                if changed {
+                    tracing::info!(
+                        connector, run, outcome, users, appeared, changes, disappeared, created, found, associated, deleted, refused,
+                        pending, "run ended"
+                    );
+                } else {
+                    tracing::debug!(connector, run, outcome, users, pending, "run ended; nothing changed");
+                }
+            }
+        }
+    }
+
+    fn rules(&self) -> RemovalRules {
+        RemovalRules {
+            removals: self.config.removals,
+            max: self.config.max_removals,
+        }
+    }
+
+    /// Ends a run between two steps when the process is to stop.
+    fn go_on(&self) -> Result<(), Halt> {
+        if self.stop.is_cancelled() { Err(Halt::Stopped) } else { Ok(()) }
+    }
+
+    fn note_phase(&self, phase: Phase) {
+        self.phase.send_replace(phase);
+    }
+
+    fn is_reconciled(&self) -> bool {
+        self.reconciled.load(Ordering::Relaxed)
+    }
+
+    fn note_reconciled(&self) {
+        self.reconciled.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The clients of both peers of a connector.
+pub fn peers(
+    config: &config::Connector,
+    network: &Network,
+    patience: Patience,
+    stop: &CancellationToken,
+) -> Result<(Torq, JumpCloud), ClientError> {
+    let urls = [
+        &config.torq.api_url,
+        &config.torq.token_url,
+        &config.jumpcloud.console_url,
+        &config.jumpcloud.token_url,
+    ];
+    let client = http::client(network, urls.iter().any(|url| url.scheme() == "https"))?;
+    let lane = |peer, rate| Lane::new(peer, client.clone(), network.timeout, rate, patience, stop.clone());
+
+    let to_torq = lane(Peer::Torq, torq::RATE);
+    let tokens = TokenManager::torq(
+        to_torq.clone(),
+        config.torq.token_url.clone(),
+        &config.torq.client_id,
+        config.torq.client_secret.value.clone(),
+    );
+    let torq = Torq::new(Session::torq(to_torq, config.torq.api_url.clone(), tokens));
+
+    let to_jumpcloud = lane(Peer::JumpCloud, jumpcloud::RATE);
+    let auth = match &config.jumpcloud.credentials {
+        JumpCloudCredentials::ServiceAccount {
+            client_id,
+            client_secret,
+        } => Auth::Token(TokenManager::jumpcloud(
+            to_jumpcloud.clone(),
+            config.jumpcloud.token_url.clone(),
+            client_id,
+            client_secret.value.clone(),
+        )),
+        JumpCloudCredentials::ApiKey(key) => Auth::ApiKey(key.value.clone()),
+    };
+    let session = Session::jumpcloud(
+        to_jumpcloud,
+        config.jumpcloud.console_url.clone(),
+        auth,
+        config.jumpcloud.org_id.as_deref(),
+    );
+    Ok((torq, JumpCloud::new(session)))
+}
