@@ -2,11 +2,12 @@
 //!
 //! The way of a configuration: `read` parses the file and lays `keys`' defaults, the file and the `environment`
 //! over each other; `check` and `connector` walk through the result with `value` and `secret`, and tell everything
-//! that is wrong at once, as [`Problems`].
+//! that is wrong at once, as [`Problems`]. `filter` answers questions about a checked configuration.
 
 mod check;
 mod connector;
 mod environment;
+mod filter;
 mod keys;
 mod problem;
 mod read;

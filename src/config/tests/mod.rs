@@ -12,6 +12,7 @@ use super::*;
 mod environment;
 mod example;
 mod files;
+mod filters;
 mod problems;
 mod secrets;
 mod values;
