@@ -1,4 +1,20 @@
-//! Configuration: what a checked configuration looks like. Reading and checking live in the rooms below.
+//! Configuration: what a checked configuration looks like, and how to get one.
+//!
+//! The way of a configuration: `read` parses the file and lays `keys`' defaults, the file and the `environment`
+//! over each other; `check` and `connector` walk through the result with `value` and `secret`, and tell everything
+//! that is wrong at once, as [`Problems`]. `filter` answers questions about a checked configuration.
+
+mod check;
+mod connector;
+mod environment;
+mod filter;
+mod keys;
+mod problem;
+mod read;
+mod secret;
+#[cfg(test)]
+mod tests;
+mod value;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,6 +24,12 @@ use secrecy::SecretString;
 use url::Url;
 
 use crate::model::ConnectorName;
+
+pub use problem::{Problem, Problems};
+pub use read::{load, parse};
+
+/// The example configuration: every key, with its default or an example.
+pub const EXAMPLE: &str = include_str!("../../config/torq-connector.toml");
 
 /// A complete, checked configuration.
 #[derive(Debug, Clone)]
@@ -69,7 +91,8 @@ pub struct Network {
 pub struct Connector {
     /// Its name.
     pub name: ConnectorName,
-    /// Time from one poll's start to the next.
+    /// Time from one poll's start to the next: 1 minute to 31 days. Where every URL of the connector is plain HTTP on
+    /// loopback (sandbox, demo, tests), 1 second will do.
     pub poll_interval: Duration,
     /// What happens to accounts of removed users.
     pub removals: Removals,
@@ -104,7 +127,7 @@ pub enum MaxRemovals {
 /// `[connectors.NAME.torq]`.
 #[derive(Debug, Clone)]
 pub struct Torq {
-    /// Base of the API, e.g. `https://api.torq.io/public/v1alpha`; no slash at the end.
+    /// Base of the API, e.g. `https://api.torq.io/public/v1alpha`; no slash at the end, unless it has no path.
     pub api_url: Url,
     /// The token endpoint.
     pub token_url: Url,
@@ -119,9 +142,10 @@ pub struct Torq {
 /// `[connectors.NAME.jumpcloud]`.
 #[derive(Debug, Clone)]
 pub struct JumpCloud {
-    /// Base of the console, e.g. `https://console.jumpcloud.com`; no slash at the end.
+    /// Base of the console, e.g. `https://console.jumpcloud.com`. A [`Url`] without a path has `/` for one: trim it
+    /// before appending.
     pub console_url: Url,
-    /// The token endpoint of service accounts.
+    /// The token endpoint of service accounts. With an API key it is not used, and means nothing.
     pub token_url: Url,
     /// Who we are there.
     pub credentials: JumpCloudCredentials,

@@ -1,0 +1,377 @@
+//! The walker: goes through the merged values, tells everything that is wrong with them, and makes a [`Config`]
+//! when nothing is. (serde would stop at the first error.) Connectors have a file of their own, `connector`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use ::config::ValueKind;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+use super::read::Table;
+use super::value::{Given, shown_text};
+use super::{
+    Config, Http, Log, LogFormat, Network, Problem, Problems, Secret, SecretSource, environment, keys, secret,
+};
+
+pub(super) use super::value::kind_of;
+
+/// What the meaning of values depends on besides the values.
+#[derive(Clone, Copy)]
+pub(super) struct Surroundings<'a> {
+    /// What relative paths are relative to.
+    pub(super) dir: &'a Path,
+    /// The configuration file, where it is known.
+    pub(super) file: Option<&'a Path>,
+    /// The mode of the configuration file, where it is known.
+    pub(super) file_mode: Option<u32>,
+    /// The environment, for what systemd says there.
+    pub(super) env: &'a BTreeMap<String, String>,
+}
+
+/// Stands for a value that is wrong or missing: it has been told, go on and look for more.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Told;
+
+/// A checked value, or one whose problem is among the problems.
+pub(super) type Checked<T> = Result<T, Told>;
+
+/// Checks the merged values. `problems` are those found before, `broken` the keys where the file has something else
+/// than the section that belongs there.
+pub(super) fn check(
+    table: &Table,
+    surroundings: Surroundings<'_>,
+    problems: Vec<Problem>,
+    broken: Vec<String>,
+) -> Result<Config, Problems> {
+    let mut walker = Walker {
+        surroundings,
+        problems,
+        broken,
+    };
+    match walker.config(&Section::root(table)) {
+        Ok(config) if walker.problems.is_empty() => Ok(config),
+        _ => Err(Problems(walker.problems)),
+    }
+}
+
+/// A section of the merged values; one that is not there is an empty one.
+pub(super) struct Section<'a> {
+    /// Its key, empty for the outermost.
+    pub(super) key: String,
+    /// What variables of the environment that set something in it begin with.
+    variable: String,
+    table: Option<&'a Table>,
+}
+
+impl<'a> Section<'a> {
+    fn root(table: &'a Table) -> Self {
+        Self {
+            key: String::new(),
+            variable: String::new(),
+            table: Some(table),
+        }
+    }
+
+    /// The section `name` in this one.
+    pub(super) fn section(&self, name: &str) -> Section<'a> {
+        let value = self.table.and_then(|table| table.get(name));
+        Section {
+            key: keys::join(&self.key, &keys::quoted(name)),
+            variable: environment::variable(&self.variable, name),
+            table: match value.map(|value| &value.kind) {
+                Some(ValueKind::Table(table)) => Some(table),
+                _ => None,
+            },
+        }
+    }
+
+    /// The names in this section, sorted.
+    pub(super) fn names(&self) -> Vec<&'a str> {
+        let mut names: Vec<&str> = self
+            .table
+            .into_iter()
+            .flat_map(|table| table.keys().map(String::as_str))
+            .collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// The value of `name`, if it is given or has a default.
+    pub(super) fn get(&self, name: &str) -> Option<Given<'a>> {
+        let value = self.table?.get(name)?;
+        Some(Given {
+            key: keys::join(&self.key, name),
+            value,
+        })
+    }
+
+    /// Whether `name` is given.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    /// Whether `name` is given in the environment.
+    pub(super) fn has_from_environment(&self, name: &str) -> bool {
+        self.get(name).is_some_and(|given| given.is_from_environment())
+    }
+}
+
+/// Walks and collects.
+pub(super) struct Walker<'a> {
+    pub(super) surroundings: Surroundings<'a>,
+    pub(super) problems: Vec<Problem>,
+    broken: Vec<String>,
+}
+
+impl Walker<'_> {
+    /// Tells a problem.
+    pub(super) fn tell(&mut self, problem: Problem) -> Told {
+        self.problems.push(problem);
+        Told
+    }
+
+    /// Takes a value, or tells what is wrong with it.
+    pub(super) fn take<T>(&mut self, result: Result<T, Problem>) -> Checked<T> {
+        result.map_err(|problem| self.tell(problem))
+    }
+
+    /// Tells that `name` is missing, unless its section was told to be none.
+    pub(super) fn missing(&mut self, section: &Section<'_>, name: &str, message: &str) -> Told {
+        if self.is_broken(&section.key) {
+            return Told;
+        }
+        let variable = environment::variable(&section.variable, name);
+        self.tell(Problem::new(
+            keys::join(&section.key, name),
+            format!("missing: {message} (or set the environment variable {variable})"),
+        ))
+    }
+
+    /// Whether something stood in the file in the place of this section, or of one around it.
+    pub(super) fn is_broken(&self, section: &str) -> bool {
+        self.broken.iter().any(|broken| {
+            let rest = section.strip_prefix(broken.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        })
+    }
+
+    /// A value that may be left out.
+    pub(super) fn optional<'s, T>(
+        &mut self,
+        section: &Section<'s>,
+        name: &str,
+        read: impl FnOnce(&Given<'s>) -> Result<T, Problem>,
+    ) -> Checked<Option<T>> {
+        match section.get(name) {
+            Some(given) => self.take(read(&given)).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// A value that must be there, by default or by hand. `what` it is ends the sentence "missing: give …".
+    pub(super) fn required<'s, T>(
+        &mut self,
+        section: &Section<'s>,
+        name: &str,
+        what: &str,
+        read: impl FnOnce(&Given<'s>) -> Result<T, Problem>,
+    ) -> Checked<T> {
+        match self.optional(section, name, read)? {
+            Some(value) => Ok(value),
+            None => Err(self.missing(section, name, &format!("give {what}"))),
+        }
+    }
+
+    /// A list, each item of which is read by itself; the error of `read` says what is allowed.
+    pub(super) fn list(
+        &mut self,
+        section: &Section<'_>,
+        name: &str,
+        read: impl Fn(&str) -> Result<String, String>,
+    ) -> Checked<Vec<String>> {
+        let Some(given) = section.get(name) else {
+            return Ok(Vec::new());
+        };
+        let items = self.take(given.items())?;
+        let mut list = Vec::new();
+        let mut wrong = false;
+        for item in items {
+            match read(item) {
+                Ok(item) if list.contains(&item) => {}
+                Ok(item) => list.push(item),
+                Err(message) => {
+                    wrong = true;
+                    self.tell(given.wrong(message).found(shown_text(item)));
+                }
+            }
+        }
+        if wrong { Err(Told) } else { Ok(list) }
+    }
+
+    /// A secret from a file.
+    pub(super) fn secret_file(&mut self, given: &Given<'_>) -> Checked<Secret> {
+        let credentials = self.surroundings.env.get("CREDENTIALS_DIRECTORY");
+        let credentials = credentials.filter(|dir| !dir.is_empty()).map(Path::new);
+        let name = self.take(given.path())?;
+        let secret = secret::locate(name, self.surroundings.dir, credentials).and_then(|path| secret::from_file(&path));
+        self.take(secret.map_err(|message| given.wrong(message)))
+    }
+
+    /// A secret that is written in the configuration or the environment.
+    pub(super) fn literal_secret(&mut self, given: &Given<'_>) -> Checked<Secret> {
+        let ValueKind::String(text) = &given.value.kind else {
+            return Err(self.tell(given.secretly_refused("must be a string, in quotes")));
+        };
+        let source = if given.is_from_environment() {
+            SecretSource::Environment
+        } else {
+            SecretSource::Literal
+        };
+        let fit = secret::vet(text).map_err(|message| given.wrong(message));
+        let fit = self.take(fit);
+        if source == SecretSource::Literal {
+            self.refuse_in_open_file(given)?;
+        }
+        fit.map(|()| Secret::new(text.as_str(), source))
+    }
+
+    fn refuse_in_open_file(&mut self, given: &Given<'_>) -> Checked<()> {
+        match self.surroundings.file_mode.map(|mode| mode & 0o7777) {
+            Some(mode) if mode & 0o004 != 0 => {
+                let file = match self.surroundings.file {
+                    Some(file) => file.display().to_string(),
+                    None => "FILE".to_owned(),
+                };
+                Err(self.tell(given.wrong(format!(
+                    "every user of this machine can read this secret in the configuration file (mode {mode:04o}); \
+                     run `chmod 600 {file}`, or move the secret to a file of its own and name that in {}_file",
+                    given.key
+                ))))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn config(&mut self, root: &Section<'_>) -> Checked<Config> {
+        let state_dir = self.state_dir(root);
+        let log = self.log(&root.section("log"));
+        let http = self.http(&root.section("http"));
+        let network = self.network(&root.section("network"));
+        let connectors = self.connectors(&root.section("connectors"));
+        Ok(Config {
+            state_dir: state_dir?,
+            log: log?,
+            http: http?,
+            network: network?,
+            connectors: connectors?,
+        })
+    }
+
+    /// As given, else where systemd keeps state for the unit, else the usual place.
+    fn state_dir(&mut self, root: &Section<'_>) -> Checked<PathBuf> {
+        let given = self.optional(root, "state_dir", Given::path)?;
+        let from_systemd = self
+            .surroundings
+            .env
+            .get("STATE_DIRECTORY")
+            .and_then(|list| list.split(':').next())
+            .filter(|first| !first.is_empty());
+        let state_dir = given.or(from_systemd).unwrap_or("/var/lib/torq-connector");
+        Ok(self.surroundings.dir.join(state_dir))
+    }
+
+    fn log(&mut self, section: &Section<'_>) -> Checked<Log> {
+        let level = self.required(section, "level", "a level", log_level);
+        let format = self.required(section, "format", "a format", |given| {
+            given.one_of(&[("text", LogFormat::Text), ("json", LogFormat::Json)])
+        });
+        Ok(Log {
+            level: level?,
+            format: format?,
+        })
+    }
+
+    fn http(&mut self, section: &Section<'_>) -> Checked<Http> {
+        let listen = self.required(section, "listen", "an address", |given| {
+            let allowed = "an IP address and a port, such as \"127.0.0.1:8686\" or \"[::1]:8686\", or \"off\"";
+            match given.text(allowed)?.trim() {
+                "off" => Ok(None),
+                address => address
+                    .parse()
+                    .map(Some)
+                    .map_err(|_| given.refused(format!("must be {allowed}"))),
+            }
+        });
+        let password = match section.get("password_file") {
+            Some(given) => self.secret_file(&given).map(Some),
+            None => Ok(None),
+        };
+        let hosts = self.list(section, "hosts", |item| {
+            host_name(item)
+                .ok_or_else(|| "must be names without scheme and port, such as \"connector.example.com\"".to_owned())
+        });
+        Ok(Http {
+            listen: listen?,
+            password: password?,
+            hosts: hosts?,
+        })
+    }
+
+    fn network(&mut self, section: &Section<'_>) -> Checked<Network> {
+        let ca_file = self.ca_file(section);
+        let mut time = |name| self.required(section, name, "a duration", |given| given.duration("1s", "10m"));
+        let connect_timeout = time("connect_timeout");
+        let timeout = time("timeout");
+        Ok(Network {
+            ca_file: ca_file?,
+            connect_timeout: connect_timeout?,
+            timeout: timeout?,
+        })
+    }
+
+    fn ca_file(&mut self, section: &Section<'_>) -> Checked<Option<PathBuf>> {
+        let Some(given) = section.get("ca_file") else {
+            return Ok(None);
+        };
+        let path = self.take(given.path())?;
+        let path = self.surroundings.dir.join(path);
+        let shown = path.display();
+        let problem = match std::fs::read(&path) {
+            Err(error) => Some(format!("{shown} cannot be read: {error}")),
+            Ok(bytes) => {
+                const BLOCK: &[u8] = b"-----BEGIN CERTIFICATE-----";
+                let holds_one = bytes.windows(BLOCK.len()).any(|window| window == BLOCK);
+                (!holds_one).then(|| {
+                    format!("{shown} has no certificate in it; it must be a PEM file (-----BEGIN CERTIFICATE-----)")
+                })
+            }
+        };
+        match problem {
+            Some(message) => Err(self.tell(given.wrong(message))),
+            None => Ok(Some(path)),
+        }
+    }
+}
+
+/// A level or a filter. A single word that is no level would be taken for a crate's name and silence everything else.
+fn log_level(given: &Given<'_>) -> Result<String, Problem> {
+    let allowed = "error, warn, info, debug, trace or off, or a filter such as \"info,torq_connector=debug\"";
+    let text = given.text(allowed)?.trim();
+    let wrong = || given.refused(format!("must be {allowed}"));
+    let single_word = !text.contains(['=', ',', '[', ':']);
+    if single_word && text.parse::<LevelFilter>().is_err() {
+        return Err(wrong());
+    }
+    EnvFilter::builder().parse(text).map_err(|_| wrong())?;
+    Ok(text.to_owned())
+}
+
+/// A DNS name, folded; `None` when it is not one.
+pub(super) fn host_name(text: &str) -> Option<String> {
+    let name = text.trim().to_lowercase();
+    let label = |label: &str| {
+        !label.is_empty() && label.len() <= 63 && label.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_'))
+    };
+    (name.len() <= 253 && name.split('.').all(label)).then_some(name)
+}

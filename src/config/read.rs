@@ -1,0 +1,350 @@
+//! From text to merged values: the file is parsed, its unknown keys are told, and defaults, file and environment
+//! are laid over each other. What the values mean is the business of `check`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use ::config::{ConfigError, Map, Source, Value, ValueKind};
+use toml::de::{DeTable, DeValue};
+
+use super::check::{self, Surroundings};
+use super::keys::{self, CONNECTOR, GENERAL, Kind};
+use super::{Config, Problem, Problems, environment};
+
+/// A table of the merged configuration.
+pub(super) type Table = Map<String, Value>;
+
+/// Reads the configuration file at `path` and lays it over the defaults, and `env` over both.
+///
+/// # Errors
+/// Everything that is wrong, at once.
+pub fn load(path: &Path, env: &BTreeMap<String, String>) -> Result<Config, Problems> {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let (text, mode) = contents(&path).map_err(|problem| Problems(vec![problem]))?;
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    read(&text, dir, Some(&path), Some(mode), env)
+}
+
+/// The same as [`load`], from text. Relative paths are relative to `dir`; `file_mode` is the mode of the file that
+/// the text came from, so that secrets in a file that everybody can read are refused.
+///
+/// # Errors
+/// Everything that is wrong, at once.
+pub fn parse(
+    text: &str,
+    dir: &Path,
+    file_mode: Option<u32>,
+    env: &BTreeMap<String, String>,
+) -> Result<Config, Problems> {
+    read(text, dir, None, file_mode, env)
+}
+
+/// The text of the configuration file and its mode.
+fn contents(path: &Path) -> Result<(String, u32), Problem> {
+    let shown = path.display();
+    let problem = |message: String| Problem::new("", message);
+    let bytes = std::fs::read(path).map_err(|error| {
+        let what = match error.kind() {
+            ErrorKind::NotFound => format!("there is no configuration file {shown}"),
+            ErrorKind::PermissionDenied => {
+                format!("the configuration file {shown} may not be read by this user")
+            }
+            _ => format!("the configuration file {shown} cannot be read: {error}"),
+        };
+        problem(format!(
+            "{what}; name the file with --config FILE or in the environment variable TORQ_CONNECTOR_CONFIG"
+        ))
+    })?;
+    let mode = std::fs::metadata(path)
+        .map_err(|error| problem(format!("the configuration file {shown} cannot be examined: {error}")))?
+        .permissions()
+        .mode();
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
+        problem(format!(
+            "the configuration file {shown} is not UTF-8 text (line {line})"
+        ))
+    })?;
+    Ok((text, mode))
+}
+
+/// Parses, merges, checks.
+fn read(
+    text: &str,
+    dir: &Path,
+    file: Option<&Path>,
+    file_mode: Option<u32>,
+    env: &BTreeMap<String, String>,
+) -> Result<Config, Problems> {
+    let mut problems = Vec::new();
+    let mut written = toml_table(text).map_err(|problem| Problems(vec![problem]))?;
+    drop_unknown(&mut written, &mut problems);
+    // An unknown key never is the beginning of a known one, so these tell of sections that are none.
+    let broken = problems.iter().map(|problem| problem.key.clone()).collect();
+
+    let in_file = connector_names(&written);
+    let environment = environment::layer(env, &in_file, &mut problems);
+    let names = &in_file | &connector_names(&environment);
+    let merged = merge(defaults(&names), written, environment).map_err(|problem| Problems(vec![problem]))?;
+
+    let surroundings = Surroundings {
+        dir,
+        file,
+        file_mode,
+        env,
+    };
+    check::check(&merged, surroundings, problems, broken)
+}
+
+/// One layer of the configuration, as the `config` crate wants it.
+#[derive(Clone)]
+struct Layer(Table);
+
+/// All of a layer is handed over below this one key: the `config` crate reads the outermost keys of a source as
+/// paths (`a.b`, `a[1000000]`), and only those.
+const ROOT: &str = "configuration";
+
+impl fmt::Debug for Layer {
+    /// Shows nothing of the values: there are secrets among them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Layer")
+    }
+}
+
+impl Source for Layer {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Table, ConfigError> {
+        Ok(Map::from_iter([(
+            ROOT.to_owned(),
+            Value::new(None, ValueKind::Table(self.0.clone())),
+        )]))
+    }
+}
+
+/// Lays the three layers over each other.
+fn merge(defaults: Table, file: Table, environment: Table) -> Result<Table, Problem> {
+    // Neither can happen with sources that never fail; the error's own words might quote a value.
+    let impossible = || Problem::new("", "the configuration cannot be merged");
+    let merged = ::config::Config::builder()
+        .add_source(Layer(defaults))
+        .add_source(Layer(file))
+        .add_source(Layer(environment))
+        .build()
+        .map_err(|_| impossible())?;
+    let ValueKind::Table(mut outer) = merged.cache.kind else {
+        return Err(impossible());
+    };
+    match outer.remove(ROOT).map(|value| value.kind) {
+        Some(ValueKind::Table(table)) => Ok(table),
+        _ => Err(impossible()),
+    }
+}
+
+/// The layer of defaults, for these connectors.
+fn defaults(connectors: &BTreeSet<String>) -> Table {
+    let mut table = Table::new();
+    let mut lay = |connector: Option<&str>, list: &[(&str, Option<&str>)]| {
+        for (key, default) in list {
+            if let Some(default) = default {
+                let mut path: Vec<&str> = key.split('.').collect();
+                if let Some(name) = connector {
+                    path.splice(0..0, ["connectors", name]);
+                }
+                insert(&mut table, &path, Value::new(None, *default));
+            }
+        }
+    };
+    lay(None, GENERAL);
+    for name in connectors {
+        lay(Some(name), CONNECTOR);
+    }
+    table
+}
+
+/// Puts a value at a path, making the tables on the way.
+pub(super) fn insert(table: &mut Table, path: &[&str], value: Value) {
+    match path {
+        [] => {}
+        [last] => {
+            table.insert((*last).to_owned(), value);
+        }
+        [first, rest @ ..] => {
+            let inner = table
+                .entry((*first).to_owned())
+                .or_insert_with(|| Value::new(None, Table::new()));
+            if let ValueKind::Table(inner) = &mut inner.kind {
+                insert(inner, rest, value);
+            }
+        }
+    }
+}
+
+/// The names of the connectors of a layer.
+fn connector_names(table: &Table) -> BTreeSet<String> {
+    match table.get("connectors").map(|value| &value.kind) {
+        Some(ValueKind::Table(connectors)) => connectors.keys().cloned().collect(),
+        _ => BTreeSet::new(),
+    }
+}
+
+/// Takes out of the file's layer what is not known, and what is not a section where one must be, and tells it:
+/// merged with the other layers it could no longer be seen.
+fn drop_unknown(table: &mut Table, problems: &mut Vec<Problem>) {
+    let connectors = table.remove("connectors");
+    drop_unknown_in(table, GENERAL, "", "", problems);
+    let Some(mut connectors) = connectors else {
+        return;
+    };
+    let ValueKind::Table(by_name) = &mut connectors.kind else {
+        let problem = not_a_section("connectors", &connectors);
+        problems.push(Problem {
+            message: "each connector must be a section of its own: [connectors.NAME]".to_owned(),
+            ..problem
+        });
+        return;
+    };
+    for name in sorted(by_name) {
+        let place = keys::join("connectors", &keys::quoted(&name));
+        match by_name.remove(&name) {
+            Some(Value {
+                kind: ValueKind::Table(mut connector),
+                ..
+            }) => {
+                drop_unknown_in(&mut connector, CONNECTOR, "", &place, problems);
+                by_name.insert(name, Value::new(None, connector));
+            }
+            Some(other) => problems.push(not_a_section(&place, &other)),
+            None => {}
+        }
+    }
+    table.insert("connectors".to_owned(), connectors);
+}
+
+fn drop_unknown_in(
+    table: &mut Table,
+    known: &[(&str, Option<&str>)],
+    section: &str,
+    place: &str,
+    problems: &mut Vec<Problem>,
+) {
+    for name in sorted(table) {
+        let path = keys::join(section, &name);
+        let shown = keys::join(&keys::join(place, section), &keys::quoted(&name));
+        let Some(value) = table.get_mut(&name) else {
+            continue;
+        };
+        let kind = match name.contains('.') {
+            true => Kind::Unknown, // "log.level" in quotes is one name, not two
+            false => keys::kind(known, &path),
+        };
+        match (kind, &mut value.kind) {
+            (Kind::Value, _) => {}
+            (Kind::Section, ValueKind::Table(inner)) => {
+                drop_unknown_in(inner, known, &path, place, problems);
+            }
+            (Kind::Section, _) => {
+                problems.push(not_a_section(&shown, value));
+                table.remove(&name);
+            }
+            (Kind::Unknown, _) => {
+                let advice = keys::advice(known, section, &name, place);
+                problems.push(Problem::new(shown, advice).at(value.origin()));
+                table.remove(&name);
+            }
+        }
+    }
+}
+
+fn sorted(table: &Table) -> Vec<String> {
+    let mut names: Vec<String> = table.keys().cloned().collect();
+    names.sort();
+    names
+}
+
+fn not_a_section(key: &str, value: &Value) -> Problem {
+    Problem::new(key, format!("must be a section: [{key}]"))
+        .at(value.origin())
+        .found(check::kind_of(value))
+}
+
+/// Parses TOML into a layer whose values know their lines.
+fn toml_table(text: &str) -> Result<Table, Problem> {
+    let lines = Lines::of(text);
+    let parsed = DeTable::parse(text).map_err(|error| {
+        // The error's own display quotes the line, and a secret may stand in it.
+        let place = error.span().map(|span| lines.place(text, span.start));
+        let what = error.message().lines().collect::<Vec<_>>().join(", ");
+        Problem::new("", format!("this is not TOML: {what}")).at(place.as_deref())
+    })?;
+    Ok(layer(parsed.into_inner(), &lines))
+}
+
+fn layer(table: DeTable<'_>, lines: &Lines) -> Table {
+    table
+        .into_iter()
+        .map(|(key, value)| {
+            let origin = format!("line {}", lines.line(key.span().start));
+            (
+                key.into_inner().into_owned(),
+                value_of(value.into_inner(), &origin, lines),
+            )
+        })
+        .collect()
+}
+
+fn value_of(value: DeValue<'_>, origin: &String, lines: &Lines) -> Value {
+    let kind = match value {
+        DeValue::String(text) => ValueKind::String(text.into_owned()),
+        DeValue::Integer(number) => {
+            match i64::from_str_radix(number.as_str(), number.radix()) {
+                Ok(number) => ValueKind::I64(number),
+                // Too large for any key; as a float it is told as what it is, a number that is not allowed.
+                Err(_) => ValueKind::Float(f64::INFINITY),
+            }
+        }
+        DeValue::Float(number) => ValueKind::Float(number.as_str().parse().unwrap_or(f64::NAN)),
+        DeValue::Boolean(truth) => ValueKind::Boolean(truth),
+        DeValue::Datetime(date) => ValueKind::String(date.to_string()),
+        DeValue::Array(items) => ValueKind::Array(
+            items
+                .into_iter()
+                .map(|item| {
+                    let origin = format!("line {}", lines.line(item.span().start));
+                    value_of(item.into_inner(), &origin, lines)
+                })
+                .collect(),
+        ),
+        DeValue::Table(table) => ValueKind::Table(layer(table, lines)),
+    };
+    Value::new(Some(origin), kind)
+}
+
+/// Where the lines of a text begin.
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn of(text: &str) -> Self {
+        let breaks = text.match_indices('\n').map(|(at, _)| at + 1);
+        Self(std::iter::once(0).chain(breaks).collect())
+    }
+
+    /// The line, counted from 1, of the byte at `offset`.
+    fn line(&self, offset: usize) -> usize {
+        self.0.partition_point(|start| *start <= offset)
+    }
+
+    /// Line and column, in words.
+    fn place(&self, text: &str, offset: usize) -> String {
+        let line = self.line(offset);
+        let start = self.0.get(line.saturating_sub(1)).copied().unwrap_or(0);
+        let column = 1 + text.get(start..offset).map_or(0, |before| before.chars().count());
+        format!("line {line}, column {column}")
+    }
+}

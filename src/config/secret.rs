@@ -1,0 +1,118 @@
+//! Secrets: where they are read from, who else may read that file, and what can never be one. No message made
+//! here contains anything of a secret.
+
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{Problem, Secret, SecretSource};
+
+/// No secret of either peer is anywhere near this long; a file that is longer is not a secret's file.
+const LARGEST: u64 = 64 * 1024;
+
+impl Secret {
+    /// A secret from this source, taken as it is.
+    pub fn new(value: impl Into<String>, source: SecretSource) -> Self {
+        Self {
+            value: SecretString::from(value.into()),
+            source,
+        }
+    }
+
+    /// The secret itself, for the request it goes into and for nothing else.
+    pub fn expose(&self) -> &str {
+        self.value.expose_secret()
+    }
+
+    /// Reads a secret again that came from a file: `Some` when it is another one now. A secret from elsewhere
+    /// changes only with a new configuration, so there it is always `None`.
+    ///
+    /// # Errors
+    /// The file is gone, or what is in it is refused; the secret in hand may still be good.
+    pub fn reload(&self) -> Result<Option<Secret>, Problem> {
+        let SecretSource::File(path) = &self.source else {
+            return Ok(None);
+        };
+        let fresh = from_file(path).map_err(|message| Problem::new("", message))?;
+        Ok((fresh.expose() != self.expose()).then_some(fresh))
+    }
+}
+
+/// The file that `name` means: a bare name is looked up in the credentials folder (systemd's
+/// `$CREDENTIALS_DIRECTORY`) first, everything relative is then relative to `dir`.
+pub(super) fn locate(name: &str, dir: &Path, credentials: Option<&Path>) -> Result<PathBuf, String> {
+    let mut places = Vec::new();
+    if let Some(credentials) = credentials
+        && !name.contains('/')
+    {
+        places.push(credentials.join(name));
+    }
+    places.push(dir.join(name));
+    for place in &places {
+        match std::fs::metadata(place) {
+            // A folder on the way that may not be entered is told when the file is read.
+            Ok(_) => return Ok(place.clone()),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(place.clone()),
+            Err(_) => {}
+        }
+    }
+    let tried: Vec<String> = places.iter().map(|p| p.display().to_string()).collect();
+    Err(format!("there is no such file: {}", tried.join(", nor ")))
+}
+
+/// Reads a secret from a file that nobody but its owner and group may touch.
+pub(super) fn from_file(path: &Path) -> Result<Secret, String> {
+    let shown = path.display();
+    let unreadable = |error: std::io::Error| format!("{shown} cannot be read: {error}");
+    // Opening a pipe would wait for its other end, so what it is comes first.
+    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(format!("{shown} is not a regular file"));
+    }
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let mode = file.metadata().map_err(unreadable)?.permissions().mode() & 0o7777;
+    if mode & 0o007 != 0 {
+        return Err(format!(
+            "other users of this machine have access to {shown} (mode {mode:04o}); run `chmod 600 {shown}`, and \
+             make sure that the connector's user owns it"
+        ));
+    }
+    let mut bytes = Vec::new();
+    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(format!("{shown} is larger than 64 KiB; that is not a secret"));
+    }
+    let text =
+        String::from_utf8(bytes).map_err(|_| format!("{shown} is not UTF-8 text; write the secret alone into it"))?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let text = text.trim_end_matches(['\n', '\r']);
+    vet(text).map_err(|message| format!("{shown}: {message}"))?;
+    Ok(Secret::new(text, SecretSource::File(path.to_path_buf())))
+}
+
+/// Refuses what cannot be a secret.
+pub(super) fn vet(text: &str) -> Result<(), String> {
+    if text.is_empty() {
+        return Err("the secret is empty".to_owned());
+    }
+    if is_placeholder(text) {
+        return Err("replace the placeholder with the secret".to_owned());
+    }
+    if text.len() as u64 > LARGEST {
+        return Err("the secret is larger than 64 KiB".to_owned());
+    }
+    if text.chars().any(char::is_control) {
+        return Err(
+            "the secret has control characters or several lines; there must be one line with the secret alone"
+                .to_owned(),
+        );
+    }
+    Ok(())
+}
+
+/// Whether somebody copied an example and left this to be filled in.
+pub(super) fn is_placeholder(text: &str) -> bool {
+    let text = text.trim();
+    text == "…" || text == "..." || text.starts_with("YOUR") || (text.starts_with('<') && text.ends_with('>'))
+}

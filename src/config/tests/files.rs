@@ -1,0 +1,81 @@
+//! Files and folders: the configuration file itself, the state's folder, the certificate authorities.
+
+use super::*;
+
+#[test]
+fn a_file_is_read_and_its_folder_is_what_paths_are_relative_to() {
+    let world = World::new();
+    let path = world.write("config.toml", format!("state_dir = \"state\"\n{SMALL}"), 0o644);
+    let config = load(&path, &world.env).unwrap();
+    assert_eq!(config.state_dir, world.path("state"));
+    assert_eq!(config.connectors[0].torq.client_secret.expose(), "t0rq-s3cret");
+}
+
+#[test]
+fn a_literal_secret_needs_a_closed_file() {
+    let world = World::new();
+    let text = without(".torq", "client_secret_file").replace("torq-id\"", "torq-id\"\nclient_secret = \"hush\"");
+    let path = world.write("config.toml", &text, 0o644);
+    let shown = load(&path, &world.env).unwrap_err().to_string();
+    assert!(shown.contains(&format!("chmod 600 {}", path.display())), "{shown}");
+    world.write("config.toml", &text, 0o600);
+    load(&path, &world.env).unwrap();
+}
+
+#[test]
+fn a_file_that_is_not_there_is_told_with_what_to_do() {
+    let world = World::new();
+    for (path, advice) in [
+        (world.path("nothing.toml"), "there is no"),
+        (world.path("credentials"), "cannot be read"),
+    ] {
+        let problems = load(&path, &world.env).unwrap_err().0;
+        let [problem] = problems.as_slice() else {
+            panic!("{problems:?}")
+        };
+        assert_eq!(problem.key, "");
+        for part in [advice, "--config", "TORQ_CONNECTOR_CONFIG", &path.display().to_string()] {
+            assert!(problem.message.contains(part), "{problem}");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_not_text_is_told() {
+    let world = World::new();
+    let path = world.write("config.toml", b"[log]\n# caf\xe9\n", 0o600);
+    let shown = load(&path, &world.env).unwrap_err().to_string();
+    assert!(shown.contains("not UTF-8 text (line 2)"), "{shown}");
+}
+
+#[test]
+fn the_state_lives_where_the_file_says_or_systemd_or_in_the_usual_place() {
+    let mut world = World::new();
+    let explicit = format!("state_dir = \"here\"\n{SMALL}");
+    assert_eq!(world.good(SMALL).state_dir, Path::new("/var/lib/torq-connector"));
+    world.set("STATE_DIRECTORY", "");
+    assert_eq!(world.good(SMALL).state_dir, Path::new("/var/lib/torq-connector"));
+    world.set("STATE_DIRECTORY", "/var/lib/one:/var/lib/two");
+    assert_eq!(world.good(SMALL).state_dir, Path::new("/var/lib/one"));
+    assert_eq!(world.good(&explicit).state_dir, world.path("here"));
+    world.set("TORQ_CONNECTOR__STATE_DIR", "/there");
+    assert_eq!(world.good(&explicit).state_dir, Path::new("/there"));
+}
+
+#[test]
+fn certificate_authorities_are_a_pem_file() {
+    let world = World::new();
+    let text = with_general("network", "ca_file = \"ca.pem\"");
+    let path = world.path("ca.pem");
+    let told = |advice: &str| {
+        let problem = world.only(&text);
+        assert_eq!(problem.key, "network.ca_file");
+        assert!(problem.message.contains(advice), "{problem}");
+        assert!(problem.message.contains(&path.display().to_string()), "{problem}");
+    };
+    told("cannot be read");
+    world.write("ca.pem", "not one", 0o644);
+    told("PEM");
+    world.write("ca.pem", "# mine\n-----BEGIN CERTIFICATE-----\n…\n", 0o644);
+    assert_eq!(world.good(&text).network.ca_file, Some(path.clone()));
+}
