@@ -76,6 +76,9 @@ pub struct Behaviour {
     pub stale_token_status: u16,
     /// Torq: fields with their default value are sent instead of left out (`sso_provision: false`, `users: []`, …).
     pub emit_defaults: bool,
+    /// Torq: where the redirect of an expired token leads, instead of the sandbox's own login page. Tests set a trap
+    /// there: no token may follow.
+    pub login_url: Option<String>,
 
     /// JumpCloud: 403 on every request of the console API.
     pub jumpcloud_forbidden: bool,
@@ -103,6 +106,8 @@ pub struct Behaviour {
     pub directory_cap: usize,
     /// JumpCloud: v2 lists page with `skip` and ignore `offset`.
     pub skip_instead_of_offset: bool,
+    /// JumpCloud: every page of a v2 list says `Link: <this>; rel="next"`. Another origin is a trap: no token may go there.
+    pub next_link: Option<String>,
     /// JumpCloud: what `totalCount` says.
     pub total_count: TotalCount,
     /// JumpCloud: a search with more alternatives than this is refused with 400.
@@ -125,6 +130,7 @@ impl Default for Behaviour {
             trailing_page_token: false,
             stale_token_status: 400,
             emit_defaults: false,
+            login_url: None,
             jumpcloud_forbidden: false,
             licence: Licence::Valid,
             account_create_refused: None,
@@ -138,6 +144,7 @@ impl Default for Behaviour {
             list_cap: 100,
             directory_cap: 100,
             skip_instead_of_offset: false,
+            next_link: None,
             total_count: TotalCount::Honest,
             search_batch_cap: None,
             search_ignores_case: false,

@@ -238,7 +238,8 @@ impl WorldHandle {
         self.lock().journal.entries().cloned().collect()
     }
 
-    /// The requests that change something in JumpCloud, oldest first.
+    /// The requests that would change something in JumpCloud, oldest first, whatever became of them
+    /// ([`RequestLog::handled`]).
     pub fn writes(&self) -> Vec<RequestLog> {
         let world = self.lock();
         let entries = world.journal.entries();
@@ -294,6 +295,8 @@ impl WorldHandle {
             }) => {
                 let reply = if body.is_empty() {
                     Reply::error(peer, *status, "ordered by a fault rule")
+                } else if body.starts_with(['{', '[']) {
+                    Reply::raw_json(*status, body)
                 } else {
                     Reply::text(*status, body)
                 };

@@ -82,9 +82,13 @@ fn page(
         .saturating_add(limit.min(world.behaviour.list_cap))
         .min(total);
     let rows: Vec<Value> = (offset..end).filter_map(row).collect();
-    match shape {
+    let reply = match shape {
         ListShape::Bare => Reply::json(200, &Value::Array(rows)),
         ListShape::Envelope => envelope(world, total, rows),
+    };
+    match &world.behaviour.next_link {
+        Some(link) => reply.with_header("link", format!("<{link}>; rel=\"next\"")),
+        None => reply,
     }
 }
 

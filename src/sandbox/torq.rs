@@ -49,8 +49,10 @@ pub(super) fn answer(world: &mut World, asked: &Asked) -> Reply {
         // Documented: an expired token is a redirect. It leads to a login page, which is HTML and 200.
         Standing::Expired => {
             let host = asked.header("host").unwrap_or("127.0.0.1");
+            let login = world.behaviour.login_url.clone();
+            let login = login.unwrap_or_else(|| format!("http://{host}/torq/login"));
             return Reply::html(302, "<!doctype html><title>Found</title>")
-                .with_header("location", format!("http://{host}/torq/login"));
+                .with_header("location", login);
         }
         Standing::Unknown => return error(401, "the token is not valid"),
     }

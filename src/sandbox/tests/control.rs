@@ -1,6 +1,10 @@
 //! The control API, the ready configuration, and where the sandbox listens.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 
 use super::{Guest, read};
 use crate::sandbox::{Endpoint, Options, Sandbox};
@@ -97,6 +101,22 @@ async fn it_listens_on_loopback_only() {
 }
 
 #[tokio::test]
+async fn dropping_it_ends_it() {
+    let sandbox = Sandbox::start(Options::default()).await.unwrap();
+    let address = sandbox.addr();
+    let mut open = TcpStream::connect(address).await.unwrap();
+    drop(sandbox);
+    let ended = tokio::time::timeout(Duration::from_secs(10), async {
+        // An open connection ends, whether orderly or not, and no new one is accepted.
+        let _ = open.read(&mut [0; 1]).await;
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    });
+    assert!(ended.await.is_ok());
+}
+
+#[tokio::test]
 async fn the_ready_configuration_points_at_it() {
     let guest = Guest::new(Options {
         org_id: Some("5f0e6a1b2c3d4e5f6a7b8c9d".to_owned()),
@@ -132,13 +152,13 @@ async fn the_world_lives_by_itself() {
     let world = guest.world();
     let before = world.people();
     tokio::select! {
-        () = guest.sandbox.live(std::time::Duration::from_millis(1)) => {}
+        () = guest.sandbox.live(Duration::from_millis(1)) => {}
         () = async {
             while world.people() == before {
                 tokio::task::yield_now().await;
             }
         } => {}
-        () = tokio::time::sleep(std::time::Duration::from_secs(10)) => panic!("nothing happened"),
+        () = tokio::time::sleep(Duration::from_secs(10)) => panic!("nothing happened"),
     }
     assert_eq!(world.count(Endpoint::TorqUsers), 0);
 }

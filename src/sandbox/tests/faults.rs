@@ -121,6 +121,21 @@ async fn a_status_comes_with_its_pause_and_without_effect() {
     assert_eq!(answer.headers()["retry-after"], "7");
     assert!(answer.json::<Value>().await.unwrap()["message"].is_string());
     assert!(guest.world().accounts().is_empty());
+
+    let abuse = Fault::Status {
+        status: 403,
+        retry_after: None,
+        body: r#"{"message": "suspected abuse"}"#.to_owned(),
+    };
+    guest
+        .world()
+        .fault(FaultRule::once(Endpoint::AccountCreate, abuse));
+    let answer = guest.create(json!({"email": "a@example.com"})).await;
+    assert_eq!(answer.headers()["content-type"], "application/json");
+    assert_eq!(
+        answer.json::<Value>().await.unwrap()["message"],
+        "suspected abuse"
+    );
 }
 
 #[tokio::test]

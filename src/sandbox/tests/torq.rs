@@ -57,6 +57,13 @@ async fn an_expired_token_is_redirected_and_an_unknown_one_refused() {
     assert_eq!(page.status(), 200);
     assert!(page.text().await.unwrap().contains("<form>"));
 
+    let trap = "http://127.0.0.1:9/elsewhere";
+    guest
+        .world()
+        .behave(|how| how.login_url = Some(trap.to_owned()));
+    let answer = guest.torq("/users").send().await.unwrap();
+    assert_eq!(answer.headers()["location"], trap);
+
     guest.renew().await;
     assert_eq!(guest.users(&[]).await.0, 200, "a new token is good");
     guest.world().forget_tokens(Peer::Torq);
