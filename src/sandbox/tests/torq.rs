@@ -20,6 +20,7 @@ async fn a_token_is_issued_for_the_exact_form_only() {
         "",
         "grant_type=password",
         "grant_type=client_credentials&scope=api",
+        "grant_type=client_credentials&audience=torq",
     ] {
         assert_eq!(read(request(body)).await.0, 400, "{body}");
     }
