@@ -8,5 +8,6 @@ pub mod model;
 pub mod oauth;
 pub mod sandbox;
 pub mod state;
+pub mod sync;
 pub mod torq;
 pub mod view;

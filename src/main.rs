@@ -1,1 +1,3 @@
+//! The `torq-connector` command.
+
 fn main() {}

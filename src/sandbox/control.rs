@@ -33,11 +33,9 @@ pub(super) fn answer(handle: &WorldHandle, asked: &Asked) -> Reply {
     // A page elsewhere must not reach this through somebody's browser: neither by a name that it points here, nor by
     // a form that it submits.
     let host = asked.header("host").is_some_and(is_loopback);
-    let origin = asked.header("origin").is_none_or(|origin| {
-        origin
-            .split_once("://")
-            .is_some_and(|(_, host)| is_loopback(host))
-    });
+    let origin = asked
+        .header("origin")
+        .is_none_or(|origin| origin.split_once("://").is_some_and(|(_, host)| is_loopback(host)));
     if !host || !origin {
         return Reply::text(403, "The sandbox answers to loopback addresses only.\n");
     }
@@ -47,9 +45,7 @@ pub(super) fn answer(handle: &WorldHandle, asked: &Asked) -> Reply {
         match asked.json() {
             Some(Value::Object(fields)) => fields,
             _ => {
-                return refuse(
-                    "the body must be a JSON object, with Content-Type: application/json",
-                );
+                return refuse("the body must be a JSON object, with Content-Type: application/json");
             }
         }
     };
@@ -125,11 +121,7 @@ fn email(body: &Map<String, Value>) -> Option<&str> {
 fn counts(handle: &WorldHandle) -> Value {
     let accounts = handle.accounts();
     let world = handle.lock();
-    let sso = world
-        .people
-        .values()
-        .filter(|person| person.sso_provision)
-        .count();
+    let sso = world.people.values().filter(|person| person.sso_provision).count();
     let owned = accounts.iter().filter(|one| one.user_id.is_some()).count();
     json!({
         "people": world.people.len(),
@@ -149,9 +141,7 @@ fn requests(handle: &WorldHandle) -> Value {
         .journal
         .counts()
         .into_iter()
-        .map(|(method, endpoint, count)| {
-            json!({"method": method, "endpoint": endpoint.as_str(), "count": count})
-        })
+        .map(|(method, endpoint, count)| json!({"method": method, "endpoint": endpoint.as_str(), "count": count}))
         .collect();
     json!({"requests": counts})
 }
@@ -167,13 +157,10 @@ fn arrive(handle: &WorldHandle, body: &Map<String, Value>) -> Result<Value, Stri
 fn leave(handle: &WorldHandle, body: &Map<String, Value>) -> Result<Value, String> {
     let mut world = handle.lock();
     let left: Vec<_> = match email(body) {
-        Some(email) => vec![
-            life::leave(&mut world, Some(email))
-                .ok_or_else(|| format!("nobody here has the e-mail {email}"))?,
-        ],
-        None => (0..count(body)?)
-            .map_while(|_| life::leave(&mut world, None))
-            .collect(),
+        Some(email) => {
+            vec![life::leave(&mut world, Some(email)).ok_or_else(|| format!("nobody here has the e-mail {email}"))?]
+        }
+        None => (0..count(body)?).map_while(|_| life::leave(&mut world, None)).collect(),
     };
     Ok(json!({"left": left}))
 }
@@ -181,13 +168,10 @@ fn leave(handle: &WorldHandle, body: &Map<String, Value>) -> Result<Value, Strin
 fn login(handle: &WorldHandle, body: &Map<String, Value>) -> Result<Value, String> {
     let mut world = handle.lock();
     let lines: Vec<_> = match email(body) {
-        Some(email) => vec![
-            life::login(&mut world, Some(email))
-                .ok_or_else(|| format!("nobody here has the e-mail {email}"))?,
-        ],
-        None => (0..count(body)?)
-            .map_while(|_| life::login(&mut world, None))
-            .collect(),
+        Some(email) => {
+            vec![life::login(&mut world, Some(email)).ok_or_else(|| format!("nobody here has the e-mail {email}"))?]
+        }
+        None => (0..count(body)?).map_while(|_| life::login(&mut world, None)).collect(),
     };
     Ok(json!({"happened": lines}))
 }
@@ -213,13 +197,7 @@ mod tests {
 
     #[test]
     fn only_loopback_hosts_are_let_in() {
-        for host in [
-            "127.0.0.1:8080",
-            "localhost",
-            "LOCALHOST:1",
-            "[::1]:80",
-            "127.9.9.9",
-        ] {
+        for host in ["127.0.0.1:8080", "localhost", "LOCALHOST:1", "[::1]:80", "127.9.9.9"] {
             assert!(is_loopback(host), "{host}");
         }
         for host in [

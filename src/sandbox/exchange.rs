@@ -77,9 +77,7 @@ impl Asked {
                 let endpoint = match rest {
                     ["v1", "auth", "token"] => Endpoint::TorqToken,
                     [.., "v1alpha", "users"] => Endpoint::TorqUsers,
-                    [.., "v1alpha", "roles"] | [.., "v1alpha", "users", "roles"] => {
-                        Endpoint::TorqRoles
-                    }
+                    [.., "v1alpha", "roles"] | [.., "v1alpha", "users", "roles"] => Endpoint::TorqRoles,
                     _ => Endpoint::Other,
                 };
                 return Some((Peer::Torq, endpoint));
@@ -87,14 +85,7 @@ impl Asked {
             ["jumpcloud", "oauth2", "token"] => Endpoint::JumpCloudToken,
             ["jumpcloud", "api", "systemusers"] => Endpoint::DirectoryList,
             ["jumpcloud", "api", "search", "systemusers"] => Endpoint::DirectorySearch,
-            [
-                "jumpcloud",
-                "api",
-                "v2",
-                "saas-management",
-                "applications",
-                rest @ ..,
-            ] => match (method, rest) {
+            ["jumpcloud", "api", "v2", "saas-management", "applications", rest @ ..] => match (method, rest) {
                 ("GET", []) => Endpoint::Applications,
                 ("POST", []) => Endpoint::ApplicationCreate,
                 (_, [_]) => Endpoint::Application,
@@ -177,10 +168,7 @@ impl Reply {
                     502..=504 => 14,
                     _ => 13,
                 };
-                Self::json(
-                    status,
-                    &json!({"code": code, "message": message, "details": []}),
-                )
+                Self::json(status, &json!({"code": code, "message": message, "details": []}))
             }
             Peer::JumpCloud => Self::json(status, &json!({"message": message})),
         }

@@ -88,9 +88,7 @@ impl Fault {
                 .ok()
                 .and_then(|duration| Duration::try_from(duration).ok())
                 .map(Self::Delay)
-                .ok_or_else(|| {
-                    format!("\"{duration}\" is not a duration; write for example delay=500ms")
-                });
+                .ok_or_else(|| format!("\"{duration}\" is not a duration; write for example delay=500ms"));
         }
         if text.starts_with(|first: char| first.is_ascii_digit()) {
             let (status, retry_after) = match text.split_once('/') {
@@ -179,10 +177,7 @@ impl FaultRule {
             None | Some("any" | "") => None,
             Some(name) => Some(Endpoint::parse(name).ok_or_else(|| {
                 let names: Vec<_> = Endpoint::ALL.iter().map(|one| one.as_str()).collect();
-                format!(
-                    "there is no endpoint \"{name}\"; there are: any, {}",
-                    names.join(", ")
-                )
+                format!("there is no endpoint \"{name}\"; there are: any, {}", names.join(", "))
             })?),
         };
         let probability = match parts.next() {
@@ -201,10 +196,7 @@ impl FaultRule {
             ),
         };
         if parts.next().is_some() {
-            return Err(format!(
-                "\"{text}\" has too many parts; write {}",
-                Self::SYNTAX
-            ));
+            return Err(format!("\"{text}\" has too many parts; write {}", Self::SYNTAX));
         }
         Ok(Self {
             endpoint,
@@ -239,11 +231,7 @@ impl Faults {
     }
 
     pub(super) fn add(&mut self, rule: FaultRule) {
-        self.rules.push(Armed {
-            rule,
-            seen: 0,
-            hits: 0,
-        });
+        self.rules.push(Armed { rule, seen: 0, hits: 0 });
     }
 
     pub(super) fn clear(&mut self) {
@@ -320,16 +308,8 @@ mod tests {
             let rule = FaultRule::parse(&format!("hang:{}", endpoint.as_str())).unwrap();
             assert_eq!(rule.endpoint, Some(endpoint));
         }
-        assert!(
-            FaultRule::parse("boom")
-                .unwrap_err()
-                .contains("lost-answer")
-        );
-        assert!(
-            FaultRule::parse("hang:nowhere")
-                .unwrap_err()
-                .contains("account-create")
-        );
+        assert!(FaultRule::parse("boom").unwrap_err().contains("lost-answer"));
+        assert!(FaultRule::parse("hang:nowhere").unwrap_err().contains("account-create"));
         assert!(FaultRule::parse("hang:any:2").is_err());
         assert!(FaultRule::parse("99").is_err());
         assert!(FaultRule::parse("hang:any:1:1:1").is_err());
@@ -342,9 +322,7 @@ mod tests {
             times: Some(2),
             ..FaultRule::always(Endpoint::Accounts, Fault::Reset).after(1)
         });
-        let hits: Vec<_> = (0..5)
-            .map(|_| faults.choose(Endpoint::Accounts).is_some())
-            .collect();
+        let hits: Vec<_> = (0..5).map(|_| faults.choose(Endpoint::Accounts).is_some()).collect();
         assert_eq!(hits, [false, true, true, false, false]);
         assert_eq!(faults.choose(Endpoint::TorqUsers), None);
     }

@@ -328,11 +328,7 @@ impl WorldHandle {
         world.journal.close(number, status, handled);
         drop(world);
         self.stirred.send_replace(());
-        Received {
-            number,
-            fault,
-            reply,
-        }
+        Received { number, fault, reply }
     }
 
     /// Answers a request that a fault kept waiting.
@@ -356,10 +352,7 @@ fn not_utf8(mut reply: Reply) -> Reply {
         .position(|window| window == text)
         .map_or(0, |at| at + text.len());
     reply.body.splice(at..at, [0xff, 0xfe]);
-    Reply {
-        status: 200,
-        ..reply
-    }
+    Reply { status: 200, ..reply }
 }
 
 /// Valid JSON in which everything that a client reads has the wrong type.

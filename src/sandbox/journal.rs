@@ -102,9 +102,7 @@ impl Endpoint {
 
     /// Reads [`Self::as_str`] back.
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|endpoint| endpoint.as_str() == text)
+        Self::ALL.into_iter().find(|endpoint| endpoint.as_str() == text)
     }
 }
 

@@ -26,9 +26,7 @@ pub(super) fn answer(world: &mut World, asked: &Asked) -> Reply {
     match (asked.method.as_str(), path) {
         ("GET", ["api", "systemusers"]) => list_directory(world, asked),
         ("POST", ["api", "search", "systemusers"]) => search_directory(world, asked),
-        (_, ["api", "systemusers"] | ["api", "search", "systemusers"]) => {
-            error(405, "Method Not Allowed")
-        }
+        (_, ["api", "systemusers"] | ["api", "search", "systemusers"]) => error(405, "Method Not Allowed"),
         (_, ["api", "v2", "saas-management", rest @ ..]) => saas::answer(world, asked, rest),
         _ => error(404, "Not Found"),
     }
@@ -104,9 +102,7 @@ fn search_directory(world: &World, asked: &Asked) -> Reply {
     };
     let number = |name: &str, default: usize| match body.get(name) {
         None => Some(default),
-        Some(value) => value
-            .as_u64()
-            .and_then(|number| usize::try_from(number).ok()),
+        Some(value) => value.as_u64().and_then(|number| usize::try_from(number).ok()),
     };
     let (Some(limit), Some(skip)) = (number("limit", 10), number("skip", 0)) else {
         return error(400, "limit and skip must be numbers");
@@ -114,11 +110,7 @@ fn search_directory(world: &World, asked: &Asked) -> Reply {
     let Some(wanted) = body.get("filter").and_then(emails_of) else {
         return error(400, "filter must be {\"or\": [{\"email\": …}, …]}");
     };
-    if world
-        .behaviour
-        .search_batch_cap
-        .is_some_and(|cap| wanted.len() > cap)
-    {
+    if world.behaviour.search_batch_cap.is_some_and(|cap| wanted.len() > cap) {
         return error(400, "too many alternatives in the filter");
     }
     let mut ids: Vec<String> = wanted
@@ -201,10 +193,8 @@ mod tests {
 
     #[test]
     fn only_filters_by_email_are_understood() {
-        let emails = |filter: Value| {
-            emails_of(&filter)
-                .map(|emails| emails.into_iter().map(str::to_owned).collect::<Vec<_>>())
-        };
+        let emails =
+            |filter: Value| emails_of(&filter).map(|emails| emails.into_iter().map(str::to_owned).collect::<Vec<_>>());
         assert_eq!(
             emails(json!({"or": [{"email": "a@example.com"}, {"email": "b@example.com"}]})),
             Some(vec!["a@example.com".to_owned(), "b@example.com".to_owned()])

@@ -100,15 +100,9 @@ fn accept_invitation(world: &mut World) -> Option<String> {
 }
 
 fn join_directory(world: &mut World) -> Option<String> {
-    let known: std::collections::HashSet<String> = world
-        .directory
-        .users()
-        .iter()
-        .map(|user| user.email.clone())
-        .collect();
-    let id = somebody(world, |person| {
-        !known.contains(&person.email.to_lowercase())
-    })?;
+    let known: std::collections::HashSet<String> =
+        world.directory.users().iter().map(|user| user.email.clone()).collect();
+    let id = somebody(world, |person| !known.contains(&person.email.to_lowercase()))?;
     let person = world.people.get(&id)?.clone();
     world.add_to_directory(&person.email, &person.name);
     Some(format!("{} is in the JumpCloud directory now", person.name))
@@ -126,9 +120,7 @@ mod tests {
                 seed,
                 ..Options::default()
             });
-            (0..200)
-                .filter_map(|_| tick(&mut world))
-                .collect::<Vec<_>>()
+            (0..200).filter_map(|_| tick(&mut world)).collect::<Vec<_>>()
         };
         let lines = story(1);
         assert_eq!(lines, story(1));

@@ -158,18 +158,15 @@ pub(super) fn nanos(at: Timestamp) -> String {
 }
 
 const GIVEN: [&str; 36] = [
-    "Amara", "Anouk", "Bruno", "Cato", "Chiara", "Dario", "Edda", "Emeka", "Farida", "Gustav",
-    "Hana", "Idris", "Ilse", "Jonas", "Kaito", "Kirsten", "Leila", "Lorenz", "Mabel", "Mateo",
-    "Nadia", "Nils", "Odile", "Omar", "Petra", "Quentin", "Rosa", "Ruben", "Selma", "Tariq", "Ute",
-    "Vera", "Wendel", "Xenia", "Yusuf", "Zora",
+    "Amara", "Anouk", "Bruno", "Cato", "Chiara", "Dario", "Edda", "Emeka", "Farida", "Gustav", "Hana", "Idris", "Ilse",
+    "Jonas", "Kaito", "Kirsten", "Leila", "Lorenz", "Mabel", "Mateo", "Nadia", "Nils", "Odile", "Omar", "Petra",
+    "Quentin", "Rosa", "Ruben", "Selma", "Tariq", "Ute", "Vera", "Wendel", "Xenia", "Yusuf", "Zora",
 ];
 const FAMILY_START: [&str; 14] = [
-    "Al", "Bren", "Cor", "Dun", "Ettel", "Far", "Gor", "Hask", "Ingel", "Jor", "Kell", "Lorn",
-    "Mossel", "Tann",
+    "Al", "Bren", "Cor", "Dun", "Ettel", "Far", "Gor", "Hask", "Ingel", "Jor", "Kell", "Lorn", "Mossel", "Tann",
 ];
 const FAMILY_END: [&str; 12] = [
-    "ander", "bruck", "combe", "dalen", "esker", "fjell", "gard", "holt", "inga", "mere", "stad",
-    "wick",
+    "ander", "bruck", "combe", "dalen", "esker", "fjell", "gard", "holt", "inga", "mere", "stad", "wick",
 ];
 
 /// Makes people up: the same seed, the same people.
@@ -213,11 +210,7 @@ impl Inventor {
         let plain = format!("{given}.{start}{end}").to_lowercase();
         let used = self.used.entry(plain.clone()).or_default();
         *used += 1;
-        let suffix = if *used == 1 {
-            String::new()
-        } else {
-            used.to_string()
-        };
+        let suffix = if *used == 1 { String::new() } else { used.to_string() };
         let domain = if self.random.u8(..4) == 0 {
             "example.org"
         } else {
@@ -230,11 +223,7 @@ impl Inventor {
     pub(super) fn person(&mut self, joined: Timestamp) -> Person {
         let (name, mut email) = self.name();
         if falls_in(self.made, self.mixed_case_share) {
-            email = email
-                .split('.')
-                .map(capitalised)
-                .collect::<Vec<_>>()
-                .join(".");
+            email = email.split('.').map(capitalised).collect::<Vec<_>>().join(".");
         }
         let verified = self.random.f64() < 0.9;
         // Nine in ten who accepted the invitation logged in since.
@@ -249,12 +238,7 @@ impl Inventor {
             email,
             name,
             role_id: self.role_id().to_owned(),
-            status: if verified {
-                "VERIFIED"
-            } else {
-                "INVITATION_SENT"
-            }
-            .to_owned(),
+            status: if verified { "VERIFIED" } else { "INVITATION_SENT" }.to_owned(),
             sso_provision: falls_in(self.made, self.sso_share),
             created_time: nanos(joined),
             last_login_time,
@@ -308,13 +292,8 @@ mod tests {
     #[test]
     fn nobody_shares_an_address_and_all_are_at_example_domains() {
         let mut inventor = Inventor::new(3, 0.7, 0.1);
-        let people: Vec<_> = (0..20_000)
-            .map(|_| inventor.person(Timestamp::UNIX_EPOCH))
-            .collect();
-        let emails: std::collections::HashSet<_> = people
-            .iter()
-            .map(|person| person.email.to_lowercase())
-            .collect();
+        let people: Vec<_> = (0..20_000).map(|_| inventor.person(Timestamp::UNIX_EPOCH)).collect();
+        let emails: std::collections::HashSet<_> = people.iter().map(|person| person.email.to_lowercase()).collect();
         assert_eq!(emails.len(), people.len());
         assert!(
             emails
@@ -338,9 +317,6 @@ mod tests {
 
     #[test]
     fn timestamps_carry_nanoseconds() {
-        assert_eq!(
-            nanos(Timestamp::UNIX_EPOCH),
-            "1970-01-01T00:00:00.000000000Z"
-        );
+        assert_eq!(nanos(Timestamp::UNIX_EPOCH), "1970-01-01T00:00:00.000000000Z");
     }
 }

@@ -63,13 +63,7 @@ fn catalogue_name(catalog_app_id: &str) -> Option<String> {
 }
 
 /// A v2 list: at most `list_cap` rows, by `offset` or by the word that this server takes for it.
-fn page(
-    world: &World,
-    asked: &Asked,
-    shape: ListShape,
-    total: usize,
-    row: impl Fn(usize) -> Option<Value>,
-) -> Reply {
+fn page(world: &World, asked: &Asked, shape: ListShape, total: usize, row: impl Fn(usize) -> Option<Value>) -> Reply {
     let word = if world.behaviour.skip_instead_of_offset {
         "skip"
     } else {
@@ -78,9 +72,7 @@ fn page(
     let (Some(limit), Some(offset)) = (asked.number("limit", 10), asked.number(word, 0)) else {
         return error(400, "limit and offset must be numbers");
     };
-    let end = offset
-        .saturating_add(limit.min(world.behaviour.list_cap))
-        .min(total);
+    let end = offset.saturating_add(limit.min(world.behaviour.list_cap)).min(total);
     let rows: Vec<Value> = (offset..end).filter_map(row).collect();
     let reply = match shape {
         ListShape::Bare => Reply::json(200, &Value::Array(rows)),
@@ -153,13 +145,7 @@ fn create_application(world: &mut World, asked: &Asked) -> Reply {
 }
 
 /// Answers for one application that exists.
-fn application(
-    world: &mut World,
-    asked: &Asked,
-    index: usize,
-    method: &str,
-    path: &[&str],
-) -> Reply {
+fn application(world: &mut World, asked: &Asked, index: usize, method: &str, path: &[&str]) -> Reply {
     match (method, path) {
         ("GET", []) => match world.applications.get(index) {
             Some((application, _)) => Reply::json(200, &application_row(application, asked, true)),
@@ -264,10 +250,7 @@ fn create_account(world: &mut World, asked: &Asked, index: usize) -> Reply {
         Err(refusal) => return refusal,
     };
     let refused = &world.behaviour.refused_emails;
-    if refused
-        .iter()
-        .any(|other| other.eq_ignore_ascii_case(email))
-    {
+    if refused.iter().any(|other| other.eq_ignore_ascii_case(email)) {
         return error(422, "the e-mail address is not acceptable");
     }
     let exists = world
@@ -280,10 +263,7 @@ fn create_account(world: &mut World, asked: &Asked, index: usize) -> Reply {
     let account = Account {
         id: world.next_id(),
         email: Some(email.to_owned()),
-        username: body
-            .get("username")
-            .and_then(Value::as_str)
-            .map(str::to_owned),
+        username: body.get("username").and_then(Value::as_str).map(str::to_owned),
         user_id,
     };
     let status = world.behaviour.create_status;
@@ -347,12 +327,7 @@ fn usage(world: &World, asked: &Asked, index: usize) -> Reply {
     let logins: HashMap<String, &String> = world
         .people
         .values()
-        .filter_map(|person| {
-            Some((
-                person.email.to_lowercase(),
-                person.last_login_time.as_ref()?,
-            ))
-        })
+        .filter_map(|person| Some((person.email.to_lowercase(), person.last_login_time.as_ref()?)))
         .collect();
     let rows: Vec<Value> = accounts
         .rows()
@@ -362,13 +337,9 @@ fn usage(world: &World, asked: &Asked, index: usize) -> Reply {
             Some(json!({"account_id": account.id, "latest_used_at": at}))
         })
         .collect();
-    page(
-        world,
-        asked,
-        world.behaviour.accounts_shape,
-        rows.len(),
-        |index| rows.get(index).cloned(),
-    )
+    page(world, asked, world.behaviour.accounts_shape, rows.len(), |index| {
+        rows.get(index).cloned()
+    })
 }
 
 /// A deletion answers with the object or with nothing.

@@ -25,11 +25,7 @@ pub(super) fn router(world: WorldHandle) -> Router {
     Router::new().fallback(serve).with_state(world)
 }
 
-async fn serve(
-    State(world): State<WorldHandle>,
-    ConnectInfo(line): ConnectInfo<Line>,
-    request: Request,
-) -> Response {
+async fn serve(State(world): State<WorldHandle>, ConnectInfo(line): ConnectInfo<Line>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, LARGEST_BODY).await else {
         return plain(Reply::text(413, "the body is too large or was cut short"));
@@ -51,13 +47,7 @@ async fn serve(
 }
 
 /// One request to one of the two APIs.
-async fn exchange(
-    world: &WorldHandle,
-    line: &Line,
-    peer: Peer,
-    endpoint: Endpoint,
-    asked: Asked,
-) -> Response {
+async fn exchange(world: &WorldHandle, line: &Line, peer: Peer, endpoint: Endpoint, asked: Asked) -> Response {
     let received = world.receive(entry(peer, endpoint, &asked), &asked);
     match (received.fault, received.reply) {
         (Some(Fault::Reset), _) => {
@@ -151,13 +141,10 @@ fn slowly(reply: Reply) -> Response {
 
 fn response(reply: &Reply, body: Body) -> Response {
     let mut response = Response::new(body);
-    *response.status_mut() =
-        StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     for (name, value) in &reply.headers {
         if let Ok(value) = HeaderValue::from_str(value) {
-            response
-                .headers_mut()
-                .insert(HeaderName::from_static(name), value);
+            response.headers_mut().insert(HeaderName::from_static(name), value);
         }
     }
     response

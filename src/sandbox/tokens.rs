@@ -81,9 +81,9 @@ impl TokenDesk {
         if asked.method != "POST" {
             return refuse(405, "invalid_request", "use POST");
         }
-        let form = asked.header("content-type").is_some_and(|kind| {
-            kind.split(';').next() == Some("application/x-www-form-urlencoded")
-        });
+        let form = asked
+            .header("content-type")
+            .is_some_and(|kind| kind.split(';').next() == Some("application/x-www-form-urlencoded"));
         if !form {
             return refuse(400, "invalid_request", "the body must be a form");
         }
@@ -128,17 +128,12 @@ impl TokenDesk {
             .header("authorization")
             .and_then(|value| value.strip_prefix("Basic "))
             .and_then(|encoded| STANDARD.decode(encoded).ok())
-            .is_some_and(|pair| {
-                pair == format!("{}:{}", self.client_id, self.client_secret).as_bytes()
-            })
+            .is_some_and(|pair| pair == format!("{}:{}", self.client_id, self.client_secret).as_bytes())
     }
 }
 
 fn refuse(status: u16, error: &str, description: &str) -> Reply {
-    Reply::json(
-        status,
-        &json!({"error": error, "error_description": description}),
-    )
+    Reply::json(status, &json!({"error": error, "error_description": description}))
 }
 
 /// A limit on the requests of any one second.

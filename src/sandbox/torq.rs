@@ -41,9 +41,9 @@ pub(super) fn answer(world: &mut World, asked: &Asked) -> Reply {
             None => reply,
         };
     }
-    let standing = asked.bearer().map_or(Standing::Unknown, |token| {
-        world.torq_tokens.standing(token, now)
-    });
+    let standing = asked
+        .bearer()
+        .map_or(Standing::Unknown, |token| world.torq_tokens.standing(token, now));
     match standing {
         Standing::Valid => {}
         // Documented: an expired token is a redirect. It leads to a login page, which is HTML and 200.
@@ -51,8 +51,7 @@ pub(super) fn answer(world: &mut World, asked: &Asked) -> Reply {
             let host = asked.header("host").unwrap_or("127.0.0.1");
             let login = world.behaviour.login_url.clone();
             let login = login.unwrap_or_else(|| format!("http://{host}/torq/login"));
-            return Reply::html(302, "<!doctype html><title>Found</title>")
-                .with_header("location", login);
+            return Reply::html(302, "<!doctype html><title>Found</title>").with_header("location", login);
         }
         Standing::Unknown => return error(401, "the token is not valid"),
     }
@@ -111,10 +110,9 @@ impl Cursor {
 
 /// FNV-1a: enough to tell tokens that this sandbox made from others.
 fn seal(text: &str, secret: u64) -> u64 {
-    text.bytes()
-        .fold(0xcbf2_9ce4_8422_2325 ^ secret, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        })
+    text.bytes().fold(0xcbf2_9ce4_8422_2325 ^ secret, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }
 
 fn users(world: &mut World, asked: &Asked) -> Reply {
@@ -147,12 +145,7 @@ fn users(world: &mut World, asked: &Asked) -> Reply {
             ..Cursor::default()
         },
         Some(token) => match Cursor::read(token, world.seed) {
-            Some(cursor)
-                if cursor.generation == world.page_generation
-                    && cursor.filter.as_deref() == filter =>
-            {
-                cursor
-            }
+            Some(cursor) if cursor.generation == world.page_generation && cursor.filter.as_deref() == filter => cursor,
             _ => return error(world.behaviour.stale_token_status, "invalid page token"),
         },
     };
@@ -172,10 +165,7 @@ fn users(world: &mut World, asked: &Asked) -> Reply {
         .collect();
     let more = rows.len() > size;
     rows.truncate(size);
-    let last = rows
-        .last()
-        .map_or(&cursor.after, |person| &person.id)
-        .clone();
+    let last = rows.last().map_or(&cursor.after, |person| &person.id).clone();
 
     let defaults = world.behaviour.emit_defaults;
     let mut answer = Map::new();
@@ -185,11 +175,7 @@ fn users(world: &mut World, asked: &Asked) -> Reply {
         answer.insert("users".to_owned(), rows.collect());
     }
     if let Some(next) = next_cursor(world, &cursor, last, more) {
-        let name = if camel {
-            "nextPageToken"
-        } else {
-            "next_page_token"
-        };
+        let name = if camel { "nextPageToken" } else { "next_page_token" };
         answer.insert(name.to_owned(), next.token(world.seed).into());
     } else if defaults {
         answer.insert("next_page_token".to_owned(), "".into());
@@ -267,8 +253,7 @@ fn list_roles(world: &World) -> Reply {
     let rows: Vec<Value> = roles()
         .iter()
         .map(|role| {
-            let mut row =
-                json!({"id": role.id, "name": role.name, "scope_names": role.scope_names});
+            let mut row = json!({"id": role.id, "name": role.name, "scope_names": role.scope_names});
             if let Some(row) = row.as_object_mut() {
                 if defaults || !role.description.is_empty() {
                     row.insert("description".to_owned(), role.description.into());
@@ -294,10 +279,7 @@ mod tests {
             ..Cursor::default()
         };
         let token = cursor.token(1);
-        assert!(
-            ["+", "/", "="].iter().all(|sign| token.contains(sign)),
-            "{token}"
-        );
+        assert!(["+", "/", "="].iter().all(|sign| token.contains(sign)), "{token}");
         assert_eq!(Cursor::read(&token, 1), Some(cursor));
         assert_eq!(Cursor::read(&token, 2), None);
         assert_eq!(Cursor::read(&token.replace('+', " "), 1), None);

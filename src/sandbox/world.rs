@@ -104,9 +104,7 @@ impl World {
         }
         for number in 0..options.people {
             let hours = self.inventor.random().i64(48..24 * 700);
-            let joined = now
-                .checked_sub(SignedDuration::from_hours(hours))
-                .unwrap_or(now);
+            let joined = now.checked_sub(SignedDuration::from_hours(hours)).unwrap_or(now);
             let person = self.arrive(joined);
             if exists && falls_in(number as u64, options.existing_share) {
                 let user_id = self.directory.id_of(&person.email);
@@ -117,11 +115,7 @@ impl World {
                 });
             }
         }
-        for _ in 0..if exists {
-            options.anonymous_accounts
-        } else {
-            0
-        } {
+        for _ in 0..if exists { options.anonymous_accounts } else { 0 } {
             self.add_account(Account::default());
         }
         for _ in 0..options.other_directory_users {
@@ -189,8 +183,7 @@ impl World {
             discovered_at: nanos(Timestamp::now()),
             owner_user_id: None,
         };
-        self.applications
-            .push((application.clone(), Accounts::default()));
+        self.applications.push((application.clone(), Accounts::default()));
         application
     }
 
@@ -277,9 +270,7 @@ impl Accounts {
     }
 
     fn position(&self, id: &str) -> Option<usize> {
-        self.rows
-            .binary_search_by(|account| account.id.as_str().cmp(id))
-            .ok()
+        self.rows.binary_search_by(|account| account.id.as_str().cmp(id)).ok()
     }
 
     pub(super) fn get(&self, id: &str) -> Option<&Account> {

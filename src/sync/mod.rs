@@ -135,7 +135,10 @@ impl Connector {
     /// The peer that does not answer as it should, if one does not.
     pub fn trouble(&self) -> Option<Trouble> {
         let lanes = [self.torq.session().lane(), self.jumpcloud.session().lane()];
-        lanes.into_iter().filter_map(Lane::trouble).min_by_key(|trouble| trouble.since)
+        lanes
+            .into_iter()
+            .filter_map(Lane::trouble)
+            .min_by_key(|trouble| trouble.since)
     }
 
     /// The status now: what the state knows, and what only this process knows.
@@ -304,8 +307,20 @@ impl Connector {
                 let outcome = end.outcome.as_str();
                 if changed {
                     tracing::info!(
-                        connector, run, outcome, users, appeared, changes, disappeared, created, found, associated, deleted, refused,
-                        pending, "run ended"
+                        connector,
+                        run,
+                        outcome,
+                        users,
+                        appeared,
+                        changes,
+                        disappeared,
+                        created,
+                        found,
+                        associated,
+                        deleted,
+                        refused,
+                        pending,
+                        "run ended"
                     );
                 } else {
                     tracing::debug!(connector, run, outcome, users, pending, "run ended; nothing changed");
@@ -323,7 +338,11 @@ impl Connector {
 
     /// Ends a run between two steps when the process is to stop.
     fn go_on(&self) -> Result<(), Halt> {
-        if self.stop.is_cancelled() { Err(Halt::Stopped) } else { Ok(()) }
+        if self.stop.is_cancelled() {
+            Err(Halt::Stopped)
+        } else {
+            Ok(())
+        }
     }
 
     fn note_phase(&self, phase: Phase) {

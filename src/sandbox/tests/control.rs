@@ -13,23 +13,14 @@ use crate::sandbox::{Endpoint, Options, Sandbox};
 async fn people_come_and_go_on_request() {
     let guest = Guest::with_people(10).await;
     let url = guest.sandbox.control_url();
-    let post = async |what: &str, body: Value| {
-        read(guest.client.post(format!("{url}/{what}")).json(&body)).await
-    };
+    let post = async |what: &str, body: Value| read(guest.client.post(format!("{url}/{what}")).json(&body)).await;
     let get = async |what: &str| read(guest.client.get(format!("{url}/{what}"))).await.1;
     let (status, arrived) = post("arrive", json!({"count": 3})).await;
-    assert_eq!(
-        (status, arrived["arrived"].as_array().unwrap().len()),
-        (200, 3)
-    );
+    assert_eq!((status, arrived["arrived"].as_array().unwrap().len()), (200, 3));
     let email = &arrived["arrived"][0]["email"];
     assert_eq!(post("login", json!({"email": email})).await.0, 200);
     assert_eq!(post("leave", json!({"email": email})).await.0, 200);
-    assert_eq!(
-        post("leave", json!({"email": email})).await.0,
-        400,
-        "gone already"
-    );
+    assert_eq!(post("leave", json!({"email": email})).await.0, 400, "gone already");
     assert_eq!(post("leave", json!({"count": 2})).await.0, 200);
     assert_eq!(get("world").await["people"], 10);
     assert_eq!(get("people").await["people"].as_array().unwrap().len(), 10);
@@ -41,18 +32,10 @@ async fn people_come_and_go_on_request() {
 async fn faults_are_ordered_and_requests_counted() {
     let guest = Guest::with_people(1).await;
     let url = guest.sandbox.control_url();
-    let rule = |text: &str| {
-        guest
-            .client
-            .post(format!("{url}/faults"))
-            .json(&json!({"rule": text}))
-    };
+    let rule = |text: &str| guest.client.post(format!("{url}/faults")).json(&json!({"rule": text}));
     assert_eq!(read(rule("500:users")).await.1, json!({"faults": 1}));
     assert_eq!(guest.users(&[]).await.0, 500);
-    assert_eq!(
-        read(guest.client.delete(format!("{url}/faults"))).await.0,
-        200
-    );
+    assert_eq!(read(guest.client.delete(format!("{url}/faults"))).await.0, 200);
     assert_eq!(guest.users(&[]).await.0, 200);
     let (status, answer) = read(rule("boom")).await;
     assert_eq!(status, 400);
@@ -63,15 +46,7 @@ async fn faults_are_ordered_and_requests_counted() {
         counts["requests"],
         json!([{"method": "GET", "endpoint": "users", "count": 2}])
     );
-    let help = guest
-        .client
-        .get(&url)
-        .send()
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
+    let help = guest.client.get(&url).send().await.unwrap().text().await.unwrap();
     assert!(help.contains("POST   /sandbox/arrive") && help.contains("account-create"));
 }
 
@@ -81,10 +56,7 @@ async fn a_page_elsewhere_cannot_control_it() {
     let url = format!("{}/people", guest.sandbox.control_url());
     let rebound = guest.client.get(&url).header("host", "evil.example");
     assert_eq!(read(rebound).await.0, 403);
-    let foreign = guest
-        .client
-        .get(&url)
-        .header("origin", "https://evil.example");
+    let foreign = guest.client.get(&url).header("origin", "https://evil.example");
     assert_eq!(read(foreign).await.0, 403);
     assert_eq!(read(guest.client.get(&url)).await.0, 200);
 }
@@ -135,14 +107,8 @@ async fn the_ready_configuration_points_at_it() {
     assert_eq!(demo["poll_interval"], "1m");
     assert_eq!(demo["torq"]["api_url"], guest.sandbox.torq_api_url());
     assert_eq!(demo["torq"]["client_secret"], "sandbox-torq-secret");
-    assert_eq!(
-        demo["jumpcloud"]["console_url"],
-        guest.sandbox.console_url()
-    );
-    assert_eq!(
-        demo["jumpcloud"]["token_url"],
-        guest.sandbox.jumpcloud_token_url()
-    );
+    assert_eq!(demo["jumpcloud"]["console_url"], guest.sandbox.console_url());
+    assert_eq!(demo["jumpcloud"]["token_url"], guest.sandbox.jumpcloud_token_url());
     assert_eq!(demo["jumpcloud"]["org_id"], "5f0e6a1b2c3d4e5f6a7b8c9d");
 }
 

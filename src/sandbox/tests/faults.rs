@@ -47,17 +47,8 @@ async fn a_reset_has_neither_answer_nor_effect() {
     assert_eq!(raw_create(&guest).await, b"");
     assert!(guest.world().accounts().is_empty());
     let entry = &guest.world().writes()[0];
-    assert_eq!(
-        (entry.status, entry.handled, entry.fault),
-        (None, None, Some("reset"))
-    );
-    assert_eq!(
-        guest
-            .create(json!({"email": "a@example.com"}))
-            .await
-            .status(),
-        201
-    );
+    assert_eq!((entry.status, entry.handled, entry.fault), (None, None, Some("reset")));
+    assert_eq!(guest.create(json!({"email": "a@example.com"})).await.status(), 201);
 }
 
 #[tokio::test]
@@ -67,13 +58,7 @@ async fn a_lost_answer_has_an_effect() {
     assert_eq!(guest.world().accounts().len(), 1);
     let entry = &guest.world().writes()[0];
     assert_eq!((entry.status, entry.handled), (None, Some(201)));
-    assert_eq!(
-        guest
-            .create(json!({"email": "a@example.com"}))
-            .await
-            .status(),
-        409
-    );
+    assert_eq!(guest.create(json!({"email": "a@example.com"})).await.status(), 409);
 }
 
 #[tokio::test]
@@ -127,15 +112,10 @@ async fn a_status_comes_with_its_pause_and_without_effect() {
         retry_after: None,
         body: r#"{"message": "suspected abuse"}"#.to_owned(),
     };
-    guest
-        .world()
-        .fault(FaultRule::once(Endpoint::AccountCreate, abuse));
+    guest.world().fault(FaultRule::once(Endpoint::AccountCreate, abuse));
     let answer = guest.create(json!({"email": "a@example.com"})).await;
     assert_eq!(answer.headers()["content-type"], "application/json");
-    assert_eq!(
-        answer.json::<Value>().await.unwrap()["message"],
-        "suspected abuse"
-    );
+    assert_eq!(answer.json::<Value>().await.unwrap()["message"], "suspected abuse");
 }
 
 #[tokio::test]
@@ -148,14 +128,7 @@ async fn bodies_can_be_of_no_use() {
     guest
         .world()
         .fault(FaultRule::once(Endpoint::TorqUsers, Fault::NotUtf8));
-    let bytes = guest
-        .torq("/users")
-        .send()
-        .await
-        .unwrap()
-        .bytes()
-        .await
-        .unwrap();
+    let bytes = guest.torq("/users").send().await.unwrap().bytes().await.unwrap();
     assert!(std::str::from_utf8(&bytes).is_err());
     assert!(bytes.starts_with(b"{"));
 
@@ -180,19 +153,12 @@ async fn a_delay_passes_and_takes_effect_though_the_client_gave_up() {
     let pause = Duration::from_millis(300);
     let guest = guest_with(Endpoint::AccountCreate, Fault::Delay(pause)).await;
     let begun = Instant::now();
-    assert_eq!(
-        guest
-            .create(json!({"email": "a@example.com"}))
-            .await
-            .status(),
-        201
-    );
+    assert_eq!(guest.create(json!({"email": "a@example.com"})).await.status(), 201);
     assert!(begun.elapsed() >= pause);
 
-    guest.world().fault(FaultRule::once(
-        Endpoint::AccountCreate,
-        Fault::Delay(pause),
-    ));
+    guest
+        .world()
+        .fault(FaultRule::once(Endpoint::AccountCreate, Fault::Delay(pause)));
     let hasty = guest
         .saas(Method::POST, &guest.accounts_path())
         .json(&json!({"email": "b@example.com"}))
@@ -200,9 +166,7 @@ async fn a_delay_passes_and_takes_effect_though_the_client_gave_up() {
     assert!(hasty.send().await.unwrap_err().is_timeout());
     let effect = guest.world();
     let landed = effect.until(|world| world.accounts().len() == 2);
-    tokio::time::timeout(Duration::from_secs(10), landed)
-        .await
-        .unwrap();
+    tokio::time::timeout(Duration::from_secs(10), landed).await.unwrap();
 }
 
 #[tokio::test]
@@ -211,9 +175,7 @@ async fn a_hanging_request_is_seen_and_ends_with_the_sandbox() {
     let world = guest.world();
     let request = tokio::spawn(guest.torq("/users").send());
     let seen = world.seen(Endpoint::TorqUsers, 1);
-    tokio::time::timeout(Duration::from_secs(10), seen)
-        .await
-        .unwrap();
+    tokio::time::timeout(Duration::from_secs(10), seen).await.unwrap();
     assert!(!request.is_finished());
     let begun = Instant::now();
     guest.sandbox.stop().await;
@@ -241,9 +203,6 @@ async fn a_peer_can_be_away_and_come_back_with_its_world() {
     assert!(gone.is_connect());
     let back = Sandbox::resume(address, world).await.unwrap();
     let (status, answer) = read(client().get(&url).bearer_auth(&guest.torq_token)).await;
-    assert_eq!(
-        (status, answer["users"].as_array().unwrap().len()),
-        (200, 3)
-    );
+    assert_eq!((status, answer["users"].as_array().unwrap().len()), (200, 3));
     drop(back);
 }

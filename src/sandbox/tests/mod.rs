@@ -64,14 +64,7 @@ impl Guest {
     /// Fetches new tokens from both peers.
     async fn renew(&mut self) {
         let token = async |peer| {
-            let answer: Value = self
-                .token_request(peer)
-                .send()
-                .await
-                .unwrap()
-                .json()
-                .await
-                .unwrap();
+            let answer: Value = self.token_request(peer).send().await.unwrap().json().await.unwrap();
             answer["access_token"].as_str().unwrap().to_owned()
         };
         let (torq, jumpcloud) = (token(Peer::Torq).await, token(Peer::JumpCloud).await);
@@ -140,11 +133,7 @@ impl Guest {
     async fn listing(&self, sso: &str, size: &str) -> (Vec<Value>, usize) {
         let (mut rows, mut pages, mut token) = (Vec::new(), 0, String::new());
         loop {
-            let query = [
-                ("sso_provision", sso),
-                ("page_size", size),
-                ("page_token", &token),
-            ];
+            let query = [("sso_provision", sso), ("page_size", size), ("page_token", &token)];
             let (status, answer) = self.users(&query).await;
             assert_eq!(status, 200, "{answer}");
             pages += 1;

@@ -59,9 +59,7 @@ async fn an_expired_token_is_redirected_and_an_unknown_one_refused() {
     assert!(page.text().await.unwrap().contains("<form>"));
 
     let trap = "http://127.0.0.1:9/elsewhere";
-    guest
-        .world()
-        .behave(|how| how.login_url = Some(trap.to_owned()));
+    guest.world().behave(|how| how.login_url = Some(trap.to_owned()));
     let answer = guest.torq("/users").send().await.unwrap();
     assert_eq!(answer.headers()["location"], trap);
 
@@ -101,11 +99,7 @@ async fn a_role_without_the_scope_may_not_list_users() {
 async fn two_listings_page_by_page_are_everybody_once() {
     let guest = Guest::with_people(230).await;
     let (sso, pages) = guest.listing("true", "0").await;
-    assert_eq!(
-        (sso.len(), pages),
-        (161, 4),
-        "50 rows a page unless asked for"
-    );
+    assert_eq!((sso.len(), pages), (161, 4), "50 rows a page unless asked for");
     let (local, pages) = guest.listing("false", "100").await;
     assert_eq!((local.len(), pages), (69, 1));
     let ids: HashSet<_> = sso
@@ -121,17 +115,9 @@ async fn two_listings_page_by_page_are_everybody_once() {
     );
 
     let (_, unfiltered) = guest.users(&[("page_size", "100")]).await;
-    assert_eq!(
-        unfiltered["users"].as_array().unwrap().len(),
-        69,
-        "local users only"
-    );
+    assert_eq!(unfiltered["users"].as_array().unwrap().len(), 69, "local users only");
     let roles = read(guest.torq("/roles")).await.1;
-    assert_eq!(
-        read(guest.torq("/users/roles")).await.1,
-        roles,
-        "the older path"
-    );
+    assert_eq!(read(guest.torq("/users/roles")).await.1, roles, "the older path");
     let known: HashSet<_> = roles["roles"]
         .as_array()
         .unwrap()
@@ -215,11 +201,7 @@ async fn pages_may_be_short_or_empty_and_still_go_on() {
     let (rows, pages) = guest.listing("true", "100").await;
     let ids: HashSet<_> = rows.iter().map(|row| row["id"].as_str().unwrap()).collect();
     assert_eq!((rows.len(), ids.len()), (70, 70));
-    assert_eq!(
-        pages,
-        10 + 9 + 1,
-        "full ones, empty ones between, one behind"
-    );
+    assert_eq!(pages, 10 + 9 + 1, "full ones, empty ones between, one behind");
 }
 
 #[tokio::test]
@@ -228,32 +210,19 @@ async fn page_tokens_can_be_made_to_repeat() {
     let follow = async |count: usize| {
         let (mut tokens, mut token, mut ids) = (Vec::new(), String::new(), Vec::new());
         for _ in 0..count {
-            let query = [
-                ("sso_provision", "true"),
-                ("page_size", "5"),
-                ("page_token", &token),
-            ];
+            let query = [("sso_provision", "true"), ("page_size", "5"), ("page_token", &token)];
             let (_, answer) = guest.users(&query).await;
             token = answer["next_page_token"].as_str().unwrap().to_owned();
-            ids.push(
-                answer["users"][0]["id"]
-                    .as_str()
-                    .unwrap_or_default()
-                    .to_owned(),
-            );
+            ids.push(answer["users"][0]["id"].as_str().unwrap_or_default().to_owned());
             tokens.push(token.clone());
         }
         (tokens, ids)
     };
-    guest
-        .world()
-        .behave(|how| how.page_tokens = PageTokens::Repeat);
+    guest.world().behave(|how| how.page_tokens = PageTokens::Repeat);
     let (tokens, _) = follow(3).await;
     assert!(tokens[0] == tokens[1] && tokens[1] == tokens[2]);
 
-    guest
-        .world()
-        .behave(|how| how.page_tokens = PageTokens::Alternate);
+    guest.world().behave(|how| how.page_tokens = PageTokens::Alternate);
     let (tokens, ids) = follow(4).await;
     assert!(tokens[0] != tokens[1] && tokens[0] == tokens[2] && tokens[1] == tokens[3]);
     assert!(ids[1] == ids[3] && ids[1] != ids[2]);
@@ -280,12 +249,7 @@ async fn the_open_questions_have_switches() {
 
     guest.world().behave(|how| how.ignore_sso_filter = true);
     assert_eq!(
-        count(
-            &guest
-                .users(&[("sso_provision", "false"), ("page_size", "100")])
-                .await
-                .1
-        ),
+        count(&guest.users(&[("sso_provision", "false"), ("page_size", "100")]).await.1),
         60
     );
 
