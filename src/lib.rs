@@ -1,6 +1,8 @@
 //! `torq-connector`: the JumpCloud SaaS Management connector for Torq, as a stand-alone daemon.
 
+pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod http;
 pub mod jumpcloud;
 pub mod metrics;
@@ -11,3 +13,4 @@ pub mod state;
 pub mod sync;
 pub mod torq;
 pub mod view;
+pub mod web;

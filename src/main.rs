@@ -1,3 +1,7 @@
-//! The `torq-connector` command.
+//! The `torq-connector` command: everything is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(torq_connector::cli::main())
+}

@@ -187,6 +187,8 @@ struct LaneInner {
     pace: Mutex<Pace>,
     trouble: Mutex<Option<Trouble>>,
     stop: CancellationToken,
+    /// When a request was last let out, answered, or knowingly put off.
+    activity: Mutex<std::time::Instant>,
 }
 
 impl fmt::Debug for Lane {
@@ -214,6 +216,7 @@ impl Lane {
                 pace: Mutex::new(Pace::new(rate, Instant::now())),
                 trouble: Mutex::new(None),
                 stop,
+                activity: Mutex::new(std::time::Instant::now()),
             }),
         }
     }
@@ -221,6 +224,16 @@ impl Lane {
     /// Who is at the other end.
     pub fn peer(&self) -> Peer {
         self.inner.peer
+    }
+
+    /// When a request was last let out, answered, or knowingly put off: never long ago while somebody works here.
+    pub fn last_activity(&self) -> std::time::Instant {
+        let waits = lock(&self.inner.pace).paused_until() > Instant::now();
+        if waits { std::time::Instant::now() } else { *lock(&self.inner.activity) }
+    }
+
+    fn note_activity(&self) {
+        *lock(&self.inner.activity) = std::time::Instant::now();
     }
 
     /// The trouble with this peer, if there is any now.
@@ -264,8 +277,10 @@ impl Lane {
         A: AsyncFnMut() -> Result<T, Failure>,
     {
         self.turn(operation).await?;
+        self.note_activity();
         let began = Instant::now();
         let result = attempt().await;
+        self.note_activity();
         match &result {
             Err(failure) if failure.is_temporary() => self.faltered(failure, began),
             Err(failure) if failure.kind == FailureKind::Stopped => {}

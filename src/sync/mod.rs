@@ -132,6 +132,22 @@ impl Connector {
         *self.phase.borrow()
     }
 
+    /// Ends the run between two steps; this connector does not run again.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Whether it was told to stop.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    /// When a request last was let out or answered: a run that works shows it here.
+    pub fn last_activity(&self) -> Instant {
+        let lanes = [self.torq.session().lane(), self.jumpcloud.session().lane()];
+        lanes.map(Lane::last_activity).into_iter().max().unwrap_or_else(Instant::now)
+    }
+
     /// The peer that does not answer as it should, if one does not.
     pub fn trouble(&self) -> Option<Trouble> {
         let lanes = [self.torq.session().lane(), self.jumpcloud.session().lane()];
@@ -139,26 +155,6 @@ impl Connector {
             .into_iter()
             .filter_map(Lane::trouble)
             .min_by_key(|trouble| trouble.since)
-    }
-
-    /// The status now: what the state knows, and what only this process knows.
-    pub async fn status(&self) -> Result<ConnectorStatus, StateError> {
-        let mut status = self.state.call(|store| store.status()).await?;
-        let settled = matches!(
-            status.state,
-            ConnectorState::Paused | ConnectorState::ReconnectRequired | ConnectorState::NotLicensed
-        );
-        if let Some(trouble) = self.trouble()
-            && !settled
-        {
-            status.state = ConnectorState::Retrying;
-            status.reason = Some(format!("{} (since {:.0})", trouble.reason, trouble.since));
-            status.action = Some(format!(
-                "nothing: {} is asked again at {:.0}",
-                trouble.peer, trouble.next_attempt
-            ));
-        }
-        Ok(status)
     }
 
     /// One run: a poll and the delivery that follows it. Notes the state, the run and its events; never fails by itself.

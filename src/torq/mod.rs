@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use http::Method;
 use serde::Deserialize;
+use url::Url;
 
 use crate::http::{Body, Failure, FailureKind, Request, decode};
 use crate::model::{Listing, Peer};
@@ -77,6 +78,22 @@ impl Torq {
         };
         let page = self.session.ask(&request, users::read_page).await;
         page.map_err(explain)
+    }
+
+    /// Whether there is a users list below another base, for the check of the configuration.
+    pub async fn has_users_at(&self, base: &Url) -> bool {
+        let mut url = base.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().push("users");
+        }
+        let request = Request {
+            operation: "list users",
+            method: Method::GET,
+            url,
+            query: vec![("page_size", "1".to_owned())],
+            body: Body::Empty,
+        };
+        self.session.attempt(&request).await.is_ok()
     }
 
     /// The names of the roles by id. Older clients use `users/roles`, which is asked when `roles` is not there.
