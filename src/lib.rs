@@ -1,5 +1,6 @@
 //! `torq-connector`: the JumpCloud SaaS Management connector for Torq, as a stand-alone daemon.
 
+pub mod cli;
 pub mod config;
 pub mod http;
 pub mod jumpcloud;
@@ -10,3 +11,5 @@ pub mod sandbox;
 pub mod state;
 pub mod torq;
 pub mod view;
+pub mod web;
+pub mod wording;
