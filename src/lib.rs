@@ -14,3 +14,4 @@ pub mod sync;
 pub mod torq;
 pub mod view;
 pub mod web;
+pub mod wording;

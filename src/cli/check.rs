@@ -97,7 +97,7 @@ fn offline(connector: &config::Connector) -> Checked {
 
 fn key(connector: &config::Connector, checked: &mut Checked) {
     if let Some(expires) = connector.torq.key_expires {
-        let today = Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
+        let today = Timestamp::now().to_zoned_datetime(jiff::tz::TimeZone::UTC).date();
         if expires < today {
             checked.note("Torq API key", &format!("expired on {expires}, says the configuration"));
         } else {

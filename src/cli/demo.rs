@@ -158,7 +158,7 @@ fn tell_batch(events: &[EventView]) {
 }
 
 fn clock(at: Timestamp) -> String {
-    at.to_zoned(jiff::tz::TimeZone::system()).strftime("%H:%M:%S").to_string()
+    at.to_zoned_datetime(jiff::tz::TimeZone::system()).strftime("%H:%M:%S").to_string()
 }
 
 fn many_words(kind: EventKind) -> String {

@@ -119,7 +119,7 @@ pub(super) fn parse_since(text: &str) -> Result<Timestamp, String> {
     }
     if let Ok(day) = text.parse::<jiff::civil::Date>() {
         return day
-            .to_zoned(jiff::tz::TimeZone::UTC)
+            .to_zoned_datetime(jiff::tz::TimeZone::UTC)
             .map(|midnight| midnight.timestamp())
             .map_err(|error| error.to_string());
     }

@@ -395,7 +395,7 @@ impl Attendant {
     /// Warns of the end of the API key, once for each of the days at which that is due.
     fn warn_of_key(&mut self) {
         let Some(expires) = self.config.torq.key_expires else { return };
-        let today = Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
+        let today = Timestamp::now().to_zoned_datetime(jiff::tz::TimeZone::UTC).date();
         let Ok(days) = today.until(expires).map(|span| span.get_days()) else { return };
         let Some(step) = key_warning(days) else { return };
         if self.warned_days == Some(step) {

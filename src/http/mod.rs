@@ -247,15 +247,16 @@ impl Lane {
     }
 
     /// Repeats `attempt` until it succeeds, fails for good, or patience ends. Only for what may be repeated.
-    pub async fn persist<T, A>(&self, operation: &'static str, mut attempt: A) -> Result<T, Failure>
+    pub async fn persist<T, A, F>(&self, operation: &'static str, attempt: A) -> Result<T, Failure>
     where
-        A: AsyncFnMut() -> Result<T, Failure>,
+        A: Fn() -> F,
+        F: Future<Output = Result<T, Failure>>,
     {
         let began = Instant::now();
         let successes = lock(&self.inner.pace).successes();
         let mut attempts = 0;
         loop {
-            let failure = match self.once(operation, &mut attempt).await {
+            let failure = match self.once(operation, attempt()).await {
                 Err(failure) if failure.is_temporary() => failure,
                 done => return done,
             };
@@ -272,14 +273,15 @@ impl Lane {
     }
 
     /// Makes one attempt in its turn, and notes how it went. For what must be looked at before it is repeated.
-    pub async fn once<T, A>(&self, operation: &'static str, attempt: &mut A) -> Result<T, Failure>
-    where
-        A: AsyncFnMut() -> Result<T, Failure>,
-    {
+    pub async fn once<T>(
+        &self,
+        operation: &'static str,
+        attempt: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
         self.turn(operation).await?;
         self.note_activity();
         let began = Instant::now();
-        let result = attempt().await;
+        let result = attempt.await;
         self.note_activity();
         match &result {
             Err(failure) if failure.is_temporary() => self.faltered(failure, began),

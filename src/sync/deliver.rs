@@ -279,26 +279,20 @@ impl<'a> Delivery<'a> {
         let seen = pages.into_seen();
         let missing = self.state.call(move |store| store.accounts_not_in(&seen)).await?;
         let lost = AtomicU64::new(0);
-        stream::iter(missing.into_iter().map(Ok::<_, Trouble>))
-            .try_for_each_concurrent(CONCURRENCY, |account| {
-                let lost = &lost;
-                async move {
-                    self.connector.go_on()?;
-                    // Not in the list is not yet gone: rows shift while a list is read. Only the account itself can say.
-                    match self.jumpcloud.account(&self.application, &account.account).await {
-                        Ok(Some(_)) => Ok(()),
-                        Ok(None) => {
-                            lost.fetch_add(1, Ordering::Relaxed);
-                            let lost = self
-                                .state
-                                .call(move |store| store.account_lost(Timestamp::now(), &account));
-                            Ok(lost.await?)
-                        }
-                        Err(failure) => Err(self.halt(failure).await),
-                    }
+        each(missing, CONCURRENCY, |account| async {
+            self.connector.go_on()?;
+            // Not in the list is not yet gone: rows shift while a list is read. Only the account itself can say.
+            match self.jumpcloud.account(&self.application, &account.account).await {
+                Ok(Some(_)) => Ok(()),
+                Ok(None) => {
+                    lost.fetch_add(1, Ordering::Relaxed);
+                    let lost = self.state.call(move |store| store.account_lost(Timestamp::now(), &account));
+                    Ok(lost.await?)
                 }
-            })
-            .await?;
+                Err(failure) => Err(self.halt(failure).await),
+            }
+        })
+        .await?;
         let lost = lost.into_inner();
         // Another account with the e-mail of one that is gone takes its place.
         let adopted = self
@@ -315,29 +309,22 @@ impl<'a> Delivery<'a> {
 
     /// Asks the directory for everybody whom it has not been asked for (lately).
     async fn match_directory(&self) -> Result<(), Trouble> {
-        let asked = AtomicU64::new(0);
-        let batches = stream::try_unfold(EmailKey::fold(""), |after| async move {
-            self.connector.go_on()?;
+        const BATCHES: usize = CONCURRENCY / 2;
+        let mut users = 0;
+        let mut after = EmailKey::fold("");
+        loop {
+            let from = after.clone();
             let keys = self
                 .state
-                .call(move |store| store.to_match(&after, SEARCH_BATCH))
-                .await
-                .map_err(Halt::from)?;
-            let last = keys.last().cloned();
-            Ok::<_, Trouble>(last.map(|last| (keys, last)))
-        });
-        batches
-            .try_for_each_concurrent(CONCURRENCY / 2, |keys| {
-                let asked = &asked;
-                async move {
-                    let size = keys.len() as u64;
-                    self.match_batch(keys).await?;
-                    let users = asked.fetch_add(size, Ordering::Relaxed) + size;
-                    self.connector.note_phase(Phase::Matching { users });
-                    Ok(())
-                }
-            })
-            .await
+                .call(move |store| store.to_match(&from, SEARCH_BATCH * BATCHES))
+                .await?;
+            let Some(last) = keys.last() else { return Ok(()) };
+            after = last.clone();
+            users += keys.len() as u64;
+            let batches: Vec<_> = keys.chunks(SEARCH_BATCH).map(<[EmailKey]>::to_vec).collect();
+            each(batches, BATCHES, |batch| self.match_batch(batch)).await?;
+            self.connector.note_phase(Phase::Matching { users });
+        }
     }
 
     /// Asks for one batch; a batch that is refused is halved, until the one address that is to blame stands alone.
@@ -400,37 +387,30 @@ impl<'a> Delivery<'a> {
     /// Sends one create for each account that is missing. Returns how many were sent.
     async fn create_pass(&self) -> Result<u64, Trouble> {
         let sent = AtomicU64::new(0);
-        let lane = self.jumpcloud.session().lane();
-        let chunks = stream::try_unfold(EmailKey::fold(""), |after| async move {
-            if self.not_offered.load(Ordering::Relaxed) || lane.failures() >= PEER_FALTERS {
-                return Ok(None);
-            }
-            let rows = self
-                .state
-                .call(move |store| store.to_create(&after, CHUNK))
-                .await
-                .map_err(Halt::from)?;
-            let last = rows.last().map(|row| row.key.clone());
-            Ok::<_, Trouble>(last.map(|last| (stream::iter(rows.into_iter().map(Ok::<_, Trouble>)), last)))
-        });
-        chunks
-            .try_flatten()
-            .try_for_each_concurrent(CONCURRENCY, |creation| {
-                let sent = &sent;
-                async move {
-                    self.connector.go_on()?;
-                    let pointless = self.not_offered.load(Ordering::Relaxed)
-                        || lane.failures() >= PEER_FALTERS
-                        || self.attempts_of(&creation.key) >= MAX_ATTEMPTS;
-                    if pointless || creation.key.is_empty() {
-                        return Ok(());
-                    }
-                    sent.fetch_add(1, Ordering::Relaxed);
-                    self.create_one(creation).await
+        let mut after = EmailKey::fold("");
+        while !self.no_more_creates() {
+            let from = after.clone();
+            let rows = self.state.call(move |store| store.to_create(&from, CHUNK)).await?;
+            let Some(last) = rows.last() else { break };
+            after = last.key.clone();
+            each(rows, CONCURRENCY, |creation| async {
+                self.connector.go_on()?;
+                // Users without an e-mail are parked by that alone.
+                let exhausted = creation.key.is_empty() || self.attempts_of(&creation.key) >= MAX_ATTEMPTS;
+                if exhausted || self.no_more_creates() {
+                    return Ok(());
                 }
+                sent.fetch_add(1, Ordering::Relaxed);
+                self.create_one(creation).await
             })
             .await?;
+        }
         Ok(sent.into_inner())
+    }
+
+    /// Whether creates had better wait: they are not offered, or the peer falters and the list is to be looked into first.
+    fn no_more_creates(&self) -> bool {
+        self.not_offered.load(Ordering::Relaxed) || self.jumpcloud.session().lane().failures() >= PEER_FALTERS
     }
 
     /// Sends one create, and notes what came of it. The intent is in the state before the request is on the wire.
@@ -540,30 +520,21 @@ impl<'a> Delivery<'a> {
     /// Associates accounts with the directory users whom they belong to by e-mail.
     async fn associate(&self) -> Result<(), Trouble> {
         let unavailable = AtomicBool::new(false);
-        let rows = stream::try_unfold(EmailKey::fold(""), |after| async move {
-            let rows = self
-                .state
-                .call(move |store| store.to_associate(&after, CHUNK))
-                .await
-                .map_err(Halt::from)?;
-            let last = rows.last().map(|row| row.key.clone());
-            Ok::<_, Trouble>(last.map(|last| (stream::iter(rows.into_iter().map(Ok::<_, Trouble>)), last)))
-        });
-        rows.try_flatten()
-            .try_for_each_concurrent(CONCURRENCY, |association| {
-                let unavailable = &unavailable;
-                async move {
-                    self.connector.go_on()?;
-                    if unavailable.load(Ordering::Relaxed) {
-                        return Ok(());
-                    }
-                    if !self.associate_one(association).await? {
-                        unavailable.store(true, Ordering::Relaxed);
-                    }
-                    Ok(())
+        let mut after = EmailKey::fold("");
+        loop {
+            let from = after.clone();
+            let rows = self.state.call(move |store| store.to_associate(&from, CHUNK)).await?;
+            let Some(last) = rows.last() else { return Ok(()) };
+            after = last.key.clone();
+            each(rows, CONCURRENCY, |association| async {
+                self.connector.go_on()?;
+                if !unavailable.load(Ordering::Relaxed) && !self.associate_one(association).await? {
+                    unavailable.store(true, Ordering::Relaxed);
                 }
+                Ok(())
             })
-            .await
+            .await?;
+        }
     }
 
     /// Associates one account. `false` when associating is not offered.
@@ -630,9 +601,7 @@ impl<'a> Delivery<'a> {
             let rows = self.state.call(move |store| store.to_delete(&from, CHUNK)).await?;
             let Some(last) = rows.last() else { return Ok(()) };
             after = last.key.clone();
-            stream::iter(rows.into_iter().map(Ok::<_, Trouble>))
-                .try_for_each_concurrent(CONCURRENCY, |deletion| self.delete_one(deletion))
-                .await?;
+            each(rows, CONCURRENCY, |deletion| self.delete_one(deletion)).await?;
         }
     }
 
@@ -700,6 +669,17 @@ impl<'a> Delivery<'a> {
     async fn halt_write(&self, failure: Failure) -> Trouble {
         refusal(self.jumpcloud, failure, true).await.into()
     }
+}
+
+/// Does something with each row, several at a time; the first that ends the delivery ends it.
+async fn each<T, F: Future<Output = Result<(), Trouble>>>(
+    rows: Vec<T>,
+    side_by_side: usize,
+    work: impl Fn(T) -> F,
+) -> Result<(), Trouble> {
+    stream::iter(rows.into_iter().map(Ok))
+        .try_for_each_concurrent(side_by_side, work)
+        .await
 }
 
 /// The peer's words about a refused item.

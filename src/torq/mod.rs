@@ -126,8 +126,8 @@ impl Torq {
             body: Body::Empty,
         };
         // Once: names are a convenience, and nobody should wait for them.
-        let mut attempt = async || self.session.attempt(&request).await;
-        let answer = self.session.lane().once(OPERATION, &mut attempt).await?;
+        let attempt = self.session.attempt(&request);
+        let answer = self.session.lane().once(OPERATION, attempt).await?;
         let found: Roles = decode(Peer::Torq, OPERATION, &answer)?;
         Ok(found.roles.into_iter().map(|role| (role.id, role.name)).collect())
     }

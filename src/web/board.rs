@@ -1,0 +1,227 @@
+//! The board: which connectors are running, and what each says of itself. The daemon writes it; the web and the control socket
+//! read it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use crate::model::ConnectorName;
+use crate::state::{EventQuery, State, StateError};
+use crate::view::{ConnectorState, ConnectorStatus, EventsReport, StatusReport, UsersReport};
+
+/// A connector may be silent for so long before it counts as stuck.
+pub const SILENCE: Duration = Duration::from_secs(5 * 60);
+
+/// Every running connector, in the order of their names. Clones share it.
+#[derive(Clone, Default)]
+pub struct Board {
+    seats: Arc<RwLock<BTreeMap<ConnectorName, Seat>>>,
+}
+
+/// One running connector. It holds the state, and with it the state's lock, until it is removed from the board.
+#[derive(Clone)]
+pub struct Seat {
+    /// The connector.
+    pub name: ConnectorName,
+    /// What is known about it; `None` as long as its state could not be opened.
+    pub state: Option<State>,
+    /// Time from one poll's start to the next.
+    pub poll_interval: Duration,
+    /// What its task last said.
+    pub live: watch::Receiver<Live>,
+}
+
+/// What a connector's task says of this moment, which is nothing that the state would keep.
+#[derive(Clone, Debug)]
+pub struct Live {
+    /// What it is doing; shown instead of the state that was last noted.
+    pub overlay: Option<Overlay>,
+    /// When it polls next.
+    pub next_poll: Option<Timestamp>,
+    /// When it last showed a sign of life. To be renewed more often than every [`SILENCE`], whatever it waits for.
+    pub beat: Instant,
+}
+
+/// A state of this moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overlay {
+    /// The state.
+    pub state: ConnectorState,
+    /// Why, for a person.
+    pub reason: Option<String>,
+    /// What a person should do.
+    pub action: Option<String>,
+}
+
+impl Live {
+    /// A first sign of life.
+    pub fn new() -> Self {
+        Self {
+            overlay: None,
+            next_poll: None,
+            beat: Instant::now(),
+        }
+    }
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What was asked of the board could not be told.
+#[derive(Debug, thiserror::Error)]
+pub enum BoardError {
+    /// There is no such connector.
+    #[error("there is no connector {name:?} here; running: {}", running(.known))]
+    Unknown {
+        /// The name that was asked for.
+        name: String,
+        /// The names that there are.
+        known: Vec<String>,
+    },
+    /// The state could not be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+fn running(known: &[String]) -> String {
+    if known.is_empty() {
+        "none".to_owned()
+    } else {
+        known.join(", ")
+    }
+}
+
+impl Seat {
+    /// The status: what the state knows, and over it what the task says of this moment.
+    pub async fn status(&self) -> Result<ConnectorStatus, StateError> {
+        // Taken before the state is read: what the task notes in the state meanwhile is newer than what it said.
+        let live = self.live.borrow().clone();
+        let mut status = match &self.state {
+            Some(state) => state.call(|store| store.status()).await?,
+            None => ConnectorStatus::unknown(self.name.as_str(), ConnectorState::Starting, None),
+        };
+        // What a person decided, or must decide, is not covered up by what the task is just doing.
+        let decided = matches!(
+            status.state,
+            ConnectorState::Paused
+                | ConnectorState::ReconnectRequired
+                | ConnectorState::NotLicensed
+                | ConnectorState::Removed
+        );
+        if let Some(overlay) = live.overlay.filter(|_| !decided) {
+            status.state = overlay.state;
+            status.reason = overlay.reason;
+            status.action = overlay.action;
+        }
+        let stopped = matches!(
+            status.state,
+            ConnectorState::Paused | ConnectorState::ReconnectRequired | ConnectorState::Removed
+        );
+        status.next_poll = live.next_poll.filter(|_| !stopped);
+        Ok(status)
+    }
+
+    /// Why the connector's task does not work, in a few words; `None` when it does.
+    pub fn ailment(&self) -> Option<String> {
+        // The task holds the sending end.
+        if self.live.has_changed().is_err() {
+            return Some("its task has ended".to_owned());
+        }
+        let silence = self.live.borrow().beat.elapsed();
+        (silence >= SILENCE).then(|| format!("no sign of life for {}", crate::wording::span(silence)))
+    }
+}
+
+impl Board {
+    /// An empty board.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a connector, or replaces the one of the same name.
+    pub fn seat(&self, seat: Seat) {
+        let mut seats = self.seats.write().unwrap_or_else(PoisonError::into_inner);
+        seats.insert(seat.name.clone(), seat);
+    }
+
+    /// Takes a connector away; it says what it was.
+    pub fn remove(&self, name: &ConnectorName) -> Option<Seat> {
+        let mut seats = self.seats.write().unwrap_or_else(PoisonError::into_inner);
+        seats.remove(name)
+    }
+
+    /// Every connector, in the order of their names.
+    pub fn seats(&self) -> Vec<Seat> {
+        let seats = self.seats.read().unwrap_or_else(PoisonError::into_inner);
+        seats.values().cloned().collect()
+    }
+
+    /// Whether there is a connector of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.seats().iter().any(|seat| seat.name.as_str() == name)
+    }
+
+    /// The connector of this name, or all of them.
+    fn chosen(&self, name: Option<&str>) -> Result<Vec<Seat>, BoardError> {
+        let mut seats = self.seats();
+        let Some(name) = name else {
+            return Ok(seats);
+        };
+        let known = seats.iter().map(|seat| seat.name.to_string()).collect();
+        seats.retain(|seat| seat.name.as_str() == name);
+        if seats.is_empty() {
+            let name = name.to_owned();
+            return Err(BoardError::Unknown { name, known });
+        }
+        Ok(seats)
+    }
+
+    /// The status of every connector.
+    pub async fn statuses(&self) -> Result<StatusReport, StateError> {
+        let mut connectors = Vec::new();
+        for seat in self.seats() {
+            // A state that cannot be read is that connector's trouble, and not the others'.
+            connectors.push(match seat.status().await {
+                Ok(status) => status,
+                Err(StateError::Ending) => return Err(StateError::Ending),
+                Err(error) => {
+                    ConnectorStatus::unknown(seat.name.as_str(), ConnectorState::Retrying, Some(error.to_string()))
+                }
+            });
+        }
+        Ok(StatusReport { connectors })
+    }
+
+    /// The users of one connector, or of all.
+    pub async fn users(&self, name: Option<&str>) -> Result<UsersReport, BoardError> {
+        let mut users = Vec::new();
+        for seat in self.chosen(name)? {
+            if let Some(state) = seat.state {
+                users.extend(state.call(|store| store.users()).await?);
+            }
+        }
+        Ok(UsersReport { users })
+    }
+
+    /// The events of one connector, or of all: oldest first, and with a limit, the latest of them all.
+    pub async fn events(&self, name: Option<&str>, query: EventQuery) -> Result<EventsReport, BoardError> {
+        let mut events = Vec::new();
+        for seat in self.chosen(name)? {
+            if let Some(state) = seat.state {
+                let query = query.clone();
+                events.extend(state.call(move |store| store.events(&query)).await?);
+            }
+        }
+        // Stable: what happened to one connector in the same millisecond keeps its order.
+        events.sort_by_key(|event| event.at);
+        let limit = query.limit.map_or(usize::MAX, |limit| limit as usize);
+        events.drain(..events.len().saturating_sub(limit));
+        Ok(EventsReport { events })
+    }
+}

@@ -1,0 +1,88 @@
+//! `/healthz`, `/readyz`, `/metrics`: for machines that anybody may look at, so nobody is named, and no peer is quoted.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Seat, Site};
+use crate::view::{ConnectorState, ConnectorStatus};
+use crate::{metrics as meters, wording};
+
+/// A connector is ready as long as it succeeded within so many of its poll intervals.
+const INTERVALS: u32 = 3;
+
+/// `GET /healthz`: the process works. It asks nothing of the state, which may be busy.
+pub(super) async fn alive(State(site): State<Site>) -> Response {
+    let ailing = site
+        .board
+        .seats()
+        .iter()
+        .filter_map(|seat| seat.ailment().map(|ailment| format!("{}: {ailment}", seat.name)))
+        .collect();
+    verdict(ailing, "ok")
+}
+
+/// `GET /readyz`: every connector that is not paused did lately what it is for.
+pub(super) async fn ready(State(site): State<Site>) -> Response {
+    let now = Timestamp::now();
+    let seats = site.board.seats();
+    let mut waiting = Vec::new();
+    if seats.is_empty() {
+        waiting.push("no connector is running".to_owned());
+    }
+    for seat in &seats {
+        let obstacle = match seat.status().await {
+            Ok(status) => obstacle(seat, &status, now),
+            Err(_) => Some("its state cannot be read".to_owned()),
+        };
+        waiting.extend(obstacle.map(|obstacle| format!("{}: {obstacle}", seat.name)));
+    }
+    verdict(waiting, "ready")
+}
+
+/// Why a connector is not ready, in words of ours; `None` when it is.
+fn obstacle(seat: &Seat, status: &ConnectorStatus, now: Timestamp) -> Option<String> {
+    let state = status.state.as_str();
+    match status.state {
+        ConnectorState::Paused | ConnectorState::Removed => return None,
+        ConnectorState::ReconnectRequired | ConnectorState::NotLicensed => return Some(state.to_owned()),
+        _ => {}
+    }
+    let Some(success) = status.last_success else {
+        return Some(format!("{state}, no success yet"));
+    };
+    let patience = seat.poll_interval.saturating_mul(INTERVALS);
+    let patience = SignedDuration::try_from(patience).unwrap_or(SignedDuration::MAX);
+    (now.duration_since(success) > patience).then(|| {
+        format!(
+            "{state}, last success {}, more than {INTERVALS} poll intervals of {}",
+            wording::relative(now, success),
+            wording::span(seat.poll_interval)
+        )
+    })
+}
+
+fn verdict(problems: Vec<String>, good: &str) -> Response {
+    if problems.is_empty() {
+        return format!("{good}\n").into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, problems.join("\n") + "\n").into_response()
+}
+
+/// `GET /metrics`
+pub(super) async fn metrics(State(site): State<Site>) -> Response {
+    let Some(handle) = site.metrics else {
+        return (StatusCode::NOT_FOUND, "no metrics are recorded\n").into_response();
+    };
+    for seat in site.board.seats() {
+        // A state that cannot be read shows in the age of the last success; the other connectors are told all the same.
+        match seat.status().await {
+            Ok(status) => meters::status(&status),
+            Err(error) => tracing::warn!(connector = %seat.name, %error, "no metrics of this connector's state"),
+        }
+    }
+    let kind = (CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8");
+    ([kind], handle.render()).into_response()
+}

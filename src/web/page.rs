@@ -1,0 +1,168 @@
+//! `/`: the status of every connector on one page. Rendered here, renewed by the browser, and without any script.
+
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use maud::{DOCTYPE, Markup, html};
+
+use super::Site;
+use crate::state::StateError;
+use crate::view::ConnectorStatus;
+use crate::wording::{self, Weight, printable};
+
+/// Where the page finds its style: its own policy forbids anything inline.
+pub(super) const STYLE_PATH: &str = "/style.css";
+
+/// How often a browser asks again, in seconds.
+const REFRESH: u32 = 10;
+
+/// A connector's name, and its status as far as its state can be read.
+type Line = (String, Result<ConnectorStatus, StateError>);
+
+/// `GET /style.css`
+pub(super) async fn style() -> Response {
+    ([(CONTENT_TYPE, "text/css; charset=utf-8")], include_str!("style.css")).into_response()
+}
+
+/// `GET /`
+pub(super) async fn show(State(site): State<Site>) -> Markup {
+    let mut lines = Vec::new();
+    for seat in site.board.seats() {
+        lines.push((seat.name.to_string(), seat.status().await));
+    }
+    page(&lines, Timestamp::now())
+}
+
+fn page(lines: &[Line], now: Timestamp) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta http-equiv="refresh" content=(REFRESH);
+                title { "torq-connector" }
+                link rel="stylesheet" href=(STYLE_PATH);
+            }
+            body {
+                header {
+                    h1 { "torq-connector" }
+                    p { "as of " (moment(now)) }
+                }
+                main {
+                    @if lines.is_empty() {
+                        p { "No connector is running." }
+                    } @else {
+                        (table(lines, now))
+                    }
+                }
+                footer {
+                    "Version " (env!("CARGO_PKG_VERSION")) " · "
+                    a href="/api/status" { "status" } " · "
+                    a href="/api/users" { "users" } " · "
+                    a href="/api/events" { "events" } " as JSON · renewed every " (REFRESH) " seconds"
+                }
+            }
+        }
+    }
+}
+
+fn table(lines: &[Line], now: Timestamp) -> Markup {
+    html! {
+        div class="scroll" {
+            table {
+                thead { tr {
+                    th scope="col" { "Connector" }
+                    th scope="col" { "State" }
+                    th scope="col" { "Last success" }
+                    th scope="col" { "Next poll" }
+                    @for name in ["Users", "Accounts", "Associated", "Pending", "Parked", "Held", "Removed", "Filtered"] {
+                        th scope="col" class="number" { (name) }
+                    }
+                } }
+                @for (name, status) in lines {
+                    tbody {
+                        @match status {
+                            Ok(status) => (row(status, now)),
+                            Err(error) => {
+                                tr {
+                                    th scope="row" { (name) }
+                                    td colspan="11" { span class="state bad" { "its state cannot be read" } }
+                                }
+                                (said(Some(&error.to_string()), None))
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn row(status: &ConnectorStatus, now: Timestamp) -> Markup {
+    let class = match wording::weight(status.state) {
+        Weight::Good => "state good",
+        Weight::Neutral => "state neutral",
+        Weight::Warning => "state warning",
+        Weight::Bad => "state bad",
+    };
+    let counts = [
+        status.users,
+        status.accounts,
+        status.associated,
+        status.pending,
+        status.parked,
+        status.held,
+        status.removed,
+        status.filtered,
+    ];
+    html! {
+        tr {
+            th scope="row" { (status.name) }
+            td {
+                span class=(class) { (wording::state(status.state)) }
+                @if let Some(progress) = &status.progress {
+                    br;
+                    span class="faint" {
+                        (wording::counted(progress.users, "user")) ", " (wording::counted(progress.pages, "page"))
+                    }
+                }
+            }
+            td { (when(status.last_success, now, "never")) }
+            td { (when(status.next_poll, now, "–")) }
+            @for count in counts {
+                td class="number" { (count) }
+            }
+        }
+        (said(status.reason.as_deref(), status.action.as_deref()))
+    }
+}
+
+/// A second row for what is to be said about a connector.
+fn said(reason: Option<&str>, action: Option<&str>) -> Markup {
+    html! {
+        @if reason.is_some() || action.is_some() {
+            tr {
+                td {}
+                td class="said" colspan="11" {
+                    @if let Some(reason) = reason { p { (printable(reason)) } }
+                    @if let Some(action) = action { p { strong { "To do: " } (printable(action)) } }
+                }
+            }
+        }
+    }
+}
+
+fn when(at: Option<Timestamp>, now: Timestamp, never: &str) -> Markup {
+    html! {
+        @match at {
+            Some(at) => time datetime=(at) title=(wording::moment(at)) { (wording::relative(now, at)) },
+            None => span class="faint" { (never) },
+        }
+    }
+}
+
+fn moment(at: Timestamp) -> Markup {
+    html! { time datetime=(at) { (wording::moment(at)) } }
+}

@@ -1,0 +1,584 @@
+//! A real listener, a real state: who may look, what is told, and what health says.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use reqwest::Method;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::config::UserFilter;
+use crate::model::{ConnectorName, Listing};
+use crate::state::State;
+use crate::torq::{User, UsersPage};
+use crate::view::{ConnectorState, RunOutcome, StatusReport};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A board with connectors, and what serves it.
+struct World {
+    dir: tempfile::TempDir,
+    board: Board,
+    address: String,
+    client: reqwest::Client,
+    stop: Option<oneshot::Sender<()>>,
+    server: JoinHandle<std::io::Result<()>>,
+}
+
+/// A connector as its task sees it.
+struct Desk {
+    state: State,
+    live: watch::Sender<Live>,
+    alive: Arc<AtomicBool>,
+}
+
+fn open() -> Access {
+    Access {
+        local: true,
+        ..Access::default()
+    }
+}
+
+fn guarded() -> Access {
+    Access {
+        local: false,
+        password: Some("pa:ss wörd".into()),
+        hosts: vec!["status.example.com".to_owned()],
+    }
+}
+
+async fn world(access: Access) -> World {
+    world_with(access, None).await
+}
+
+async fn world_with(access: Access, metrics: Option<PrometheusHandle>) -> World {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let board = Board::new();
+    let (stop, stopped) = oneshot::channel();
+    let shutdown = async {
+        let _ = stopped.await;
+    };
+    let server = tokio::spawn(serve(listener, board.clone(), access, metrics, shutdown));
+    let client = reqwest::Client::builder()
+        .tls_certs_only([])
+        .no_proxy()
+        .build()
+        .unwrap();
+    World {
+        dir: tempfile::tempdir().unwrap(),
+        board,
+        address,
+        client,
+        stop: Some(stop),
+        server,
+    }
+}
+
+impl World {
+    fn connector(&self, name: &str) -> Desk {
+        let name = ConnectorName::parse(name).unwrap();
+        let state = State::open(self.dir.path(), &name).unwrap();
+        let (live, receiver) = watch::channel(Live::new());
+        let alive = Arc::new(AtomicBool::new(true));
+        self.board.seat(Seat {
+            name,
+            state: state.clone(),
+            poll_interval: MINUTE,
+            live: receiver,
+            alive: Arc::clone(&alive),
+        });
+        Desk { state, live, alive }
+    }
+
+    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.client.request(method, format!("http://{}{path}", self.address))
+    }
+
+    async fn get(&self, path: &str) -> (u16, String) {
+        told(self.request(Method::GET, path)).await
+    }
+
+    async fn json(&self, path: &str) -> (u16, Value) {
+        let (status, body) = self.get(path).await;
+        (status, serde_json::from_str(&body).unwrap())
+    }
+}
+
+async fn told(request: reqwest::RequestBuilder) -> (u16, String) {
+    let response = request.send().await.unwrap();
+    (response.status().as_u16(), response.text().await.unwrap())
+}
+
+impl Desk {
+    /// A run that saw these people and ended well, at that time.
+    async fn ran(&self, at: Timestamp, emails: &[&str]) {
+        let users = emails
+            .iter()
+            .map(|email| User {
+                id: format!("id-{email}"),
+                email: (*email).to_owned(),
+                role_id: "role".to_owned(),
+                status: "VERIFIED".to_owned(),
+                sso: false,
+                created: None,
+                last_login: None,
+                unreadable: Vec::new(),
+            })
+            .collect();
+        let page = UsersPage {
+            users,
+            ..UsersPage::default()
+        };
+        self.state
+            .call(move |store| {
+                store.begin_run(at)?;
+                store.begin_poll(at, &UserFilter::default())?;
+                store.apply_page(at, Listing::Local, &page, &UserFilter::default())?;
+                store.end_run(at, RunOutcome::Done, None)
+            })
+            .await
+            .unwrap();
+    }
+
+    async fn notes(&self, state: ConnectorState, reason: &'static str, action: &'static str) {
+        self.state
+            .call(move |store| store.note_state(Timestamp::now(), state, Some(reason), Some(action)))
+            .await
+            .unwrap();
+    }
+
+    fn overlays(&self, state: ConnectorState, reason: &str) {
+        self.live.send_modify(|live| {
+            live.overlay = Some(Overlay {
+                state,
+                reason: Some(reason.to_owned()),
+                action: None,
+            });
+        });
+    }
+}
+
+fn ago(seconds: i64) -> Timestamp {
+    Timestamp::now() - SignedDuration::from_secs(seconds)
+}
+
+const PERSONAL: [&str; 5] = ["/", "/style.css", "/api/status", "/api/users", "/api/events"];
+const ANYBODYS: [&str; 2] = ["/healthz", "/readyz"];
+
+#[tokio::test]
+async fn the_status_is_the_states_and_over_it_what_the_task_says_of_this_moment() {
+    let world = world(open()).await;
+    let (zoo, ant) = (world.connector("zoo"), world.connector("ant"));
+    ant.ran(ago(5), &["ada@example.com", "bob@example.com"]).await;
+    let next: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
+    ant.live.send_modify(|live| live.next_poll = Some(next));
+    ant.overlays(ConnectorState::Syncing, "reading");
+    zoo.notes(
+        ConnectorState::ReconnectRequired,
+        "Torq refused the key",
+        "make another key",
+    )
+    .await;
+    zoo.live.send_modify(|live| live.next_poll = Some(next));
+    zoo.overlays(ConnectorState::Retrying, "not this");
+
+    let (status, body) = world.json("/api/status").await;
+    assert_eq!(status, 200);
+    let report: StatusReport = serde_json::from_value(body).unwrap();
+    let [ant_status, zoo_status] = &report.connectors[..] else {
+        panic!("{report:?}");
+    };
+    assert_eq!((ant_status.name.as_str(), zoo_status.name.as_str()), ("ant", "zoo"));
+    assert_eq!(ant_status.state, ConnectorState::Syncing);
+    assert_eq!(ant_status.reason.as_deref(), Some("reading"));
+    assert_eq!(ant_status.next_poll, Some(next));
+    assert_eq!((ant_status.users, ant_status.pending), (2, 2));
+    assert_eq!(zoo_status.state, ConnectorState::ReconnectRequired);
+    assert_eq!(zoo_status.reason.as_deref(), Some("Torq refused the key"));
+    assert_eq!(zoo_status.next_poll, None);
+
+    ant.state.call(|store| store.pause(true)).await.unwrap();
+    let report = world.board.statuses().await.unwrap();
+    assert_eq!(report.connectors[0].state, ConnectorState::Paused);
+    assert_eq!(report.connectors[0].next_poll, None);
+}
+
+#[tokio::test]
+async fn users_and_events_are_told_of_all_connectors_or_of_one() {
+    let world = world(open()).await;
+    let (a, b) = (world.connector("a"), world.connector("b"));
+    a.ran(ago(50), &["ada@example.com"]).await;
+    b.ran(ago(40), &["bob@example.com", "cyd@example.com"]).await;
+
+    let emails = |body: &Value, list: &str| {
+        let list = body[list].as_array().unwrap().iter();
+        list.map(|item| item["email"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let (_, everyone) = world.json("/api/users").await;
+    assert_eq!(
+        emails(&everyone, "users"),
+        ["ada@example.com", "bob@example.com", "cyd@example.com"]
+    );
+    let (_, of_b) = world.json("/api/users?connector=b").await;
+    assert_eq!(emails(&of_b, "users"), ["bob@example.com", "cyd@example.com"]);
+
+    let (_, events) = world.json("/api/events").await;
+    assert_eq!(
+        emails(&events, "events"),
+        ["ada@example.com", "bob@example.com", "cyd@example.com"]
+    );
+    let (_, latest) = world.json("/api/events?limit=1").await;
+    assert_eq!(emails(&latest, "events"), ["cyd@example.com"]);
+    let (_, bobs) = world.json("/api/events?user=BOB&kind=user_changed,user_appeared").await;
+    assert_eq!(emails(&bobs, "events"), ["bob@example.com"]);
+    let (_, none) = world.json("/api/events?kind=account_created").await;
+    assert_eq!(none["events"], serde_json::json!([]));
+    let since = ago(45);
+    let (_, later) = world.json(&format!("/api/events?since={since}")).await;
+    assert_eq!(emails(&later, "events"), ["bob@example.com", "cyd@example.com"]);
+    // An offset whose plus was not encoded.
+    let offset = since.strftime("%Y-%m-%dT%H:%M:%S+00:00");
+    let (_, later) = world.json(&format!("/api/events?since={offset}")).await;
+    assert_eq!(emails(&later, "events"), ["bob@example.com", "cyd@example.com"]);
+
+    for path in ["/api/users?connector=c", "/api/events?connector=c"] {
+        let (status, body) = world.json(path).await;
+        assert_eq!(status, 404);
+        assert_eq!(body["error"], "there is no connector \"c\" here; running: a, b");
+    }
+}
+
+#[tokio::test]
+async fn wrong_parameters_are_all_named() {
+    let world = world(open()).await;
+    let (status, body) = world
+        .json("/api/events?since=yesterday&limit=10001&kind=user_appeared,nonsense&colour=red&user=a&user=b")
+        .await;
+    assert_eq!(status, 400);
+    let words = body["error"].as_str().unwrap();
+    for named in [
+        "since: \"yesterday\" is not a time like",
+        "limit: \"10001\" is not a number from 1 to 10000",
+        "kind: \"user_appeared,nonsense\" is not one or more",
+        "colour: no such parameter",
+        "user: given more than once",
+    ] {
+        assert!(words.contains(named), "{named}: {words}");
+    }
+    assert_eq!(world.get("/api/events?limit=0").await.0, 400);
+    assert_eq!(world.get("/api/events?limit=10000").await.0, 200);
+    assert_eq!(world.get("/api/users?connectors=a").await.0, 400);
+}
+
+#[tokio::test]
+async fn the_page_shows_what_people_need_and_escapes_it() {
+    let world = world(open()).await;
+    assert!(world.get("/").await.1.contains("No connector is running"));
+    let main = world.connector("main");
+    main.ran(ago(200), &["ada@example.com"]).await;
+    main.notes(
+        ConnectorState::Held,
+        "<script>alert(1)</script>",
+        "torq-connector approve main",
+    )
+    .await;
+    let response = world.request(Method::GET, "/").send().await.unwrap();
+    assert_eq!(response.headers()["content-type"], "text/html; charset=utf-8");
+    let page = response.text().await.unwrap();
+    for shown in [
+        "&lt;script&gt;alert(1)&lt;/script&gt;",
+        "torq-connector approve main",
+        ">held<",
+        "3 min ago",
+        "http-equiv=\"refresh\" content=\"10\"",
+    ] {
+        assert!(page.contains(shown), "{shown}: {page}");
+    }
+    assert!(!page.contains("<script") && !page.contains("<style") && !page.contains("style="));
+    let style = world.request(Method::GET, "/style.css").send().await.unwrap();
+    assert_eq!(style.headers()["content-type"], "text/css; charset=utf-8");
+}
+
+#[tokio::test]
+async fn every_answer_carries_the_protecting_headers() {
+    let world = world(open()).await;
+    for path in PERSONAL.into_iter().chain(ANYBODYS).chain(["/metrics", "/nothing"]) {
+        let response = world.request(Method::GET, path).send().await.unwrap();
+        let headers = response.headers();
+        let policy = headers["content-security-policy"].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'; style-src 'self';"), "{policy}");
+        assert!(!policy.contains("unsafe"));
+        assert_eq!(headers["x-content-type-options"], "nosniff");
+        assert_eq!(headers["x-frame-options"], "DENY");
+        assert_eq!(headers["referrer-policy"], "no-referrer");
+        assert_eq!(headers["cache-control"], "no-store");
+    }
+}
+
+#[tokio::test]
+async fn nothing_can_be_changed_and_head_is_answered() {
+    let world = world(open()).await;
+    for path in PERSONAL.into_iter().chain(ANYBODYS).chain(["/metrics"]) {
+        for method in [
+            Method::POST,
+            Method::PUT,
+            Method::DELETE,
+            Method::PATCH,
+            Method::OPTIONS,
+        ] {
+            let (status, _) = told(world.request(method.clone(), path)).await;
+            assert_eq!(status, 405, "{method} {path}");
+        }
+    }
+    let (status, body) = told(world.request(Method::HEAD, "/api/status")).await;
+    assert_eq!((status, body.as_str()), (200, ""));
+    assert_eq!(world.get("/nothing").await.0, 404);
+}
+
+#[tokio::test]
+async fn without_a_password_only_this_machine_is_told_about_people() {
+    let world = world(Access::default()).await;
+    for path in PERSONAL {
+        let (status, words) = world.get(path).await;
+        assert_eq!(status, 403, "{path}");
+        assert!(words.contains("http.password_file"), "{words}");
+    }
+    assert_eq!(world.get("/healthz").await.0, 200);
+}
+
+#[tokio::test]
+async fn the_password_opens_and_nothing_else_does() {
+    let local_with_password = Access {
+        local: true,
+        ..guarded()
+    };
+    for access in [guarded(), local_with_password] {
+        let world = world(access).await;
+        for path in PERSONAL {
+            let refused = world.request(Method::GET, path).send().await.unwrap();
+            assert_eq!(refused.status(), 401, "{path}");
+            let challenge = refused.headers()["www-authenticate"].to_str().unwrap();
+            assert!(challenge.starts_with("Basic realm="), "{challenge}");
+            for user in ["", "anybody"] {
+                let known = world.request(Method::GET, path).basic_auth(user, Some("pa:ss wörd"));
+                assert_eq!(told(known).await.0, 200, "{path}");
+            }
+            for wrong in ["", "pa", "pa:ss wörd ", "ss wörd", "PA:SS WÖRD"] {
+                let unknown = world.request(Method::GET, path).basic_auth("anybody", Some(wrong));
+                assert_eq!(told(unknown).await.0, 401, "{wrong}");
+            }
+            for wrong in ["Basic", "Basic !!!", "Bearer pa:ss", "Basic cGE="] {
+                let unknown = world.request(Method::GET, path).header("authorization", wrong);
+                assert_eq!(told(unknown).await.0, 401, "{wrong}");
+            }
+        }
+        for path in ["/healthz", "/metrics"] {
+            assert_ne!(world.get(path).await.0, 401);
+        }
+    }
+}
+
+/// Sends bytes as they are; answers with everything that comes until the end.
+async fn raw(address: &str, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn pages_elsewhere_cannot_read_through_a_browser() {
+    let access = Access {
+        local: true,
+        password: None,
+        hosts: vec!["status.example.com".to_owned()],
+    };
+    let world = world(access).await;
+    let answer = async |path: &str, hosts: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n");
+        raw(&world.address, &request).await
+    };
+    for path in PERSONAL {
+        for ours in ["127.0.0.1", "[::1]:8686", "localhost:1", "STATUS.example.com"] {
+            let told = answer(path, &format!("Host: {ours}\r\n")).await;
+            assert!(told.starts_with("HTTP/1.1 200"), "{ours}: {told}");
+        }
+        for foreign in [
+            "",
+            "Host: evil.example\r\n",
+            "Host: localhost.evil.example\r\n",
+            "Host: \r\n",
+            "Host: localhost\r\nHost: evil.example\r\n",
+        ] {
+            let told = answer(path, foreign).await;
+            assert!(told.starts_with("HTTP/1.1 421"), "{foreign}: {told}");
+            assert!(told.contains("http.hosts"), "{told}");
+        }
+    }
+    let told = answer("http://evil.example/api/status", "Host: localhost\r\n").await;
+    assert!(told.starts_with("HTTP/1.1 421"), "{told}");
+    for path in ["/healthz", "/metrics"] {
+        let told = answer(path, "Host: 10-1-2-3.pod.cluster.local\r\n").await;
+        assert!(!told.starts_with("HTTP/1.1 421"), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn health_speaks_of_tasks() {
+    let world = world(open()).await;
+    let (a, b) = (world.connector("a"), world.connector("b"));
+    assert_eq!(world.get("/healthz").await, (200, "ok\n".to_owned()));
+    a.alive.store(false, Ordering::Relaxed);
+    assert_eq!(world.get("/healthz").await, (503, "a: its task has ended\n".to_owned()));
+    a.alive.store(true, Ordering::Relaxed);
+    let long_ago = Instant::now().checked_sub(6 * MINUTE).unwrap();
+    b.live.send_modify(|live| live.beat = long_ago);
+    assert_eq!(
+        world.get("/healthz").await,
+        (503, "b: no sign of life for 6 min\n".to_owned())
+    );
+    assert!(world.board.remove(&ConnectorName::parse("b").unwrap()).is_some());
+    assert_eq!(world.get("/healthz").await.0, 200);
+}
+
+#[tokio::test]
+async fn readiness_speaks_of_the_last_success() {
+    let world = world(open()).await;
+    assert_eq!(
+        world.get("/readyz").await,
+        (503, "no connector is running\n".to_owned())
+    );
+    let (a, b) = (world.connector("a"), world.connector("b"));
+    assert_eq!(
+        world.get("/readyz").await,
+        (
+            503,
+            "a: starting, no success yet\nb: starting, no success yet\n".to_owned()
+        )
+    );
+    a.ran(ago(170), &["ada@example.com"]).await;
+    b.ran(ago(400), &[]).await;
+    b.overlays(ConnectorState::Retrying, "ada@example.com is in a reason");
+    assert_eq!(
+        world.get("/readyz").await,
+        (
+            503,
+            "b: retrying, last success 6 min ago, more than 3 poll intervals of 1 min\n".to_owned()
+        )
+    );
+    b.ran(ago(1), &[]).await;
+    assert_eq!(world.get("/readyz").await, (200, "ready\n".to_owned()));
+    for (state, line) in [
+        (ConnectorState::ReconnectRequired, "b: reconnect_required\n"),
+        (ConnectorState::NotLicensed, "b: not_licensed\n"),
+    ] {
+        b.notes(state, "JumpCloud says: ada@example.com", "act").await;
+        assert_eq!(world.get("/readyz").await, (503, line.to_owned()));
+    }
+    b.state.call(|store| store.pause(true)).await.unwrap();
+    assert_eq!(world.get("/readyz").await, (200, "ready\n".to_owned()));
+}
+
+#[tokio::test]
+async fn metrics_tell_of_every_connector_and_name_nobody() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    // The test's only thread serves, too.
+    let _guard = ::metrics::set_default_local_recorder(&recorder);
+    crate::metrics::describe();
+    let world = world_with(guarded(), Some(handle)).await;
+    let main = world.connector("main");
+    main.ran(ago(1), &["ada@example.com"]).await;
+    main.notes(ConnectorState::Held, "ada@example.com", "act").await;
+    let response = world.request(Method::GET, "/metrics").send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(
+        response.headers()["content-type"],
+        "text/plain; version=0.0.4; charset=utf-8"
+    );
+    let text = response.text().await.unwrap();
+    for line in [
+        "torq_connector_state{connector=\"main\",state=\"held\"} 1",
+        "torq_connector_users{connector=\"main\",standing=\"pending\"} 1",
+        "# TYPE torq_connector_users gauge",
+        "# HELP torq_connector_users ",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    assert!(!text.contains("ada"));
+}
+
+#[tokio::test]
+async fn without_a_recorder_there_are_no_metrics() {
+    let world = world(open()).await;
+    assert_eq!(world.get("/metrics").await.0, 404);
+}
+
+#[tokio::test]
+async fn a_state_that_cannot_be_read_hides_no_other() {
+    let world = world(open()).await;
+    let (bad, good) = (world.connector("bad"), world.connector("good"));
+    good.ran(ago(1), &[]).await;
+    bad.ran(ago(1), &[]).await;
+    let file = world.dir.path().join("bad.db");
+    rusqlite::Connection::open(file)
+        .unwrap()
+        .execute_batch("DROP VIEW standing; DROP TABLE runs")
+        .unwrap();
+    let (status, page) = world.get("/").await;
+    assert_eq!(status, 200);
+    assert!(
+        page.contains("its state cannot be read") && page.contains(">good<"),
+        "{page}"
+    );
+    assert_eq!(
+        world.get("/readyz").await,
+        (503, "bad: its state cannot be read\n".to_owned())
+    );
+    let (status, body) = world.json("/api/status").await;
+    assert_eq!(status, 500);
+    assert!(body["error"].as_str().unwrap().contains("bad.db"), "{body}");
+    assert_eq!(world.get("/api/users?connector=good").await.0, 200);
+}
+
+#[tokio::test]
+async fn silent_clients_do_not_keep_others_waiting_nor_the_process_alive() {
+    let mut world = world(open()).await;
+    let mut silent = Vec::new();
+    for _ in 0..50 {
+        let mut stream = TcpStream::connect(&world.address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: loc").await.unwrap();
+        silent.push(stream);
+    }
+    assert_eq!(world.get("/healthz").await.0, 200);
+    let asked = Instant::now();
+    world.stop.take().unwrap().send(()).unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(10), &mut world.server).await;
+    ended.unwrap().unwrap().unwrap();
+    assert!(asked.elapsed() < Duration::from_secs(8));
+    assert!(TcpStream::connect(&world.address).await.is_err());
+    drop(silent);
+}
+
+#[tokio::test]
+async fn heads_without_end_are_refused() {
+    let world = world(open()).await;
+    let long = format!(
+        "GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n",
+        "x".repeat(100_000)
+    );
+    let answer = raw(&world.address, &long).await;
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
+    assert_eq!(world.get("/healthz").await.0, 200);
+}

@@ -1,0 +1,152 @@
+//! How times, states and foreign text are put before people: the same words in the terminal and on the status page.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::view::{ConnectorState, EventKind, RunOutcome};
+
+/// How long ago something was, or how far ahead it is: `3 min ago`, `in 12 min`, `just now`.
+pub fn relative(now: Timestamp, at: Timestamp) -> String {
+    let seconds = now.duration_since(at).as_secs();
+    match seconds {
+        -9..=9 => "just now".to_owned(),
+        10.. => format!("{} ago", span(Duration::from_secs(seconds.unsigned_abs()))),
+        _ => format!("in {}", span(Duration::from_secs(seconds.unsigned_abs()))),
+    }
+}
+
+/// A length of time in its largest unit: `45 s`, `3 min`, `2 h`, `5 days`.
+pub fn span(length: Duration) -> String {
+    let seconds = length.as_secs();
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+/// A time in full, to the second: `2026-11-24 10:00:03Z`.
+pub fn moment(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
+}
+
+/// A number and its noun: `1 user`, `3 users`.
+pub fn counted(number: u64, noun: &str) -> String {
+    match number {
+        1 => format!("1 {noun}"),
+        _ => format!("{number} {noun}s"),
+    }
+}
+
+/// A connector's state in words.
+pub fn state(state: ConnectorState) -> &'static str {
+    match state {
+        ConnectorState::Starting => "starting",
+        ConnectorState::Collecting => "collecting",
+        ConnectorState::Connected => "connected",
+        ConnectorState::Syncing => "syncing",
+        ConnectorState::Retrying => "retrying",
+        ConnectorState::ReconnectRequired => "reconnect required",
+        ConnectorState::NotLicensed => "not licensed",
+        ConnectorState::ReportOnly => "report only",
+        ConnectorState::Held => "held",
+        ConnectorState::Paused => "paused",
+        ConnectorState::Removed => "removed",
+    }
+}
+
+/// How much a state asks of whoever looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weight {
+    /// All is well.
+    Good,
+    /// Something is going on, or was put aside by a person.
+    Neutral,
+    /// Not all is well; it may pass by itself or wants a decision.
+    Warning,
+    /// A person must act.
+    Bad,
+}
+
+/// How much a connector's state asks of whoever looks.
+pub fn weight(state: ConnectorState) -> Weight {
+    match state {
+        ConnectorState::Connected | ConnectorState::Syncing => Weight::Good,
+        ConnectorState::Starting | ConnectorState::Collecting | ConnectorState::Paused | ConnectorState::Removed => {
+            Weight::Neutral
+        }
+        ConnectorState::Retrying | ConnectorState::ReportOnly | ConnectorState::Held => Weight::Warning,
+        ConnectorState::ReconnectRequired | ConnectorState::NotLicensed => Weight::Bad,
+    }
+}
+
+/// How a run ended, in words.
+pub fn outcome(outcome: RunOutcome) -> &'static str {
+    match outcome {
+        RunOutcome::Done => "done",
+        RunOutcome::Partial => "done in part",
+        RunOutcome::Failed => "failed",
+        RunOutcome::Refused => "refused",
+    }
+}
+
+/// What an event says happened, in words.
+pub fn event(kind: EventKind) -> &'static str {
+    match kind {
+        EventKind::UserAppeared => "user appeared",
+        EventKind::UserChanged => "user changed",
+        EventKind::UserDisappeared => "user removed",
+        EventKind::AccountCreated => "account created",
+        EventKind::AccountFound => "account found",
+        EventKind::AccountAssociated => "account associated",
+        EventKind::AccountDeleted => "account deleted",
+        EventKind::AccountLost => "account lost",
+        EventKind::AccountRefused => "account refused",
+        EventKind::RemovalHeld => "removal held",
+        EventKind::RemovalApproved => "removal approved",
+        EventKind::StateChanged => "state changed",
+        EventKind::RecordUnreadable => "record unreadable",
+    }
+}
+
+/// Foreign text on one line, without anything that could steer a terminal or turn the reading direction around.
+pub fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            '\n' | '\r' | '\t' => ' ',
+            c if c.is_control() => '\u{fffd}',
+            // Line and paragraph separators; marks, embeddings, overrides and isolates of direction.
+            '\u{2028}' | '\u{2029}' | '\u{061c}' | '\u{200e}' | '\u{200f}' => '\u{fffd}',
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
+            c => c,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_in_their_largest_unit() {
+        let now: Timestamp = "2026-11-24T10:00:00Z".parse().unwrap();
+        let told = |at: &str| relative(now, at.parse().unwrap());
+        assert_eq!(told("2026-11-24T09:59:55Z"), "just now");
+        assert_eq!(told("2026-11-24T09:59:30Z"), "30 s ago");
+        assert_eq!(told("2026-11-24T09:57:00Z"), "3 min ago");
+        assert_eq!(told("2026-11-23T12:00:00Z"), "22 h ago");
+        assert_eq!(told("2026-11-20T10:00:00Z"), "4 days ago");
+        assert_eq!(told("2026-11-24T10:12:30Z"), "in 12 min");
+    }
+
+    #[test]
+    fn foreign_text_cannot_steer_a_terminal() {
+        assert_eq!(
+            printable("a\u{1b}[31mb\nc\td\u{9b}e\u{202e}f"),
+            "a\u{fffd}[31mb c d\u{fffd}e\u{fffd}f"
+        );
+        assert_eq!(printable("Ægir – ✓"), "Ægir – ✓");
+    }
+}
