@@ -162,11 +162,6 @@ impl Board {
         seats.values().cloned().collect()
     }
 
-    /// Whether there is a connector of this name.
-    pub fn has(&self, name: &str) -> bool {
-        self.seats().iter().any(|seat| seat.name.as_str() == name)
-    }
-
     /// The connector of this name, or all of them.
     fn chosen(&self, name: Option<&str>) -> Result<Vec<Seat>, BoardError> {
         let mut seats = self.seats();

@@ -125,7 +125,7 @@ fn row(status: &ConnectorStatus, now: Timestamp) -> Markup {
                 @if let Some(progress) = &status.progress {
                     br;
                     span class="faint" {
-                        (wording::counted(progress.users, "user")) ", " (wording::counted(progress.pages, "page"))
+                        (wording::counted(progress.users, "user")) ", " (wording::counted(progress.pages, "page")) " so far"
                     }
                 }
             }
