@@ -14,7 +14,11 @@ pub(super) async fn run(context: Context, args: NameArgs, action: Action) -> Res
     let config = context.config_without_secrets()?;
     logging::start(&config.log, Who::Command, context.verbose);
     if args.names.is_empty() && config.connectors.len() > 1 {
-        let known: Vec<_> = config.connectors.iter().map(|connector| connector.name.as_str()).collect();
+        let known: Vec<_> = config
+            .connectors
+            .iter()
+            .map(|connector| connector.name.as_str())
+            .collect();
         let message = format!("which connector? There is {}", known.join(", "));
         return Err(CommandError::new(Exit::Usage, message));
     }

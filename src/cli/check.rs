@@ -29,8 +29,18 @@ pub(super) async fn run(context: Context, args: CheckArgs) -> Result<Exit, Comma
     let names = chosen(&config, &args.names)?;
     let mut gravest = Exit::Done;
     let path = context.path.display();
-    write_out(|out| writeln!(out, "ok      configuration    {path}: {} connectors", config.connectors.len()))?;
-    for connector in config.connectors.iter().filter(|connector| names.contains(&connector.name)) {
+    write_out(|out| {
+        writeln!(
+            out,
+            "ok      configuration    {path}: {} connectors",
+            config.connectors.len()
+        )
+    })?;
+    for connector in config
+        .connectors
+        .iter()
+        .filter(|connector| names.contains(&connector.name))
+    {
         let checked = if args.offline {
             offline(connector)
         } else {
@@ -65,7 +75,8 @@ impl Checked {
     }
 
     fn line(&mut self, verdict: &str, what: &str, words: &str) {
-        self.lines.push(format!("{verdict:7} {what:24} {words}").trim_end().to_owned());
+        self.lines
+            .push(format!("{verdict:7} {what:24} {words}").trim_end().to_owned());
     }
 
     fn ok(&mut self, what: &str, words: &str) {
@@ -107,8 +118,8 @@ fn key(connector: &config::Connector, checked: &mut Checked) {
 }
 
 async fn online(config: &Config, connector: &config::Connector) -> Result<Checked, CommandError> {
-    let (torq, jumpcloud) = peers(connector, &config.network, PATIENCE, &CancellationToken::new())
-        .map_err(CommandError::unexpected)?;
+    let (torq, jumpcloud) =
+        peers(connector, &config.network, PATIENCE, &CancellationToken::new()).map_err(CommandError::unexpected)?;
     let mut checked = Checked::new();
     key(connector, &mut checked);
     check_torq(connector, &torq, &mut checked).await;
@@ -123,7 +134,10 @@ async fn check_torq(connector: &config::Connector, torq: &Torq, checked: &mut Ch
     match torq.users_page(Listing::Sso, None).await {
         Ok(page) => {
             let more = if page.next.is_some() { ", and more" } else { "" };
-            checked.ok("Torq user.read", &format!("users can be listed ({} with SSO{more})", page.users.len()));
+            checked.ok(
+                "Torq user.read",
+                &format!("users can be listed ({} with SSO{more})", page.users.len()),
+            );
         }
         Err(failure) if failure.kind == FailureKind::NotFound => {
             let other = other_base(connector, torq).await;
@@ -133,7 +147,10 @@ async fn check_torq(connector: &config::Connector, torq: &Torq, checked: &mut Ch
                     "there is no users list below {}, but there is one below {url}: set torq.api_url to it",
                     connector.torq.api_url
                 ),
-                None => format!("there is no users list below {}, with or without /public", connector.torq.api_url),
+                None => format!(
+                    "there is no users list below {}, with or without /public",
+                    connector.torq.api_url
+                ),
             };
             checked.fail("Torq user.read", &Halt::of(failure));
         }
@@ -173,12 +190,7 @@ fn credentials(result: Result<(), Failure>, peer: Peer, checked: &mut Checked) -
     }
 }
 
-async fn check_jumpcloud(
-    config: &Config,
-    connector: &config::Connector,
-    jumpcloud: &JumpCloud,
-    checked: &mut Checked,
-) {
+async fn check_jumpcloud(config: &Config, connector: &config::Connector, jumpcloud: &JumpCloud, checked: &mut Checked) {
     // An API key has no token to get: the first request tells.
     let result = match jumpcloud.session().authenticate().await {
         Ok(()) => jumpcloud.directory_answers().await,
@@ -189,7 +201,12 @@ async fn check_jumpcloud(
         None => "the organisation of these credentials".to_owned(),
     };
     match result {
-        Err(failure) if matches!(failure.kind, FailureKind::Refused | FailureKind::Permission | FailureKind::NotFound) => {
+        Err(failure)
+            if matches!(
+                failure.kind,
+                FailureKind::Refused | FailureKind::Permission | FailureKind::NotFound
+            ) =>
+        {
             credentials(Ok(()), Peer::JumpCloud, checked);
             checked.fail("JumpCloud directory", &Halt::of(failure));
             return;
@@ -207,7 +224,9 @@ async fn check_jumpcloud(
     let answer = loop {
         match pages.next().await {
             Ok(Some(page)) => {
-                found = page.into_iter().find(|application| application.catalog_app_id.as_deref() == Some(wanted));
+                found = page
+                    .into_iter()
+                    .find(|application| application.catalog_app_id.as_deref() == Some(wanted));
                 if found.is_some() {
                     break Ok(());
                 }
@@ -225,8 +244,14 @@ async fn check_jumpcloud(
         Err(failure) => return checked.fail("JumpCloud licence", &Halt::of(failure)),
     }
     match found {
-        Some(application) => checked.ok("JumpCloud application", &format!("{wanted} is there ({})", application.id)),
-        None => checked.note("JumpCloud application", &format!("{wanted} is not there yet; the first delivery creates it")),
+        Some(application) => checked.ok(
+            "JumpCloud application",
+            &format!("{wanted} is there ({})", application.id),
+        ),
+        None => checked.note(
+            "JumpCloud application",
+            &format!("{wanted} is not there yet; the first delivery creates it"),
+        ),
     }
     let seen = state::read(&config.state_dir, &connector.name)
         .ok()

@@ -57,7 +57,10 @@ pub(super) async fn run(context: Context, args: DemoArgs) -> Result<Exit, Comman
     let sandbox = Sandbox::start(options).await.map_err(CommandError::unexpected)?;
     let listener = listen(args.listen).await?;
     let address = listener.local_addr().map_err(CommandError::unexpected)?;
-    let mut text = sandbox.config_toml(&folder.path().display().to_string(), &format!("{}ms", args.interval.as_millis()));
+    let mut text = sandbox.config_toml(
+        &folder.path().display().to_string(),
+        &format!("{}ms", args.interval.as_millis()),
+    );
     text.push_str(&format!("\n[http]\nlisten = \"{address}\"\n"));
     let config = config::parse(&text, folder.path(), Some(0o600), &Default::default())
         .map_err(|problems| CommandError::unexpected(format!("the demo's own configuration: {problems}")))?;
@@ -70,8 +73,13 @@ pub(super) async fn run(context: Context, args: DemoArgs) -> Result<Exit, Comman
         world.accounts().len()
     ));
     tell(&format!("Status page:  http://{address}/"));
-    tell(&format!("As JSON:      http://{address}/api/status  /api/users  /api/events   Prometheus: /metrics"));
-    tell(&format!("Sandbox:      {}  (make people come and go, and things fail)", sandbox.control_url()));
+    tell(&format!(
+        "As JSON:      http://{address}/api/status  /api/users  /api/events   Prometheus: /metrics"
+    ));
+    tell(&format!(
+        "Sandbox:      {}  (make people come and go, and things fail)",
+        sandbox.control_url()
+    ));
     tell("Ctrl-C ends the demo and removes everything it made.\n");
 
     let stop = CancellationToken::new();
@@ -146,19 +154,30 @@ fn tell_batch(events: &[EventView]) {
     for kind in EventKind::ALL {
         let of_kind: Vec<_> = events.iter().filter(|event| event.kind == kind).collect();
         if of_kind.len() > MANY {
-            tell(&format!("{}  {} {}", clock(Timestamp::now()), of_kind.len(), many_words(kind)));
+            tell(&format!(
+                "{}  {} {}",
+                clock(Timestamp::now()),
+                of_kind.len(),
+                many_words(kind)
+            ));
         } else {
             for event in of_kind {
                 let who = event.email.as_deref().or(event.user_id.as_deref()).unwrap_or("");
                 let line = format!("{who} {}", one_words(event));
-                tell(&format!("{}  {}", clock(event.at.unwrap_or_else(Timestamp::now)), line.trim()));
+                tell(&format!(
+                    "{}  {}",
+                    clock(event.at.unwrap_or_else(Timestamp::now)),
+                    line.trim()
+                ));
             }
         }
     }
 }
 
 fn clock(at: Timestamp) -> String {
-    at.to_zoned_datetime(jiff::tz::TimeZone::system()).strftime("%H:%M:%S").to_string()
+    at.to_zoned_datetime(jiff::tz::TimeZone::system())
+        .strftime("%H:%M:%S")
+        .to_string()
 }
 
 fn many_words(kind: EventKind) -> String {
@@ -188,7 +207,10 @@ fn one_words(event: &EventView) -> String {
         EventKind::AccountFound => "had an account in JumpCloud already; adopted".to_owned(),
         EventKind::AccountAssociated => "is associated with the person in the JumpCloud directory".to_owned(),
         EventKind::StateChanged => {
-            let state = event.after.as_ref().and_then(|after| after.get("state")?.as_str().map(str::to_owned));
+            let state = event
+                .after
+                .as_ref()
+                .and_then(|after| after.get("state")?.as_str().map(str::to_owned));
             match state {
                 Some(state) => format!("connector is now {state} {reason}"),
                 None => reason.to_owned(),

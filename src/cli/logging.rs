@@ -39,8 +39,16 @@ pub(super) fn start(log: &Log, who: Who, verbose: u8) {
         .with_env_filter(filter)
         .with_writer(BoxMakeWriter::new(std::io::stderr));
     let result = match log.format {
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init(),
+        LogFormat::Json => builder
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .try_init(),
+        LogFormat::Text => builder
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_target(false)
+            .try_init(),
     };
     // Only a second subscriber in the same process is refused.
     let _ = result;

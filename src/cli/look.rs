@@ -4,8 +4,9 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::logging::{self, Who};
+use super::output::{self, Look};
 use super::sync::chosen;
-use super::{CommandError, Context, EventsArgs, Exit, ShowArgs, output, tell, write_out};
+use super::{CommandError, Context, EventsArgs, Exit, ShowArgs, tell, write_out};
 use crate::config::Config;
 use crate::daemon::control::{self, Request, Response};
 use crate::model::ConnectorName;
@@ -40,7 +41,7 @@ pub(super) async fn status(context: Context, args: ShowArgs) -> Result<Exit, Com
         }
     }
     let report = StatusReport { connectors };
-    write_out(|out| output::status(out, &report, args.format, Timestamp::now()))?;
+    write_out(|out| output::status(out, &report, Look::of_stdout(args.format)))?;
     Ok(Exit::Done)
 }
 
@@ -51,7 +52,7 @@ pub(super) async fn users(context: Context, args: ShowArgs) -> Result<Exit, Comm
         report.users.extend(store.users()?);
         Ok(())
     })?;
-    write_out(|out| output::users(out, &report, args.format))?;
+    write_out(|out| output::users(out, &report, Look::of_stdout(args.format)))?;
     Ok(Exit::Done)
 }
 
@@ -73,7 +74,7 @@ pub(super) async fn events(context: Context, args: EventsArgs) -> Result<Exit, C
         events.drain(..events.len().saturating_sub(limit as usize));
     }
     let report = EventsReport { events };
-    write_out(|out| output::events(out, &report, args.show.format))?;
+    write_out(|out| output::events(out, &report, Look::of_stdout(args.show.format)))?;
     Ok(Exit::Done)
 }
 
@@ -92,7 +93,9 @@ fn for_each(
 ) -> Result<(), CommandError> {
     for name in names {
         match state::read(&config.state_dir, name).map_err(CommandError::unexpected)? {
-            Some(mut store) => look(&mut store).map_err(|error| CommandError::unexpected(format!("{name}: {error}")))?,
+            Some(mut store) => {
+                look(&mut store).map_err(|error| CommandError::unexpected(format!("{name}: {error}")))?
+            }
             None => tell(&format!("{name}: nothing is known yet; the first run will collect")),
         }
     }
@@ -137,7 +140,10 @@ mod tests {
 
     #[test]
     fn since_is_a_time_a_day_or_an_age() {
-        assert_eq!(parse_since("2026-11-01T08:00:00Z").unwrap().to_string(), "2026-11-01T08:00:00Z");
+        assert_eq!(
+            parse_since("2026-11-01T08:00:00Z").unwrap().to_string(),
+            "2026-11-01T08:00:00Z"
+        );
         assert_eq!(parse_since("2026-11-01").unwrap().to_string(), "2026-11-01T00:00:00Z");
         let hours = |text| Timestamp::now().duration_since(parse_since(text).unwrap()).as_hours();
         assert_eq!(hours("7d"), 7 * 24);

@@ -57,7 +57,9 @@ fn parse_every(text: &str) -> Result<Every, String> {
 
 /// Reads a duration such as `10s`, at least a tenth of a second.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let duration: SignedDuration = text.parse().map_err(|_| "give a duration such as 10s or 1m".to_owned())?;
+    let duration: SignedDuration = text
+        .parse()
+        .map_err(|_| "give a duration such as 10s or 1m".to_owned())?;
     let duration = Duration::try_from(duration).map_err(|_| "give a duration that is not negative".to_owned())?;
     if duration < Duration::from_millis(100) {
         return Err("give at least 100ms".to_owned());
@@ -90,7 +92,10 @@ pub(super) async fn run(context: Context, args: SandboxArgs) -> Result<Exit, Com
     tell(&format!("Torq token       {}", sandbox.torq_token_url()));
     tell(&format!("JumpCloud        {}", sandbox.console_url()));
     tell(&format!("JumpCloud token  {}", sandbox.jumpcloud_token_url()));
-    tell(&format!("control          {} (how to make people come and go, and things fail)", sandbox.control_url()));
+    tell(&format!(
+        "control          {} (how to make people come and go, and things fail)",
+        sandbox.control_url()
+    ));
     if let Some(path) = &args.write_config {
         write_config(&sandbox, path)?;
         tell(&format!("configuration    {}", path.display()));

@@ -57,7 +57,11 @@ pub(super) async fn run(context: Context, args: SyncArgs) -> Result<Exit, Comman
 
 /// The connectors that are meant.
 pub(super) fn chosen(config: &Config, names: &[String]) -> Result<Vec<ConnectorName>, CommandError> {
-    let all: Vec<_> = config.connectors.iter().map(|connector| connector.name.clone()).collect();
+    let all: Vec<_> = config
+        .connectors
+        .iter()
+        .map(|connector| connector.name.clone())
+        .collect();
     control::named(&all, names).map_err(|message| CommandError::new(Exit::Usage, message))
 }
 
@@ -67,7 +71,10 @@ async fn side_by_side<'a, T, F: Future<Output = T>>(
     work: impl Fn(&'a config::Connector) -> F,
 ) -> Vec<(ConnectorName, T)> {
     use futures_util::StreamExt;
-    let wanted = config.connectors.iter().filter(|connector| names.contains(&connector.name));
+    let wanted = config
+        .connectors
+        .iter()
+        .filter(|connector| names.contains(&connector.name));
     let work = &work;
     let mut done: Vec<_> = futures_util::stream::iter(wanted)
         .map(|connector| async move { (connector.name.clone(), work(connector).await) })
@@ -92,8 +99,14 @@ async fn sync_one(
         let said = "paused; it is left alone".to_owned();
         return Ok(if explicit { Answer::Paused } else { Answer::Done(said) });
     }
-    let connector = Connector::new(Arc::new(connector.clone()), &config.network, state, Patience::COMMAND, stop)
-        .map_err(CommandError::unexpected)?;
+    let connector = Connector::new(
+        Arc::new(connector.clone()),
+        &config.network,
+        state,
+        Patience::COMMAND,
+        stop,
+    )
+    .map_err(CommandError::unexpected)?;
     let run = connector.run();
     tokio::pin!(run);
     let mut tick = tokio::time::interval(Duration::from_millis(200));
@@ -204,7 +217,11 @@ fn run_words(report: &RunReport) -> String {
         (status.held, "held for approval"),
         (status.associations_pending, "associations pending"),
     ];
-    let left: Vec<_> = left.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    let left: Vec<_> = left
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
     if !left.is_empty() {
         words.push_str(&format!("; {}", left.join(", ")));
     }
@@ -247,8 +264,16 @@ fn counts_words(counts: &RunCounts) -> String {
         (deleted, "accounts deleted"),
         (refused, "refused"),
     ];
-    let said: Vec<_> = all.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
-    if said.is_empty() { "nothing".to_owned() } else { said.join(", ") }
+    let said: Vec<_> = all
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    if said.is_empty() {
+        "nothing".to_owned()
+    } else {
+        said.join(", ")
+    }
 }
 
 pub(super) async fn dry_run(context: Context, args: SyncArgs) -> Result<Exit, CommandError> {
@@ -261,7 +286,13 @@ pub(super) async fn dry_run(context: Context, args: SyncArgs) -> Result<Exit, Co
         let (config, stop) = (&config, stop.clone());
         async move {
             let state = State::scratch(&config.state_dir, &connector.name)?;
-            let connector = Connector::new(Arc::new(connector.clone()), &config.network, state, Patience::COMMAND, stop);
+            let connector = Connector::new(
+                Arc::new(connector.clone()),
+                &config.network,
+                state,
+                Patience::COMMAND,
+                stop,
+            );
             match connector {
                 Ok(connector) => connector.dry_run().await.map(Ok),
                 Err(error) => Ok(Err(error)),
@@ -284,7 +315,7 @@ pub(super) async fn dry_run(context: Context, args: SyncArgs) -> Result<Exit, Co
             }
         }
     }
-    write_out(|out| output::dry_run(out, &report, args.format))?;
+    write_out(|out| output::dry_run(out, &report, output::Look::of_stdout(args.format)))?;
     Ok(gravest)
 }
 

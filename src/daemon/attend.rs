@@ -362,9 +362,15 @@ impl Attendant {
             return;
         };
         match config::load(&origin.path, &origin.env) {
-            Ok(fresh) => match fresh.connectors.into_iter().find(|connector| connector.name == *self.name()) {
+            Ok(fresh) => match fresh
+                .connectors
+                .into_iter()
+                .find(|connector| connector.name == *self.name())
+            {
                 Some(fresh) => self.config = fresh,
-                None => tracing::warn!(connector = %self.name(), "is not in the configuration file any more; going on as before"),
+                None => {
+                    tracing::warn!(connector = %self.name(), "is not in the configuration file any more; going on as before")
+                }
             },
             Err(problems) => {
                 tracing::error!(connector = %self.name(), "the configuration is as before, for the file has problems: {problems}");
@@ -394,9 +400,13 @@ impl Attendant {
 
     /// Warns of the end of the API key, once for each of the days at which that is due.
     fn warn_of_key(&mut self) {
-        let Some(expires) = self.config.torq.key_expires else { return };
+        let Some(expires) = self.config.torq.key_expires else {
+            return;
+        };
         let today = Timestamp::now().to_zoned_datetime(jiff::tz::TimeZone::UTC).date();
-        let Ok(days) = today.until(expires).map(|span| span.get_days()) else { return };
+        let Ok(days) = today.until(expires).map(|span| span.get_days()) else {
+            return;
+        };
         let Some(step) = key_warning(days) else { return };
         if self.warned_days == Some(step) {
             return;
@@ -423,7 +433,10 @@ fn overlay_of(connector: &Connector) -> Option<Overlay> {
     Some(Overlay {
         state: ConnectorState::Retrying,
         reason: Some(format!("{} (since {:.0})", trouble.reason, trouble.since)),
-        action: Some(format!("nothing: {} is asked again at {:.0}", trouble.peer, trouble.next_attempt)),
+        action: Some(format!(
+            "nothing: {} is asked again at {:.0}",
+            trouble.peer, trouble.next_attempt
+        )),
     })
 }
 

@@ -273,7 +273,10 @@ pub fn named(all: &[ConnectorName], wanted: &[String]) -> Result<Vec<ConnectorNa
             Some(known) => found.push(known.clone()),
             None => {
                 let known: Vec<_> = all.iter().map(ConnectorName::as_str).collect();
-                return Err(format!("there is no connector {name} in the configuration; there is {}", known.join(", ")));
+                return Err(format!(
+                    "there is no connector {name} in the configuration; there is {}",
+                    known.join(", ")
+                ));
             }
         }
     }

@@ -28,7 +28,9 @@ pub const GRACE: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
     /// The address of the status page.
-    #[error("cannot listen on {address}: {source}; is another daemon running? The address is http.listen in the configuration")]
+    #[error(
+        "cannot listen on {address}: {source}; is another daemon running? The address is http.listen in the configuration"
+    )]
     Listen {
         /// The address.
         address: std::net::SocketAddr,
@@ -163,7 +165,10 @@ async fn supervise(mut tasks: JoinSet<String>, stop: CancellationToken) -> Resul
     tracing::info!("stopping; letting what is in flight finish");
     let drained = tokio::time::timeout(GRACE, async { while tasks.join_next().await.is_some() {} }).await;
     if drained.is_err() {
-        tracing::warn!(unfinished = tasks.len(), "not everything finished in time; the next start goes on there");
+        tracing::warn!(
+            unfinished = tasks.len(),
+            "not everything finished in time; the next start goes on there"
+        );
     }
     tracing::info!("stopped");
     Ok(())

@@ -229,7 +229,11 @@ impl Lane {
     /// When a request was last let out, answered, or knowingly put off: never long ago while somebody works here.
     pub fn last_activity(&self) -> std::time::Instant {
         let waits = lock(&self.inner.pace).paused_until() > Instant::now();
-        if waits { std::time::Instant::now() } else { *lock(&self.inner.activity) }
+        if waits {
+            std::time::Instant::now()
+        } else {
+            *lock(&self.inner.activity)
+        }
     }
 
     fn note_activity(&self) {

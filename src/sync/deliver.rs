@@ -286,7 +286,9 @@ impl<'a> Delivery<'a> {
                 Ok(Some(_)) => Ok(()),
                 Ok(None) => {
                     lost.fetch_add(1, Ordering::Relaxed);
-                    let lost = self.state.call(move |store| store.account_lost(Timestamp::now(), &account));
+                    let lost = self
+                        .state
+                        .call(move |store| store.account_lost(Timestamp::now(), &account));
                     Ok(lost.await?)
                 }
                 Err(failure) => Err(self.halt(failure).await),

@@ -145,7 +145,11 @@ impl Connector {
     /// When a request last was let out or answered: a run that works shows it here.
     pub fn last_activity(&self) -> Instant {
         let lanes = [self.torq.session().lane(), self.jumpcloud.session().lane()];
-        lanes.map(Lane::last_activity).into_iter().max().unwrap_or_else(Instant::now)
+        lanes
+            .map(Lane::last_activity)
+            .into_iter()
+            .max()
+            .unwrap_or_else(Instant::now)
     }
 
     /// The peer that does not answer as it should, if one does not.

@@ -15,14 +15,26 @@ async fn run(sandbox: &Sandbox, dir: &Path) -> RunEnd {
     let config = config::parse(&text, dir, Some(0o600), &BTreeMap::new()).unwrap();
     let connector = Arc::new(config.connectors[0].clone());
     let state = State::open(&config.state_dir, &connector.name).unwrap();
-    let connector = Connector::new(connector, &config.network, state, Patience::COMMAND, CancellationToken::new()).unwrap();
+    let connector = Connector::new(
+        connector,
+        &config.network,
+        state,
+        Patience::COMMAND,
+        CancellationToken::new(),
+    )
+    .unwrap();
     connector.run().await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_users() {
     let dir = tempfile::tempdir().unwrap();
-    let sandbox = Sandbox::start(Options { people: 1000, ..Options::default() }).await.unwrap();
+    let sandbox = Sandbox::start(Options {
+        people: 1000,
+        ..Options::default()
+    })
+    .await
+    .unwrap();
     let end = run(&sandbox, dir.path()).await;
     println!("{end:?}");
     assert_eq!(end.outcome, RunOutcome::Done);
@@ -30,6 +42,10 @@ async fn a_thousand_users() {
     sandbox.world().clear_requests();
     let t = std::time::Instant::now();
     let end = run(&sandbox, dir.path()).await;
-    println!("{end:?} {:?} requests {}", t.elapsed(), sandbox.world().requests().len());
+    println!(
+        "{end:?} {:?} requests {}",
+        t.elapsed(),
+        sandbox.world().requests().len()
+    );
     assert!(sandbox.world().writes().is_empty());
 }
