@@ -36,6 +36,9 @@ pub const MAX_BODY: usize = 16 * 1024 * 1024;
 /// How long nothing is sent after a 403 that speaks of abuse.
 pub const ABUSE_PAUSE: Duration = Duration::from_secs(15 * 60);
 
+/// Failures in a row, with no answer in between, after which a peer counts as down.
+const DOWN_AFTER: u32 = 5;
+
 /// Sent with every request.
 pub const USER_AGENT: &str = concat!("torq-connector/", env!("CARGO_PKG_VERSION"));
 
@@ -243,6 +246,14 @@ impl Lane {
     /// The trouble with this peer, if there is any now.
     pub fn trouble(&self) -> Option<Trouble> {
         lock(&self.inner.trouble).clone()
+    }
+
+    /// Whether it is the peer that fails, and not one item: so many failures with no answer in between, or a pause that it
+    /// asked for and that is longer than our patience.
+    pub fn is_down(&self) -> bool {
+        let pace = lock(&self.inner.pace);
+        let pause = pace.paused_until().saturating_duration_since(Instant::now());
+        pace.failures() >= DOWN_AFTER || pause > self.inner.patience.within
     }
 
     /// Failures in a row: above 0 while the peer does not answer as it should.

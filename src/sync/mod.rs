@@ -137,6 +137,11 @@ impl Connector {
         self.stop.cancel();
     }
 
+    /// Cancelled when it is told to stop.
+    pub fn stop_token(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
     /// Whether it was told to stop.
     pub fn is_stopped(&self) -> bool {
         self.stop.is_cancelled()
