@@ -422,3 +422,28 @@ pub struct Guard {
     /// Whether they would be held.
     pub held: bool,
 }
+
+impl ConnectorStatus {
+    /// The status of a connector about which nothing is counted: it has no state yet, or its state cannot be read.
+    pub fn unknown(name: &str, state: ConnectorState, reason: Option<String>) -> Self {
+        Self {
+            name: name.to_owned(),
+            state,
+            reason,
+            action: None,
+            last_success: None,
+            next_poll: None,
+            users: 0,
+            accounts: 0,
+            associated: 0,
+            pending: 0,
+            parked: 0,
+            held: 0,
+            removed: 0,
+            filtered: 0,
+            associations_pending: 0,
+            progress: None,
+            last_run: None,
+        }
+    }
+}

@@ -2,7 +2,6 @@
 //! read it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -22,19 +21,17 @@ pub struct Board {
     seats: Arc<RwLock<BTreeMap<ConnectorName, Seat>>>,
 }
 
-/// One running connector. It holds the state, and with it the state's lock, until it is removed from the board.
+/// One running connector. It holds the state, and with it the state's lock, until it is replaced or removed.
 #[derive(Clone)]
 pub struct Seat {
     /// The connector.
     pub name: ConnectorName,
-    /// What is known about it.
-    pub state: State,
+    /// What is known about it; `None` as long as that cannot be opened.
+    pub state: Option<State>,
     /// Time from one poll's start to the next.
     pub poll_interval: Duration,
-    /// What its task last said.
+    /// What its task last said. The task holds the other end, and must drop it only when it ends.
     pub live: watch::Receiver<Live>,
-    /// Whether its task is there at all: set to false by whatever sees it end.
-    pub alive: Arc<AtomicBool>,
 }
 
 /// What a connector's task says of this moment, which is nothing that the state would keep.
@@ -70,6 +67,30 @@ impl Live {
     }
 }
 
+impl Live {
+    fn laid_over(self, mut status: ConnectorStatus) -> ConnectorStatus {
+        // What a person decided, or must decide, is not covered up by what the task is just doing.
+        let decided = matches!(
+            status.state,
+            ConnectorState::Paused
+                | ConnectorState::ReconnectRequired
+                | ConnectorState::NotLicensed
+                | ConnectorState::Removed
+        );
+        if let Some(overlay) = self.overlay.filter(|_| !decided) {
+            status.state = overlay.state;
+            status.reason = overlay.reason;
+            status.action = overlay.action;
+        }
+        let stopped = matches!(
+            status.state,
+            ConnectorState::Paused | ConnectorState::ReconnectRequired | ConnectorState::Removed
+        );
+        status.next_poll = self.next_poll.filter(|_| !stopped);
+        status
+    }
+}
+
 impl Default for Live {
     fn default() -> Self {
         Self::new()
@@ -87,7 +108,15 @@ pub enum BoardError {
         /// The names that there are.
         known: Vec<String>,
     },
-    /// The state could not be read.
+    /// Its state is not open.
+    #[error("the state of connector {name} is not open{}", because(.reason))]
+    Closed {
+        /// The connector.
+        name: String,
+        /// Why, as far as its task said.
+        reason: Option<String>,
+    },
+    /// Its state could not be read.
     #[error(transparent)]
     State(#[from] StateError),
 }
@@ -100,36 +129,43 @@ fn running(known: &[String]) -> String {
     }
 }
 
+fn because(reason: &Option<String>) -> String {
+    reason
+        .as_ref()
+        .map_or_else(|| " yet".to_owned(), |reason| format!(": {reason}"))
+}
+
 impl Seat {
+    /// What is known.
+    fn state(&self) -> Result<&State, BoardError> {
+        self.state.as_ref().ok_or_else(|| BoardError::Closed {
+            name: self.name.to_string(),
+            reason: self.live.borrow().overlay.clone().and_then(|overlay| overlay.reason),
+        })
+    }
+
     /// The status: what the state knows, and over it what the task says of this moment.
-    pub async fn status(&self) -> Result<ConnectorStatus, StateError> {
+    pub async fn status(&self) -> Result<ConnectorStatus, BoardError> {
         // Taken before the state is read: what the task notes in the state meanwhile is newer than what it said.
         let live = self.live.borrow().clone();
-        let mut status = self.state.call(|store| store.status()).await?;
-        // What a person decided, or must decide, is not covered up by what the task is just doing.
-        let decided = matches!(
-            status.state,
-            ConnectorState::Paused
-                | ConnectorState::ReconnectRequired
-                | ConnectorState::NotLicensed
-                | ConnectorState::Removed
-        );
-        if let Some(overlay) = live.overlay.filter(|_| !decided) {
-            status.state = overlay.state;
-            status.reason = overlay.reason;
-            status.action = overlay.action;
-        }
-        let stopped = matches!(
-            status.state,
-            ConnectorState::Paused | ConnectorState::ReconnectRequired | ConnectorState::Removed
-        );
-        status.next_poll = live.next_poll.filter(|_| !stopped);
-        Ok(status)
+        let status = self.state()?.call(|store| store.status()).await?;
+        Ok(live.laid_over(status))
+    }
+
+    /// The status of a connector whose state cannot be read: nothing is known but what its task says.
+    fn blank(&self, error: &BoardError) -> ConnectorStatus {
+        let live = self.live.borrow().clone();
+        let (state, reason) = match (error, live.overlay.is_some()) {
+            // Not open yet, or the task says itself why not.
+            (BoardError::Closed { .. }, _) | (_, true) => (ConnectorState::Starting, None),
+            (error, false) => (ConnectorState::Retrying, Some(error.to_string())),
+        };
+        live.laid_over(ConnectorStatus::unknown(self.name.as_str(), state, reason))
     }
 
     /// Why the connector's task does not work, in a few words; `None` when it does.
     pub fn ailment(&self) -> Option<String> {
-        if !self.alive.load(Ordering::Relaxed) {
+        if self.live.has_changed().is_err() {
             return Some("its task has ended".to_owned());
         }
         let silence = self.live.borrow().beat.elapsed();
@@ -176,11 +212,16 @@ impl Board {
         Ok(seats)
     }
 
-    /// The status of every connector.
+    /// The status of every connector. One whose state cannot be read is shown as that, with nothing counted; an error means
+    /// that the process is ending.
     pub async fn statuses(&self) -> Result<StatusReport, StateError> {
         let mut connectors = Vec::new();
         for seat in self.seats() {
-            connectors.push(seat.status().await?);
+            connectors.push(match seat.status().await {
+                Ok(status) => status,
+                Err(BoardError::State(error @ StateError::Ending)) => return Err(error),
+                Err(error) => seat.blank(&error),
+            });
         }
         Ok(StatusReport { connectors })
     }
@@ -189,7 +230,7 @@ impl Board {
     pub async fn users(&self, name: Option<&str>) -> Result<UsersReport, BoardError> {
         let mut users = Vec::new();
         for seat in self.chosen(name)? {
-            users.extend(seat.state.call(|store| store.users()).await?);
+            users.extend(seat.state()?.call(|store| store.users()).await?);
         }
         Ok(UsersReport { users })
     }
@@ -199,7 +240,7 @@ impl Board {
         let mut events = Vec::new();
         for seat in self.chosen(name)? {
             let query = query.clone();
-            events.extend(seat.state.call(move |store| store.events(&query)).await?);
+            events.extend(seat.state()?.call(move |store| store.events(&query)).await?);
         }
         // Stable: what happened to one connector in the same millisecond keeps its order.
         events.sort_by_key(|event| event.at);
