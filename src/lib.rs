@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod http;
 pub mod jumpcloud;
 pub mod metrics;
@@ -9,6 +10,7 @@ pub mod model;
 pub mod oauth;
 pub mod sandbox;
 pub mod state;
+pub mod sync;
 pub mod torq;
 pub mod view;
 pub mod web;

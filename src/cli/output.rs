@@ -38,12 +38,8 @@ pub struct Look {
     pub colour: bool,
     /// How many columns a table may take; `None`: as many as it needs.
     pub width: Option<u16>,
-}
-
-impl From<Format> for Look {
-    fn from(format: Format) -> Self {
-        Self::of_stdout(format)
-    }
+    /// What "3 min ago" counts from.
+    pub now: Timestamp,
 }
 
 impl Look {
@@ -56,23 +52,22 @@ impl Look {
             format,
             colour: terminal && !dumb && unset("NO_COLOR"),
             width: tables::terminal_width(),
+            now: Timestamp::now(),
         }
     }
 }
 
-/// Writes what `status` tells. "3 min ago" counts from `now`.
-pub fn status(out: &mut dyn Write, report: &StatusReport, look: impl Into<Look>, now: Timestamp) -> io::Result<()> {
-    let look = look.into();
+/// Writes what `status` tells.
+pub fn status(out: &mut dyn Write, report: &StatusReport, look: Look) -> io::Result<()> {
     match look.format {
-        Format::Table => tables::status(out, report, look, now),
+        Format::Table => tables::status(out, report, look),
         Format::Json => json(out, report),
         Format::Csv => rows::write(out, &rows::STATUS, &report.connectors),
     }
 }
 
 /// Writes what `users` tells.
-pub fn users(out: &mut dyn Write, report: &UsersReport, look: impl Into<Look>) -> io::Result<()> {
-    let look = look.into();
+pub fn users(out: &mut dyn Write, report: &UsersReport, look: Look) -> io::Result<()> {
     match look.format {
         Format::Table => tables::users(out, report, look),
         Format::Json => json(out, report),
@@ -81,8 +76,7 @@ pub fn users(out: &mut dyn Write, report: &UsersReport, look: impl Into<Look>) -
 }
 
 /// Writes what `events` tells.
-pub fn events(out: &mut dyn Write, report: &EventsReport, look: impl Into<Look>) -> io::Result<()> {
-    let look = look.into();
+pub fn events(out: &mut dyn Write, report: &EventsReport, look: Look) -> io::Result<()> {
     match look.format {
         Format::Table => tables::events(out, report, look),
         Format::Json => json(out, report),
@@ -91,8 +85,7 @@ pub fn events(out: &mut dyn Write, report: &EventsReport, look: impl Into<Look>)
 }
 
 /// Writes what `sync --dry-run` tells. As CSV: the changes of all connectors, without counts, guard and notes.
-pub fn dry_run(out: &mut dyn Write, report: &DryRunReport, look: impl Into<Look>) -> io::Result<()> {
-    let look = look.into();
+pub fn dry_run(out: &mut dyn Write, report: &DryRunReport, look: Look) -> io::Result<()> {
     match look.format {
         Format::Table => preview::write(out, report),
         Format::Json => json(out, report),

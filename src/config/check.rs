@@ -27,6 +27,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) file_mode: Option<u32>,
     /// The environment, for what systemd says there.
     pub(super) env: &'a BTreeMap<String, String>,
+    /// Whether files that the configuration names are read: not for commands that only look at the state.
+    pub(super) read_files: bool,
 }
 
 /// Stands for a value that is wrong or missing: it has been told, go on and look for more.
@@ -211,6 +213,9 @@ impl Walker<'_> {
 
     /// A secret from a file.
     pub(super) fn secret_file(&mut self, given: &Given<'_>) -> Checked<Secret> {
+        if !self.surroundings.read_files {
+            return Ok(Secret::unread());
+        }
         let credentials = self.surroundings.env.get("CREDENTIALS_DIRECTORY");
         let credentials = credentials.filter(|dir| !dir.is_empty()).map(Path::new);
         let name = self.take(given.path())?;
@@ -336,6 +341,9 @@ impl Walker<'_> {
         };
         let path = self.take(given.path())?;
         let path = self.surroundings.dir.join(path);
+        if !self.surroundings.read_files {
+            return Ok(Some(path));
+        }
         let shown = path.display();
         let problem = match std::fs::read(&path) {
             Err(error) => Some(format!("{shown} cannot be read: {error}")),

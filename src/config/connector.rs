@@ -237,6 +237,9 @@ impl Walker<'_> {
 
     /// `NAME` or `NAME_file`: exactly one, where one from the environment wins over the other from the file.
     fn secret(&mut self, section: &Section<'_>, name: &str) -> Checked<Secret> {
+        if !self.surroundings.read_files {
+            return Ok(Secret::unread());
+        }
         let file_name = format!("{name}_file");
         match (section.get(name), section.get(&file_name)) {
             (None, None) => Err(self.missing(

@@ -26,7 +26,7 @@ use url::Url;
 use crate::model::ConnectorName;
 
 pub use problem::{Problem, Problems};
-pub use read::{load, parse};
+pub use read::{load, load_without_secrets, parse};
 
 /// The example configuration: every key, with its default or an example.
 pub const EXAMPLE: &str = include_str!("../../config/torq-connector.toml");

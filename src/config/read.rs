@@ -23,9 +23,30 @@ pub(super) type Table = Map<String, Value>;
 /// Everything that is wrong, at once.
 pub fn load(path: &Path, env: &BTreeMap<String, String>) -> Result<Config, Problems> {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-    let (text, mode) = contents(&path).map_err(|problem| Problems(vec![problem]))?;
+    load_with(&path, env, true)
+}
+
+/// [`load`] for commands that only look at the state or talk to the daemon: no secret is read, for it may be there for the
+/// daemon alone (systemd's credentials). Nothing can be sent with such a configuration.
+///
+/// # Errors
+/// Everything else that is wrong, at once.
+pub fn load_without_secrets(path: &Path, env: &BTreeMap<String, String>) -> Result<Config, Problems> {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    load_with(&path, env, false)
+}
+
+fn load_with(path: &Path, env: &BTreeMap<String, String>, read_files: bool) -> Result<Config, Problems> {
+    let (text, mode) = contents(path).map_err(|problem| Problems(vec![problem]))?;
     let dir = path.parent().unwrap_or(Path::new("/"));
-    read(&text, dir, Some(&path), Some(mode), env)
+    let surroundings = Surroundings {
+        dir,
+        file: Some(path),
+        file_mode: Some(mode),
+        env,
+        read_files,
+    };
+    read(&text, surroundings)
 }
 
 /// The same as [`load`], from text. Relative paths are relative to `dir`; `file_mode` is the mode of the file that
@@ -39,7 +60,14 @@ pub fn parse(
     file_mode: Option<u32>,
     env: &BTreeMap<String, String>,
 ) -> Result<Config, Problems> {
-    read(text, dir, None, file_mode, env)
+    let surroundings = Surroundings {
+        dir,
+        file: None,
+        file_mode,
+        env,
+        read_files: true,
+    };
+    read(text, surroundings)
 }
 
 /// The text of the configuration file and its mode.
@@ -73,13 +101,7 @@ fn contents(path: &Path) -> Result<(String, u32), Problem> {
 }
 
 /// Parses, merges, checks.
-fn read(
-    text: &str,
-    dir: &Path,
-    file: Option<&Path>,
-    file_mode: Option<u32>,
-    env: &BTreeMap<String, String>,
-) -> Result<Config, Problems> {
+fn read(text: &str, surroundings: Surroundings<'_>) -> Result<Config, Problems> {
     let mut problems = Vec::new();
     let mut written = toml_table(text).map_err(|problem| Problems(vec![problem]))?;
     drop_unknown(&mut written, &mut problems);
@@ -87,16 +109,10 @@ fn read(
     let broken = problems.iter().map(|problem| problem.key.clone()).collect();
 
     let in_file = connector_names(&written);
-    let environment = environment::layer(env, &in_file, &mut problems);
+    let environment = environment::layer(surroundings.env, &in_file, &mut problems);
     let names = &in_file | &connector_names(&environment);
     let merged = merge(defaults(&names), written, environment).map_err(|problem| Problems(vec![problem]))?;
 
-    let surroundings = Surroundings {
-        dir,
-        file,
-        file_mode,
-        env,
-    };
     check::check(&merged, surroundings, problems, broken)
 }
 

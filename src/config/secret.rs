@@ -21,6 +21,11 @@ impl Secret {
         }
     }
 
+    /// Stands for a secret that was not asked for, in a configuration that nothing will be sent with.
+    pub(super) fn unread() -> Self {
+        Self::new("unread", SecretSource::Literal)
+    }
+
     /// The secret itself, for the request it goes into and for nothing else.
     pub fn expose(&self) -> &str {
         self.value.expose_secret()

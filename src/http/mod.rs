@@ -187,6 +187,8 @@ struct LaneInner {
     pace: Mutex<Pace>,
     trouble: Mutex<Option<Trouble>>,
     stop: CancellationToken,
+    /// When a request was last let out, answered, or knowingly put off.
+    activity: Mutex<std::time::Instant>,
 }
 
 impl fmt::Debug for Lane {
@@ -214,6 +216,7 @@ impl Lane {
                 pace: Mutex::new(Pace::new(rate, Instant::now())),
                 trouble: Mutex::new(None),
                 stop,
+                activity: Mutex::new(std::time::Instant::now()),
             }),
         }
     }
@@ -221,6 +224,20 @@ impl Lane {
     /// Who is at the other end.
     pub fn peer(&self) -> Peer {
         self.inner.peer
+    }
+
+    /// When a request was last let out, answered, or knowingly put off: never long ago while somebody works here.
+    pub fn last_activity(&self) -> std::time::Instant {
+        let waits = lock(&self.inner.pace).paused_until() > Instant::now();
+        if waits {
+            std::time::Instant::now()
+        } else {
+            *lock(&self.inner.activity)
+        }
+    }
+
+    fn note_activity(&self) {
+        *lock(&self.inner.activity) = std::time::Instant::now();
     }
 
     /// The trouble with this peer, if there is any now.
@@ -234,15 +251,16 @@ impl Lane {
     }
 
     /// Repeats `attempt` until it succeeds, fails for good, or patience ends. Only for what may be repeated.
-    pub async fn persist<T, A>(&self, operation: &'static str, mut attempt: A) -> Result<T, Failure>
+    pub async fn persist<T, A, F>(&self, operation: &'static str, attempt: A) -> Result<T, Failure>
     where
-        A: AsyncFnMut() -> Result<T, Failure>,
+        A: Fn() -> F,
+        F: Future<Output = Result<T, Failure>>,
     {
         let began = Instant::now();
         let successes = lock(&self.inner.pace).successes();
         let mut attempts = 0;
         loop {
-            let failure = match self.once(operation, &mut attempt).await {
+            let failure = match self.once(operation, attempt()).await {
                 Err(failure) if failure.is_temporary() => failure,
                 done => return done,
             };
@@ -259,13 +277,16 @@ impl Lane {
     }
 
     /// Makes one attempt in its turn, and notes how it went. For what must be looked at before it is repeated.
-    pub async fn once<T, A>(&self, operation: &'static str, attempt: &mut A) -> Result<T, Failure>
-    where
-        A: AsyncFnMut() -> Result<T, Failure>,
-    {
+    pub async fn once<T>(
+        &self,
+        operation: &'static str,
+        attempt: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
         self.turn(operation).await?;
+        self.note_activity();
         let began = Instant::now();
-        let result = attempt().await;
+        let result = attempt.await;
+        self.note_activity();
         match &result {
             Err(failure) if failure.is_temporary() => self.faltered(failure, began),
             Err(failure) if failure.kind == FailureKind::Stopped => {}

@@ -231,8 +231,8 @@ impl JumpCloud {
     }
 
     async fn once<T: for<'a> Deserialize<'a>>(&self, request: &Request) -> Result<T, Failure> {
-        let mut attempt = async || read(request, &self.session.attempt(request).await?);
-        self.session.lane().once(request.operation, &mut attempt).await
+        let attempt = async { read(request, &self.session.attempt(request).await?) };
+        self.session.lane().once(request.operation, attempt).await
     }
 }
 

@@ -372,7 +372,7 @@ impl Session {
         match &self.auth {
             Auth::Token(tokens) => {
                 self.lane
-                    .persist("get a token", async || tokens.token().await.map(drop))
+                    .persist("get a token", || async { tokens.token().await.map(drop) })
                     .await
             }
             Auth::ApiKey(_) => Ok(()),
@@ -423,7 +423,7 @@ impl Session {
     /// cannot be read is asked for again, like one that did not come. Only for what may be repeated.
     pub async fn ask<T>(&self, request: &Request, read: impl Fn(&Answer) -> Result<T, Failure>) -> Result<T, Failure> {
         self.lane
-            .persist(request.operation, async || read(&self.attempt(request).await?))
+            .persist(request.operation, || async { read(&self.attempt(request).await?) })
             .await
     }
 

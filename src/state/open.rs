@@ -28,8 +28,18 @@ pub struct Lock {
 impl Lock {
     /// Takes the lock, without waiting.
     pub fn take(state_dir: &Path, name: &ConnectorName) -> Result<Self, StateError> {
+        // Names begin with a letter or a digit, so the daemon's own lock below cannot be meant.
+        Self::take_file(state_dir, &format!("{name}.lock"), name.as_str())
+    }
+
+    /// Takes the lock of the daemon that serves this folder's control socket.
+    pub fn take_daemon(state_dir: &Path) -> Result<Self, StateError> {
+        Self::take_file(state_dir, "-daemon.lock", "(all)")
+    }
+
+    fn take_file(state_dir: &Path, file: &str, name: &str) -> Result<Self, StateError> {
         make_dir(state_dir)?;
-        let path = state_dir.join(format!("{name}.lock"));
+        let path = state_dir.join(file);
         let failed = |doing| {
             let path = path.clone();
             move |source| StateError::File { doing, path, source }
@@ -52,7 +62,7 @@ impl Lock {
                     pid => format!("process {pid}"),
                 };
                 return Err(StateError::InUse {
-                    name: name.to_string(),
+                    name: name.to_owned(),
                     holder,
                 });
             }

@@ -197,6 +197,20 @@ impl Store {
             .collect()
     }
 
+    /// Events after the one with this number, oldest first, and the number of the newest.
+    pub fn events_after(&self, after: i64) -> Sql<(Vec<EventView>, i64)> {
+        let newest: i64 = self
+            .db
+            .query_row("SELECT coalesce(max(no), 0) FROM events", [], |row| row.get(0))?;
+        let mut events = self.events(&EventQuery {
+            limit: u32::try_from(newest - after).ok(),
+            ..EventQuery::default()
+        })?;
+        let fresh = usize::try_from(newest - after).unwrap_or_default();
+        events.drain(..events.len().saturating_sub(fresh));
+        Ok((events, newest))
+    }
+
     /// Events, oldest first; with a limit, the latest of them.
     pub fn events(&self, query: &EventQuery) -> Sql<Vec<EventView>> {
         let kinds = query

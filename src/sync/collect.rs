@@ -74,7 +74,10 @@ async fn read_listing(
             Ok(page) => page,
             Err(failure) if next.is_some() && is_stale(&failure) && restarts < MAX_RESTARTS => {
                 tracing::info!(connector = %connector.name(), %listing, "the page token went stale; starting the listing again");
-                connector.state.call(move |store| store.restart_listing(listing)).await?;
+                connector
+                    .state
+                    .call(move |store| store.restart_listing(listing))
+                    .await?;
                 next = None;
                 loops = Loops::default();
                 restarts += 1;

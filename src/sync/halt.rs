@@ -38,7 +38,9 @@ impl Halt {
     pub fn of(failure: Failure) -> Self {
         match failure.kind {
             FailureKind::Stopped => Halt::Stopped,
-            FailureKind::Unreachable | FailureKind::Later { .. } | FailureKind::Unintelligible => Halt::Unavailable(failure),
+            FailureKind::Unreachable | FailureKind::Later { .. } | FailureKind::Unintelligible => {
+                Halt::Unavailable(failure)
+            }
             FailureKind::License => Halt::NotLicensed(failure),
             FailureKind::Credentials
             | FailureKind::Permission
@@ -90,21 +92,31 @@ impl Halt {
 /// What a person can do about a refusal.
 fn action(failure: &Failure) -> String {
     match (failure.peer, failure.kind) {
-        (Peer::Torq, FailureKind::Credentials) => "make a new API key in Torq (a service key, with the scope user.read), put its \
+        (Peer::Torq, FailureKind::Credentials) => {
+            "make a new API key in Torq (a service key, with the scope user.read), put its \
              client id and secret into the configuration, then: torq-connector reconnect"
-            .to_owned(),
+                .to_owned()
+        }
         (Peer::Torq, FailureKind::Permission) => {
             "give the role of the API key the scope user.read in Torq, then: torq-connector reconnect".to_owned()
         }
-        (Peer::Torq, _) => "check torq.region (or torq.api_url) in the configuration; torq-connector check says more".to_owned(),
-        (Peer::JumpCloud, FailureKind::Credentials) => "make a new client secret for the JumpCloud service account (or a new API \
+        (Peer::Torq, _) => {
+            "check torq.region (or torq.api_url) in the configuration; torq-connector check says more".to_owned()
+        }
+        (Peer::JumpCloud, FailureKind::Credentials) => {
+            "make a new client secret for the JumpCloud service account (or a new API \
              key), put it into the configuration, then: torq-connector reconnect"
-            .to_owned(),
-        (Peer::JumpCloud, FailureKind::Permission) => "give the JumpCloud service account (or the administrator of the API key) a \
+                .to_owned()
+        }
+        (Peer::JumpCloud, FailureKind::Permission) => {
+            "give the JumpCloud service account (or the administrator of the API key) a \
              role that may read the directory and manage SaaS Management, then: torq-connector reconnect"
-            .to_owned(),
-        (Peer::JumpCloud, _) => "check jumpcloud.region, jumpcloud.org_id and jumpcloud.application in the configuration; \
+                .to_owned()
+        }
+        (Peer::JumpCloud, _) => {
+            "check jumpcloud.region, jumpcloud.org_id and jumpcloud.application in the configuration; \
              torq-connector check says more"
-            .to_owned(),
+                .to_owned()
+        }
     }
 }

@@ -132,30 +132,33 @@ impl Connector {
         *self.phase.borrow()
     }
 
+    /// Ends the run between two steps; this connector does not run again.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Whether it was told to stop.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    /// When a request last was let out or answered: a run that works shows it here.
+    pub fn last_activity(&self) -> Instant {
+        let lanes = [self.torq.session().lane(), self.jumpcloud.session().lane()];
+        lanes
+            .map(Lane::last_activity)
+            .into_iter()
+            .max()
+            .unwrap_or_else(Instant::now)
+    }
+
     /// The peer that does not answer as it should, if one does not.
     pub fn trouble(&self) -> Option<Trouble> {
         let lanes = [self.torq.session().lane(), self.jumpcloud.session().lane()];
-        lanes.into_iter().filter_map(Lane::trouble).min_by_key(|trouble| trouble.since)
-    }
-
-    /// The status now: what the state knows, and what only this process knows.
-    pub async fn status(&self) -> Result<ConnectorStatus, StateError> {
-        let mut status = self.state.call(|store| store.status()).await?;
-        let settled = matches!(
-            status.state,
-            ConnectorState::Paused | ConnectorState::ReconnectRequired | ConnectorState::NotLicensed
-        );
-        if let Some(trouble) = self.trouble()
-            && !settled
-        {
-            status.state = ConnectorState::Retrying;
-            status.reason = Some(format!("{} (since {:.0})", trouble.reason, trouble.since));
-            status.action = Some(format!(
-                "nothing: {} is asked again at {:.0}",
-                trouble.peer, trouble.next_attempt
-            ));
-        }
-        Ok(status)
+        lanes
+            .into_iter()
+            .filter_map(Lane::trouble)
+            .min_by_key(|trouble| trouble.since)
     }
 
     /// One run: a poll and the delivery that follows it. Notes the state, the run and its events; never fails by itself.
@@ -304,8 +307,20 @@ impl Connector {
                 let outcome = end.outcome.as_str();
                 if changed {
                     tracing::info!(
-                        connector, run, outcome, users, appeared, changes, disappeared, created, found, associated, deleted, refused,
-                        pending, "run ended"
+                        connector,
+                        run,
+                        outcome,
+                        users,
+                        appeared,
+                        changes,
+                        disappeared,
+                        created,
+                        found,
+                        associated,
+                        deleted,
+                        refused,
+                        pending,
+                        "run ended"
                     );
                 } else {
                     tracing::debug!(connector, run, outcome, users, pending, "run ended; nothing changed");
@@ -323,7 +338,11 @@ impl Connector {
 
     /// Ends a run between two steps when the process is to stop.
     fn go_on(&self) -> Result<(), Halt> {
-        if self.stop.is_cancelled() { Err(Halt::Stopped) } else { Ok(()) }
+        if self.stop.is_cancelled() {
+            Err(Halt::Stopped)
+        } else {
+            Ok(())
+        }
     }
 
     fn note_phase(&self, phase: Phase) {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use http::Method;
 use serde::Deserialize;
+use url::Url;
 
 use crate::http::{Body, Failure, FailureKind, Request, decode};
 use crate::model::{Listing, Peer};
@@ -79,6 +80,22 @@ impl Torq {
         page.map_err(explain)
     }
 
+    /// Whether there is a users list below another base, for the check of the configuration.
+    pub async fn has_users_at(&self, base: &Url) -> bool {
+        let mut url = base.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().push("users");
+        }
+        let request = Request {
+            operation: "list users",
+            method: Method::GET,
+            url,
+            query: vec![("page_size", "1".to_owned())],
+            body: Body::Empty,
+        };
+        self.session.attempt(&request).await.is_ok()
+    }
+
     /// The names of the roles by id. Older clients use `users/roles`, which is asked when `roles` is not there.
     pub async fn roles(&self) -> Result<BTreeMap<String, String>, Failure> {
         match self.roles_at(&["roles"]).await {
@@ -109,8 +126,8 @@ impl Torq {
             body: Body::Empty,
         };
         // Once: names are a convenience, and nobody should wait for them.
-        let mut attempt = async || self.session.attempt(&request).await;
-        let answer = self.session.lane().once(OPERATION, &mut attempt).await?;
+        let attempt = self.session.attempt(&request);
+        let answer = self.session.lane().once(OPERATION, attempt).await?;
         let found: Roles = decode(Peer::Torq, OPERATION, &answer)?;
         Ok(found.roles.into_iter().map(|role| (role.id, role.name)).collect())
     }

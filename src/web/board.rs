@@ -26,7 +26,7 @@ pub struct Board {
 pub struct Seat {
     /// The connector.
     pub name: ConnectorName,
-    /// What is known about it; `None` as long as that cannot be opened.
+    /// What is known about it; `None` as long as its state could not be opened.
     pub state: Option<State>,
     /// Time from one poll's start to the next.
     pub poll_interval: Duration,
@@ -165,6 +165,7 @@ impl Seat {
 
     /// Why the connector's task does not work, in a few words; `None` when it does.
     pub fn ailment(&self) -> Option<String> {
+        // The task holds the sending end.
         if self.live.has_changed().is_err() {
             return Some("its task has ended".to_owned());
         }

@@ -79,12 +79,12 @@ fn coloured(state: ConnectorState, look: Look) -> Cell {
     }
 }
 
-fn when(at: Option<Timestamp>, now: Timestamp, never: &str) -> String {
-    at.map_or_else(|| never.to_owned(), |at| wording::relative(now, at))
+fn when(at: Option<Timestamp>, look: Look, never: &str) -> String {
+    at.map_or_else(|| never.to_owned(), |at| wording::relative(look.now, at))
 }
 
 /// One line for each connector; below, what there is to say about any of them.
-pub(super) fn status(out: &mut dyn Write, report: &StatusReport, look: Look, now: Timestamp) -> io::Result<()> {
+pub(super) fn status(out: &mut dyn Write, report: &StatusReport, look: Look) -> io::Result<()> {
     if report.connectors.is_empty() {
         return writeln!(out, "no connectors");
     }
@@ -109,8 +109,8 @@ pub(super) fn status(out: &mut dyn Write, report: &StatusReport, look: Look, now
             Cell::new(status.pending),
             Cell::new(status.parked),
             Cell::new(status.held),
-            Cell::new(when(status.last_success, now, "never")),
-            Cell::new(when(status.next_poll, now, "–")),
+            Cell::new(when(status.last_success, look, "never")),
+            Cell::new(when(status.next_poll, look, "–")),
         ]);
     }
     sheet.write(out)?;

@@ -19,11 +19,8 @@ fn look(format: Format) -> Look {
         format,
         colour: false,
         width: None,
+        now: at("2026-11-24T10:00:00Z"),
     }
-}
-
-fn now() -> Timestamp {
-    at("2026-11-24T10:00:00Z")
 }
 
 fn written(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> String {
@@ -205,7 +202,7 @@ fn previews() -> DryRunReport {
 
 #[test]
 fn json_is_the_shape_itself() {
-    let told = written(|out| status(out, &statuses(), look(Format::Json), now()));
+    let told = written(|out| status(out, &statuses(), look(Format::Json)));
     assert!(
         told.starts_with("{\n  \"connectors\": [\n    {\n      \"name\": \"main\",\n      \"state\": \"connected\",\n")
     );
@@ -227,7 +224,7 @@ fn json_is_the_shape_itself() {
 #[test]
 fn the_status_as_csv_has_nested_fields_flattened() {
     assert_eq!(
-        written(|out| status(out, &statuses(), look(Format::Csv), now())),
+        written(|out| status(out, &statuses(), look(Format::Csv))),
         "name,state,reason,action,last_success,next_poll,users,accounts,associated,pending,parked,held,removed,filtered,\
          associations_pending,progress_users,progress_pages,progress_started,last_run_started,last_run_finished,\
          last_run_outcome,last_run_appeared,last_run_changed,last_run_disappeared,last_run_created,last_run_found,\
@@ -311,7 +308,7 @@ fn no_cell_becomes_a_formula() {
 #[test]
 fn the_status_as_a_table() {
     assert_eq!(
-        written(|out| status(out, &statuses(), look(Format::Table), now())),
+        written(|out| status(out, &statuses(), look(Format::Table))),
         "\
 CONNECTOR      STATE               USERS  ACCOUNTS  PENDING  PARKED  HELD  LAST SUCCESS  NEXT POLL
 main           connected            1200      1198        1       1     0  3 min ago     in 12 min
@@ -324,7 +321,7 @@ second.tenant: JumpCloud says:\u{fffd}[2J no
     );
     let none = StatusReport { connectors: Vec::new() };
     assert_eq!(
-        written(|out| status(out, &none, look(Format::Table), now())),
+        written(|out| status(out, &none, look(Format::Table))),
         "no connectors\n"
     );
 }
@@ -338,7 +335,7 @@ fn tables_fit_eighty_columns() {
     let mut report = people();
     report.users[1].reason = Some("a long story ".repeat(12));
     let tables = [
-        written(|out| status(out, &statuses(), narrow, now())),
+        written(|out| status(out, &statuses(), narrow)),
         written(|out| users(out, &report, narrow)),
         written(|out| events(out, &happenings(), narrow)),
     ];
@@ -355,7 +352,7 @@ fn colours_only_when_asked_for() {
         colour: true,
         ..look(Format::Table)
     };
-    let told = written(|out| status(out, &statuses(), colourful, now()));
+    let told = written(|out| status(out, &statuses(), colourful));
     assert!(told.contains("\u{1b}["), "{told}");
     for format in [Format::Json, Format::Csv] {
         let look = Look { format, ..colourful };

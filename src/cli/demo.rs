@@ -1,0 +1,221 @@
+//! `demo`: sandbox, a connector and the status page from one command. It says what to open and what is happening, and leaves
+//! nothing behind.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use clap::Args;
+use jiff::Timestamp;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::logging::{self, Who};
+use super::sandbox::{live, parse_duration};
+use super::{CommandError, Context, Exit, serve, tell};
+use crate::config::{self, Log, LogFormat};
+use crate::daemon::{self, Setup};
+use crate::sandbox::{Options, Sandbox};
+use crate::state;
+use crate::view::{EventKind, EventView};
+
+#[derive(Debug, Args)]
+pub(super) struct DemoArgs {
+    /// How many people there are in Torq at the beginning.
+    #[arg(long, default_value_t = 60)]
+    people: usize,
+    /// Where the status page listens; another port is taken when this one is in use.
+    #[arg(long, default_value = "127.0.0.1:8686")]
+    listen: SocketAddr,
+    /// How often the connector polls.
+    #[arg(long, default_value = "5s", value_parser = parse_duration)]
+    interval: Duration,
+    /// How often somebody comes, goes, logs in or changes role.
+    #[arg(long, default_value = "3s", value_parser = parse_duration)]
+    every: Duration,
+    /// End by itself after this time; without it, Ctrl-C ends the demo.
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+    lasts: Option<Duration>,
+}
+
+pub(super) async fn run(context: Context, args: DemoArgs) -> Result<Exit, CommandError> {
+    let log = Log {
+        level: "warn".to_owned(),
+        format: LogFormat::Text,
+    };
+    logging::start(&log, Who::Daemon, context.verbose);
+    // Removed when this function ends, however it ends.
+    let folder = tempfile::Builder::new()
+        .prefix("torq-connector-demo-")
+        .tempdir()
+        .map_err(CommandError::unexpected)?;
+    let options = Options {
+        people: args.people,
+        existing_share: 0.2,
+        ..Options::default()
+    };
+    let sandbox = Sandbox::start(options).await.map_err(CommandError::unexpected)?;
+    let listener = listen(args.listen).await?;
+    let address = listener.local_addr().map_err(CommandError::unexpected)?;
+    let mut text = sandbox.config_toml(
+        &folder.path().display().to_string(),
+        &format!("{}ms", args.interval.as_millis()),
+    );
+    text.push_str(&format!("\n[http]\nlisten = \"{address}\"\n"));
+    let config = config::parse(&text, folder.path(), Some(0o600), &Default::default())
+        .map_err(|problems| CommandError::unexpected(format!("the demo's own configuration: {problems}")))?;
+
+    let world = sandbox.world();
+    tell(&format!(
+        "An invented Torq workspace with {} people, and an invented JumpCloud organisation that knows {} of them and has {} accounts.",
+        world.people().len(),
+        world.directory().len(),
+        world.accounts().len()
+    ));
+    tell(&format!("Status page:  http://{address}/"));
+    tell(&format!(
+        "As JSON:      http://{address}/api/status  /api/users  /api/events   Prometheus: /metrics"
+    ));
+    tell(&format!(
+        "Sandbox:      {}  (make people come and go, and things fail)",
+        sandbox.control_url()
+    ));
+    tell("Ctrl-C ends the demo and removes everything it made.\n");
+
+    let stop = CancellationToken::new();
+    serve::stop_on_signals(stop.clone())?;
+    let setup = Setup {
+        config: config.clone(),
+        origin: None,
+        metrics: Some(serve::recorder()?),
+    };
+    let daemon = daemon::run(setup, Some(listener), stop.clone());
+    let lasts = async {
+        match args.lasts {
+            Some(lasts) => tokio::time::sleep(lasts).await,
+            None => std::future::pending().await,
+        }
+    };
+    let result = {
+        let telling = tell_events(&config);
+        let living = live(&sandbox, Some(args.every));
+        tokio::pin!(daemon, telling, living, lasts);
+        tokio::select! {
+            result = &mut daemon => result,
+            () = &mut telling => Ok(()),
+            () = &mut living => Ok(()),
+            () = &mut lasts => {
+                stop.cancel();
+                daemon.await
+            }
+        }
+    };
+    tell(&format!(
+        "\nAt the end: {} people in Torq, {} accounts in JumpCloud.",
+        world.people().len(),
+        world.accounts().len()
+    ));
+    sandbox.stop().await;
+    result.map_err(CommandError::unexpected)?;
+    folder.close().map_err(CommandError::unexpected)?;
+    Ok(Exit::Done)
+}
+
+async fn listen(wanted: SocketAddr) -> Result<TcpListener, CommandError> {
+    if let Ok(listener) = TcpListener::bind(wanted).await {
+        return Ok(listener);
+    }
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    TcpListener::bind(any).await.map_err(CommandError::unexpected)
+}
+
+/// Says what happens, for ever: one line an event, a first collection summed up.
+async fn tell_events(config: &config::Config) {
+    let mut last = 0;
+    loop {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        for connector in &config.connectors {
+            let (dir, name) = (config.state_dir.clone(), connector.name.clone());
+            let read = tokio::task::spawn_blocking(move || read_events(&dir, &name, last)).await;
+            let Ok(Some((events, newest))) = read else { continue };
+            last = newest;
+            tell_batch(&events);
+        }
+    }
+}
+
+fn read_events(dir: &Path, name: &crate::model::ConnectorName, after: i64) -> Option<(Vec<EventView>, i64)> {
+    let store = state::read(dir, name).ok()??;
+    store.events_after(after).ok()
+}
+
+fn tell_batch(events: &[EventView]) {
+    const MANY: usize = 8;
+    for kind in EventKind::ALL {
+        let of_kind: Vec<_> = events.iter().filter(|event| event.kind == kind).collect();
+        if of_kind.len() > MANY {
+            tell(&format!(
+                "{}  {} {}",
+                clock(Timestamp::now()),
+                of_kind.len(),
+                many_words(kind)
+            ));
+        } else {
+            for event in of_kind {
+                let who = event.email.as_deref().or(event.user_id.as_deref()).unwrap_or("");
+                let line = format!("{who} {}", one_words(event));
+                tell(&format!(
+                    "{}  {}",
+                    clock(event.at.unwrap_or_else(Timestamp::now)),
+                    line.trim()
+                ));
+            }
+        }
+    }
+}
+
+fn clock(at: Timestamp) -> String {
+    at.to_zoned_datetime(jiff::tz::TimeZone::system())
+        .strftime("%H:%M:%S")
+        .to_string()
+}
+
+fn many_words(kind: EventKind) -> String {
+    let words = match kind {
+        EventKind::UserAppeared => "people are new in Torq",
+        EventKind::UserChanged => "people changed in Torq",
+        EventKind::UserDisappeared => "people are gone from Torq",
+        EventKind::AccountCreated => "accounts created in JumpCloud",
+        EventKind::AccountFound => "accounts found in JumpCloud and adopted",
+        EventKind::AccountAssociated => "accounts associated with people in the JumpCloud directory",
+        other => return format!("times {}", other.as_str()),
+    };
+    words.to_owned()
+}
+
+fn one_words(event: &EventView) -> String {
+    let reason = event.reason.as_deref().unwrap_or("");
+    match event.kind {
+        EventKind::UserAppeared => "is new in Torq".to_owned(),
+        EventKind::UserChanged => {
+            let fields = event.after.as_ref().and_then(|after| after.as_object());
+            let fields: Vec<_> = fields.into_iter().flat_map(|fields| fields.keys().cloned()).collect();
+            format!("changed in Torq: {}", fields.join(", "))
+        }
+        EventKind::UserDisappeared => "is gone from Torq (absent from two polls)".to_owned(),
+        EventKind::AccountCreated => "has a new account in JumpCloud".to_owned(),
+        EventKind::AccountFound => "had an account in JumpCloud already; adopted".to_owned(),
+        EventKind::AccountAssociated => "is associated with the person in the JumpCloud directory".to_owned(),
+        EventKind::StateChanged => {
+            let state = event
+                .after
+                .as_ref()
+                .and_then(|after| after.get("state")?.as_str().map(str::to_owned));
+            match state {
+                Some(state) => format!("connector is now {state} {reason}"),
+                None => reason.to_owned(),
+            }
+        }
+        other => format!("{} {reason}", other.as_str()),
+    }
+}

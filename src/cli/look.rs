@@ -1,0 +1,153 @@
+//! `status`, `users`, `events`: what is known. From the daemon where one runs, else from the state, which may be looked at
+//! beside whoever writes it.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::logging::{self, Who};
+use super::output::{self, Look};
+use super::sync::chosen;
+use super::{CommandError, Context, EventsArgs, Exit, ShowArgs, tell, write_out};
+use crate::config::Config;
+use crate::daemon::control::{self, Request, Response};
+use crate::model::ConnectorName;
+use crate::state::{self, EventQuery, Store};
+use crate::view::{ConnectorState, ConnectorStatus, EventsReport, StatusReport, UsersReport};
+
+pub(super) async fn status(context: Context, args: ShowArgs) -> Result<Exit, CommandError> {
+    let (config, names) = begin(&context, &args)?;
+    let live = match control::ask(&config.state_dir, &Request::Status).await {
+        Ok(Some(Response::Status(report))) => Some(report),
+        Ok(Some(Response::Error(error))) => {
+            tell(&format!("the running daemon says: {error}"));
+            None
+        }
+        Ok(_) => None,
+        Err(error) => {
+            tell(&format!("cannot ask the running daemon: {error}"));
+            None
+        }
+    };
+    if live.is_none() {
+        tell("no daemon is running with this state_dir; this is what was known last");
+    }
+    let mut connectors = Vec::new();
+    for name in &names {
+        let known = live
+            .as_ref()
+            .and_then(|report| report.connectors.iter().find(|status| status.name == name.as_str()));
+        match known {
+            Some(status) => connectors.push(status.clone()),
+            None => connectors.push(stored_status(&config, name)?),
+        }
+    }
+    let report = StatusReport { connectors };
+    write_out(|out| output::status(out, &report, Look::of_stdout(args.format)))?;
+    Ok(Exit::Done)
+}
+
+pub(super) async fn users(context: Context, args: ShowArgs) -> Result<Exit, CommandError> {
+    let (config, names) = begin(&context, &args)?;
+    let mut report = UsersReport { users: Vec::new() };
+    for_each(&config, &names, |store| {
+        report.users.extend(store.users()?);
+        Ok(())
+    })?;
+    write_out(|out| output::users(out, &report, Look::of_stdout(args.format)))?;
+    Ok(Exit::Done)
+}
+
+pub(super) async fn events(context: Context, args: EventsArgs) -> Result<Exit, CommandError> {
+    let (config, names) = begin(&context, &args.show)?;
+    let query = EventQuery {
+        since: args.since,
+        user: args.user,
+        limit: args.limit,
+        ..EventQuery::default()
+    };
+    let mut events = Vec::new();
+    for_each(&config, &names, |store| {
+        events.extend(store.events(&query)?);
+        Ok(())
+    })?;
+    events.sort_by_key(|event| event.at);
+    if let Some(limit) = args.limit {
+        events.drain(..events.len().saturating_sub(limit as usize));
+    }
+    let report = EventsReport { events };
+    write_out(|out| output::events(out, &report, Look::of_stdout(args.show.format)))?;
+    Ok(Exit::Done)
+}
+
+fn begin(context: &Context, args: &ShowArgs) -> Result<(Config, Vec<ConnectorName>), CommandError> {
+    let config = context.config_without_secrets()?;
+    logging::start(&config.log, Who::Command, context.verbose);
+    let names = chosen(&config, &args.names)?;
+    Ok((config, names))
+}
+
+/// Looks into the state of each connector that has one.
+fn for_each(
+    config: &Config,
+    names: &[ConnectorName],
+    mut look: impl FnMut(&mut Store) -> state::Sql<()>,
+) -> Result<(), CommandError> {
+    for name in names {
+        match state::read(&config.state_dir, name).map_err(CommandError::unexpected)? {
+            Some(mut store) => {
+                look(&mut store).map_err(|error| CommandError::unexpected(format!("{name}: {error}")))?
+            }
+            None => tell(&format!("{name}: nothing is known yet; the first run will collect")),
+        }
+    }
+    Ok(())
+}
+
+fn stored_status(config: &Config, name: &ConnectorName) -> Result<ConnectorStatus, CommandError> {
+    let unexpected = |error: &dyn std::fmt::Display| CommandError::unexpected(format!("{name}: {error}"));
+    match state::read(&config.state_dir, name) {
+        Ok(Some(mut store)) => store.status().map_err(|error| unexpected(&error)),
+        Ok(None) => Ok(ConnectorStatus::unknown(
+            name.as_str(),
+            ConnectorState::Starting,
+            Some("nothing is known yet; the first run will collect".to_owned()),
+        )),
+        Err(error) => Err(unexpected(&error)),
+    }
+}
+
+/// Reads a time, a day, or an age.
+pub(super) fn parse_since(text: &str) -> Result<Timestamp, String> {
+    if let Ok(at) = text.parse::<Timestamp>() {
+        return Ok(at);
+    }
+    if let Ok(day) = text.parse::<jiff::civil::Date>() {
+        return day
+            .to_zoned_datetime(jiff::tz::TimeZone::UTC)
+            .map(|midnight| midnight.timestamp())
+            .map_err(|error| error.to_string());
+    }
+    let age = match text.strip_suffix('d').and_then(|days| days.parse::<i64>().ok()) {
+        Some(days) => Some(SignedDuration::from_hours(24 * days.clamp(0, 100_000))),
+        None => text.parse::<SignedDuration>().ok(),
+    };
+    let age = age.ok_or("give a time (2026-11-01T08:00:00Z), a day (2026-11-01) or an age (7d, 12h)")?;
+    Timestamp::now().checked_sub(age).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_is_a_time_a_day_or_an_age() {
+        assert_eq!(
+            parse_since("2026-11-01T08:00:00Z").unwrap().to_string(),
+            "2026-11-01T08:00:00Z"
+        );
+        assert_eq!(parse_since("2026-11-01").unwrap().to_string(), "2026-11-01T00:00:00Z");
+        let hours = |text| Timestamp::now().duration_since(parse_since(text).unwrap()).as_hours();
+        assert_eq!(hours("7d"), 7 * 24);
+        assert_eq!(hours("12h"), 12);
+        assert!(parse_since("yesterday").is_err());
+    }
+}

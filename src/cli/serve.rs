@@ -1,0 +1,67 @@
+//! `run`: the daemon, its signals and its end.
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::logging::{self, Who};
+use super::{CommandError, Context, Exit, tell};
+use crate::daemon::{self, DaemonError, Origin, Setup};
+use crate::metrics;
+
+pub(super) async fn run(context: Context) -> Result<Exit, CommandError> {
+    let config = context.config()?;
+    logging::start(&config.log, Who::Daemon, context.verbose);
+    let stop = CancellationToken::new();
+    stop_on_signals(stop.clone())?;
+    let setup = Setup {
+        config,
+        origin: Some(Origin {
+            path: context.path,
+            env: context.env,
+        }),
+        metrics: Some(recorder()?),
+    };
+    serve(setup, stop).await
+}
+
+/// Runs the daemon until `stop`; what it may end with becomes an exit code.
+pub(super) async fn serve(setup: Setup, stop: CancellationToken) -> Result<Exit, CommandError> {
+    let failed = |error: DaemonError| match &error {
+        DaemonError::TaskEnded { .. } => CommandError::new(Exit::Died, error),
+        DaemonError::Listen { .. } | DaemonError::Control(_) => CommandError::unexpected(error),
+    };
+    let listener = daemon::listen(&setup.config).await.map_err(failed)?;
+    daemon::run(setup, listener, stop).await.map_err(failed)?;
+    Ok(Exit::Done)
+}
+
+/// Installs the recorder of metrics.
+pub(super) fn recorder() -> Result<metrics_exporter_prometheus::PrometheusHandle, CommandError> {
+    use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Full(metrics::RUN_HISTOGRAM.to_owned()), &metrics::RUN_BUCKETS)
+        .and_then(PrometheusBuilder::install_recorder)
+        .map_err(CommandError::unexpected)?;
+    metrics::describe();
+    Ok(handle)
+}
+
+/// The first SIGTERM or SIGINT lets what is in flight finish, the second quits at once.
+pub(super) fn stop_on_signals(stop: CancellationToken) -> Result<(), CommandError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(CommandError::unexpected)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(CommandError::unexpected)?;
+    tokio::spawn(async move {
+        loop {
+            let number = tokio::select! {
+                _ = terminate.recv() => 15,
+                _ = interrupt.recv() => 2,
+            };
+            if stop.is_cancelled() {
+                tell("quitting at once");
+                std::process::exit(128 + number);
+            }
+            stop.cancel();
+        }
+    });
+    Ok(())
+}

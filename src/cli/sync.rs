@@ -1,0 +1,327 @@
+//! `sync` and `sync --dry-run`: one run now, or what it would do.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio_util::sync::CancellationToken;
+
+use super::logging::{self, Who};
+use super::{CommandError, Context, Exit, SyncArgs, output, serve, tell, write_out};
+use crate::config::{self, Config};
+use crate::daemon::control::{self, Action, Answer, Request, Response, RunReport};
+use crate::http::Patience;
+use crate::model::ConnectorName;
+use crate::state::{State, StateError};
+use crate::sync::{Connector, Halt, Phase};
+use crate::view::{DryRunReport, RunCounts, RunOutcome};
+
+/// How many connectors run at a time: each has its own peers, and the machine has only so much of everything.
+const SIDE_BY_SIDE: usize = 16;
+
+pub(super) async fn run(context: Context, args: SyncArgs) -> Result<Exit, CommandError> {
+    let config = context.config()?;
+    logging::start(&config.log, Who::Command, context.verbose);
+    let names = chosen(&config, &args.names)?;
+    if let Some(exit) = ask_daemon(&config, &names, Action::Sync, !args.names.is_empty()).await? {
+        return Ok(exit);
+    }
+    let stop = CancellationToken::new();
+    serve::stop_on_signals(stop.clone())?;
+    let bar = progress_bar(names.len());
+    let explicit = !args.names.is_empty();
+    let exits = side_by_side(&config, &names, |connector| {
+        let (config, stop, bar) = (&config, stop.clone(), bar.clone());
+        async move { sync_one(config, connector, stop, bar, explicit).await }
+    })
+    .await;
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    let mut gravest = Exit::Done;
+    for (name, result) in exits {
+        match result {
+            Ok(report) => {
+                tell_run(&name, &report);
+                gravest = gravest.or(Exit::of_answer(&report));
+            }
+            Err(error) => {
+                tell(&format!("{name}: {}", error.message));
+                gravest = gravest.or(error.exit);
+            }
+        }
+    }
+    Ok(gravest)
+}
+
+/// The connectors that are meant.
+pub(super) fn chosen(config: &Config, names: &[String]) -> Result<Vec<ConnectorName>, CommandError> {
+    let all: Vec<_> = config
+        .connectors
+        .iter()
+        .map(|connector| connector.name.clone())
+        .collect();
+    control::named(&all, names).map_err(|message| CommandError::new(Exit::Usage, message))
+}
+
+async fn side_by_side<'a, T, F: Future<Output = T>>(
+    config: &'a Config,
+    names: &[ConnectorName],
+    work: impl Fn(&'a config::Connector) -> F,
+) -> Vec<(ConnectorName, T)> {
+    use futures_util::StreamExt;
+    let wanted = config
+        .connectors
+        .iter()
+        .filter(|connector| names.contains(&connector.name));
+    let work = &work;
+    let mut done: Vec<_> = futures_util::stream::iter(wanted)
+        .map(|connector| async move { (connector.name.clone(), work(connector).await) })
+        .buffer_unordered(SIDE_BY_SIDE)
+        .collect()
+        .await;
+    done.sort_by(|a, b| a.0.cmp(&b.0));
+    done
+}
+
+async fn sync_one(
+    config: &Config,
+    connector: &config::Connector,
+    stop: CancellationToken,
+    bar: Option<ProgressBar>,
+    explicit: bool,
+) -> Result<Answer, CommandError> {
+    let state = State::open(&config.state_dir, &connector.name).map_err(state_error)?;
+    let paused = state.call(|store| store.about()).await.map_err(state_error)?.paused;
+    if paused {
+        // Without a name, whoever is paused is not meant.
+        let said = "paused; it is left alone".to_owned();
+        return Ok(if explicit { Answer::Paused } else { Answer::Done(said) });
+    }
+    let connector = Connector::new(
+        Arc::new(connector.clone()),
+        &config.network,
+        state,
+        Patience::COMMAND,
+        stop,
+    )
+    .map_err(CommandError::unexpected)?;
+    let run = connector.run();
+    tokio::pin!(run);
+    let mut tick = tokio::time::interval(Duration::from_millis(200));
+    let end = loop {
+        tokio::select! {
+            end = &mut run => break end,
+            _ = tick.tick() => if let Some(bar) = &bar {
+                bar.set_message(progress_words(&connector));
+            },
+        }
+    };
+    Ok(Answer::Ran(RunReport::of(end.map_err(state_error)?)))
+}
+
+/// An error of the state, for people, with the exit code it deserves.
+pub(super) fn state_error(error: StateError) -> CommandError {
+    let exit = match &error {
+        // Somebody else is at work: try again later.
+        StateError::InUse { .. } => Exit::Unavailable,
+        _ => Exit::Unexpected,
+    };
+    CommandError::new(exit, error)
+}
+
+fn progress_bar(connectors: usize) -> Option<ProgressBar> {
+    if connectors != 1 || !std::io::stderr().is_terminal() {
+        return None;
+    }
+    let bar = ProgressBar::new_spinner();
+    let style = ProgressStyle::with_template("{spinner} {elapsed} {msg}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    bar.enable_steady_tick(Duration::from_millis(100));
+    Some(bar)
+}
+
+fn progress_words(connector: &Connector) -> String {
+    let doing = match connector.phase() {
+        Phase::Idle => "starting".to_owned(),
+        Phase::Collecting { users, pages } => format!("reading Torq: {users} users on {pages} pages"),
+        Phase::Adopting { accounts } => format!("reading JumpCloud: {accounts} accounts"),
+        Phase::Matching { users } => format!("asking the JumpCloud directory: {users} addresses"),
+        Phase::Delivering { writes } => format!("writing to JumpCloud: {writes} accounts"),
+    };
+    match connector.trouble() {
+        Some(trouble) => format!("{doing}; {}: waiting to try again", trouble.reason),
+        None => doing,
+    }
+}
+
+/// Passes an action on to the daemon, when one runs, and tells its answers. `None` when none runs.
+pub(super) async fn ask_daemon(
+    config: &Config,
+    names: &[ConnectorName],
+    action: Action,
+    explicit: bool,
+) -> Result<Option<Exit>, CommandError> {
+    let request = Request::Act {
+        action,
+        connectors: names.iter().map(ToString::to_string).collect(),
+    };
+    let response = control::ask(&config.state_dir, &request)
+        .await
+        .map_err(|error| CommandError::new(Exit::Unavailable, format!("cannot ask the running daemon: {error}")))?;
+    match response {
+        None => Ok(None),
+        Some(Response::Answers(answers)) => {
+            let mut gravest = Exit::Done;
+            for (name, answer) in &answers {
+                tell_run(name, answer);
+                let exit = match answer {
+                    Answer::Paused if !explicit => Exit::Done,
+                    answer => Exit::of_answer(answer),
+                };
+                gravest = gravest.or(exit);
+            }
+            Ok(Some(gravest))
+        }
+        Some(Response::Error(error)) => Err(CommandError::new(Exit::Usage, error)),
+        Some(Response::Status(_)) => Err(CommandError::unexpected("the daemon answered another question")),
+    }
+}
+
+fn tell_run(name: &impl std::fmt::Display, answer: &Answer) {
+    let words = match answer {
+        Answer::Ran(report) => run_words(report),
+        Answer::Done(words) | Answer::Refused(words) => words.clone(),
+        Answer::Paused => format!("is paused; to go on: torq-connector resume {name}"),
+    };
+    tell(&format!("{name}: {words}"));
+}
+
+/// What a run did, in a line or three.
+fn run_words(report: &RunReport) -> String {
+    let RunReport {
+        outcome,
+        reason,
+        action,
+        counts,
+        status,
+    } = report;
+    let mut words = match reason {
+        Some(reason) => format!("{}; changed: {}", failure_words(*outcome, reason), counts_words(counts)),
+        None => format!("{} users; {}", status.users, counts_words(counts)),
+    };
+    let left = [
+        (status.pending, "pending"),
+        (status.parked, "parked"),
+        (status.held, "held for approval"),
+        (status.associations_pending, "associations pending"),
+    ];
+    let left: Vec<_> = left
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    if !left.is_empty() {
+        words.push_str(&format!("; {}", left.join(", ")));
+    }
+    if reason.is_none()
+        && let Some(reason) = &status.reason
+    {
+        words.push_str(&format!("\n  {}: {reason}", status.state.as_str()));
+    }
+    if let Some(action) = action.as_ref().or(status.action.as_ref()) {
+        words.push_str(&format!("\n  what to do: {action}"));
+    }
+    words
+}
+
+fn failure_words(outcome: RunOutcome, reason: &str) -> String {
+    match outcome {
+        RunOutcome::Refused => format!("refused: {reason}"),
+        _ => format!("not finished: {reason}"),
+    }
+}
+
+fn counts_words(counts: &RunCounts) -> String {
+    let RunCounts {
+        appeared,
+        changed,
+        disappeared,
+        created,
+        found,
+        associated,
+        deleted,
+        refused,
+    } = *counts;
+    let all = [
+        (appeared, "new"),
+        (changed, "changed"),
+        (disappeared, "gone"),
+        (created, "accounts created"),
+        (found, "accounts found"),
+        (associated, "associated"),
+        (deleted, "accounts deleted"),
+        (refused, "refused"),
+    ];
+    let said: Vec<_> = all
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    if said.is_empty() {
+        "nothing".to_owned()
+    } else {
+        said.join(", ")
+    }
+}
+
+pub(super) async fn dry_run(context: Context, args: SyncArgs) -> Result<Exit, CommandError> {
+    let config = context.config()?;
+    logging::start(&config.log, Who::Command, context.verbose);
+    let names = chosen(&config, &args.names)?;
+    let stop = CancellationToken::new();
+    serve::stop_on_signals(stop.clone())?;
+    let results = side_by_side(&config, &names, |connector| {
+        let (config, stop) = (&config, stop.clone());
+        async move {
+            let state = State::scratch(&config.state_dir, &connector.name)?;
+            let connector = Connector::new(
+                Arc::new(connector.clone()),
+                &config.network,
+                state,
+                Patience::COMMAND,
+                stop,
+            );
+            match connector {
+                Ok(connector) => connector.dry_run().await.map(Ok),
+                Err(error) => Ok(Err(error)),
+            }
+        }
+    })
+    .await;
+    let mut report = DryRunReport { connectors: Vec::new() };
+    let mut gravest = Exit::Done;
+    for (name, result) in results {
+        match result {
+            Ok(Ok(dry_run)) => report.connectors.push(dry_run),
+            Ok(Err(error)) => {
+                tell(&format!("{name}: {error}"));
+                gravest = gravest.or(Exit::Unexpected);
+            }
+            Err(halt) => {
+                tell(&format!("{name}: {}", halt_words(&halt)));
+                gravest = gravest.or(Exit::of_halt(&halt));
+            }
+        }
+    }
+    write_out(|out| output::dry_run(out, &report, output::Look::of_stdout(args.format)))?;
+    Ok(gravest)
+}
+
+fn halt_words(halt: &Halt) -> String {
+    match halt.action() {
+        Some(action) => format!("{halt}\n  what to do: {action}"),
+        None => halt.to_string(),
+    }
+}

@@ -1,0 +1,284 @@
+//! The control socket: how commands reach a running daemon. `<state_dir>/control.sock`, mode 0600; one JSON line asks, one
+//! JSON line answers.
+
+use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::attend::Desk;
+pub use super::attend::{approved_words, retried_words};
+use crate::model::ConnectorName;
+use crate::state::{Lock, StateError};
+use crate::sync::{Halt, RunEnd};
+use crate::view::{ConnectorStatus, RunCounts, RunOutcome, StatusReport};
+use crate::web::Board;
+
+/// The longest request that is read, in bytes.
+const MAX_REQUEST: u64 = 64 * 1024;
+
+/// The control socket cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Another daemon has it.
+    #[error("another daemon works with this state_dir: {0}")]
+    Taken(StateError),
+    /// The file system said no.
+    #[error("cannot open the control socket {path}: {source}")]
+    Socket {
+        /// The socket.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// What can be asked of a connector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// One run now.
+    Sync,
+    /// Read the configuration and the secrets again, and try.
+    Reconnect,
+    /// Stop polling and delivering.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Believe the removals that are held.
+    Approve,
+    /// Deliver again what was refused.
+    Retry,
+}
+
+/// A request.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "lowercase")]
+pub enum Request {
+    /// The status of all connectors.
+    Status,
+    /// An action on some connectors, side by side.
+    Act {
+        /// Which.
+        action: Action,
+        /// On whom.
+        connectors: Vec<String>,
+    },
+}
+
+/// What a connector answers to an action.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Answer {
+    /// It ran.
+    Ran(RunReport),
+    /// Done; what that means.
+    Done(String),
+    /// It is paused.
+    Paused,
+    /// It cannot; why.
+    Refused(String),
+}
+
+/// A run's end, as a command tells it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunReport {
+    /// How it ended.
+    pub outcome: RunOutcome,
+    /// Why it did not come to its end.
+    pub reason: Option<String>,
+    /// What a person should do about it.
+    pub action: Option<String>,
+    /// What it changed.
+    pub counts: RunCounts,
+    /// The status afterwards.
+    pub status: ConnectorStatus,
+}
+
+impl RunReport {
+    /// From a run's end.
+    pub fn of(end: RunEnd) -> Self {
+        Self {
+            outcome: end.outcome,
+            reason: end.halt.as_ref().map(ToString::to_string),
+            action: end.halt.as_ref().and_then(Halt::action),
+            counts: end.counts,
+            status: end.status,
+        }
+    }
+
+    /// A run that could not begin.
+    pub(super) fn failed(status: ConnectorStatus, reason: String) -> Self {
+        Self {
+            outcome: RunOutcome::Failed,
+            reason: Some(reason),
+            action: None,
+            counts: RunCounts::default(),
+            status,
+        }
+    }
+}
+
+/// A response.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Response {
+    /// To [`Request::Status`].
+    Status(StatusReport),
+    /// To [`Request::Act`], by connector.
+    Answers(BTreeMap<String, Answer>),
+    /// The request makes no sense.
+    Error(String),
+}
+
+/// The listening end.
+pub struct Control {
+    listener: UnixListener,
+    path: PathBuf,
+    _lock: Lock,
+}
+
+fn socket(state_dir: &Path) -> PathBuf {
+    state_dir.join("control.sock")
+}
+
+impl Control {
+    /// Takes the control socket of a state folder. One daemon at a time has it.
+    pub fn bind(state_dir: &Path) -> Result<Self, ControlError> {
+        let lock = Lock::take_daemon(state_dir).map_err(ControlError::Taken)?;
+        let path = socket(state_dir);
+        let failed = |source| ControlError::Socket {
+            path: path.clone(),
+            source,
+        };
+        // Left by a daemon that was killed: we hold the lock, so nobody listens there.
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path).map_err(failed)?;
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(failed)?;
+        Ok(Self {
+            listener,
+            path,
+            _lock: lock,
+        })
+    }
+
+    /// Answers until `stop` is cancelled.
+    pub(super) async fn serve(self, desks: BTreeMap<String, Desk>, board: Board, stop: CancellationToken) {
+        let desks = std::sync::Arc::new(desks);
+        let tracker = TaskTracker::new();
+        loop {
+            let stream = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) => stream,
+                    Err(error) => {
+                        tracing::warn!(%error, "the control socket could not accept");
+                        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                        continue;
+                    }
+                },
+            };
+            let (desks, board) = (std::sync::Arc::clone(&desks), board.clone());
+            tracker.spawn(async move {
+                if let Err(error) = converse(stream, &desks, &board).await {
+                    tracing::debug!(%error, "a command went away before its answer");
+                }
+            });
+        }
+        let _ = std::fs::remove_file(&self.path);
+        tracker.close();
+        tracker.wait().await;
+    }
+}
+
+async fn converse(stream: UnixStream, desks: &BTreeMap<String, Desk>, board: &Board) -> io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut line = String::new();
+    BufReader::new(read.take(MAX_REQUEST)).read_line(&mut line).await?;
+    let response = match serde_json::from_str(&line) {
+        Ok(request) => respond(request, desks, board).await,
+        Err(error) => Response::Error(format!("not a request: {error}")),
+    };
+    let mut text = serde_json::to_vec(&response)?;
+    text.push(b'\n');
+    write.write_all(&text).await
+}
+
+async fn respond(request: Request, desks: &BTreeMap<String, Desk>, board: &Board) -> Response {
+    match request {
+        Request::Status => match board.statuses().await {
+            Ok(report) => Response::Status(report),
+            Err(error) => Response::Error(error.to_string()),
+        },
+        Request::Act { action, connectors } => {
+            if let Some(unknown) = connectors.iter().find(|name| !desks.contains_key(*name)) {
+                return Response::Error(format!(
+                    "the running daemon has no connector {unknown}; it reads its configuration when it starts"
+                ));
+            }
+            let asked = connectors.into_iter().map(|name| async {
+                let answer = match desks.get(&name) {
+                    Some(desk) => desk.ask(action).await,
+                    None => None,
+                };
+                let answer = answer.unwrap_or_else(|| Answer::Refused("the daemon is stopping".to_owned()));
+                (name, answer)
+            });
+            Response::Answers(futures_util::future::join_all(asked).await.into_iter().collect())
+        }
+    }
+}
+
+/// Asks the running daemon of a state folder; `None` when none runs.
+pub async fn ask(state_dir: &Path, request: &Request) -> io::Result<Option<Response>> {
+    let stream = match UnixStream::connect(socket(state_dir)).await {
+        Ok(stream) => stream,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    let (read, mut write) = stream.into_split();
+    let mut text = serde_json::to_vec(request)?;
+    text.push(b'\n');
+    write.write_all(&text).await?;
+    let mut answer = String::new();
+    BufReader::new(read).read_line(&mut answer).await?;
+    if answer.is_empty() {
+        return Err(io::Error::other("the daemon stopped before it answered"));
+    }
+    Ok(Some(serde_json::from_str(&answer)?))
+}
+
+/// The connectors that are meant: all of them, or those that are named.
+pub fn named(all: &[ConnectorName], wanted: &[String]) -> Result<Vec<ConnectorName>, String> {
+    if wanted.is_empty() {
+        return Ok(all.to_vec());
+    }
+    let mut found = Vec::new();
+    for name in wanted {
+        match all.iter().find(|known| known.as_str() == name) {
+            Some(known) if found.contains(known) => {}
+            Some(known) => found.push(known.clone()),
+            None => {
+                let known: Vec<_> = all.iter().map(ConnectorName::as_str).collect();
+                return Err(format!(
+                    "there is no connector {name} in the configuration; there is {}",
+                    known.join(", ")
+                ));
+            }
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,129 @@
+//! A dry run: a run on a copy of the state in memory, which reads everything and writes nothing anywhere. What it would
+//! change is what the copy's events and its remaining work say.
+
+use jiff::Timestamp;
+
+use super::deliver::{self, Delivery, Trouble};
+use super::{Connector, Halt, collect};
+use crate::config::Removals;
+use crate::model::EmailKey;
+use crate::state::EventQuery;
+use crate::view::{DryRun, DryRunCounts, EventKind, EventView};
+
+impl Connector {
+    /// Polls, and says what a run would do. The connector must have been put together with [`crate::state::State::scratch`].
+    pub async fn dry_run(&self) -> Result<DryRun, Halt> {
+        let run = self.begin().await?;
+        let end = collect::collect(self).await?;
+        let mut notes = Vec::new();
+        match deliver::find_application(self, false).await? {
+            Some(application) => match Delivery::new(self, application).learn().await {
+                Ok(()) => {}
+                Err(Trouble::ApplicationGone) => notes.push(self.note_no_application()),
+                Err(Trouble::Halt(halt)) => return Err(halt),
+            },
+            None => notes.push(self.note_no_application()),
+        }
+        let about = self.state.call(|store| store.about()).await?;
+        if let Some(reason) = deliver::report_only(&about) {
+            notes.push(format!("{reason}; what is shown as created would stay pending"));
+        }
+        let name = self.name().to_string();
+        let deletes = self.config.removals == Removals::Delete;
+        let planned = |kind, user_id: Option<String>, email: String, after: Option<serde_json::Value>| EventView {
+            at: None,
+            connector: name.clone(),
+            run: None,
+            kind,
+            user_id,
+            email: Some(email),
+            before: None,
+            after,
+            reason: None,
+        };
+        let (events, creations, associations, deletions, counts, status) = self
+            .state
+            .call(move |store| {
+                let query = EventQuery {
+                    run: Some(run),
+                    ..EventQuery::default()
+                };
+                let all = usize::try_from(i64::MAX).unwrap_or(usize::MAX);
+                let first = EmailKey::fold("");
+                let status = store.status()?;
+                Ok((
+                    store.events(&query)?,
+                    store.to_create(&first, all)?,
+                    store.to_associate(&first, all)?,
+                    if deletes {
+                        store.to_delete(&first, all)?
+                    } else {
+                        Vec::new()
+                    },
+                    store.end_run(Timestamp::now(), crate::view::RunOutcome::Done, None)?,
+                    status,
+                ))
+            })
+            .await?;
+        let mut counts = DryRunCounts {
+            run: counts,
+            held: end.held,
+            parked: status.parked,
+            pending: 0,
+        };
+        let mut changes: Vec<EventView> = events
+            .into_iter()
+            .filter(|event| event.kind != EventKind::StateChanged)
+            .map(|event| EventView {
+                at: None,
+                run: None,
+                ..event
+            })
+            .collect();
+        for creation in creations.into_iter().filter(|creation| !creation.key.is_empty()) {
+            counts.run.created += 1;
+            counts.run.associated += u64::from(creation.directory_user.is_some());
+            let after = serde_json::json!({ "directory_user_id": creation.directory_user });
+            changes.push(planned(
+                EventKind::AccountCreated,
+                Some(creation.user_id),
+                creation.email,
+                Some(after),
+            ));
+        }
+        for association in associations {
+            counts.run.associated += 1;
+            let mut change = planned(
+                EventKind::AccountAssociated,
+                None,
+                association.key.to_string(),
+                Some(serde_json::json!({ "directory_user_id": association.directory_user })),
+            );
+            change.before = Some(serde_json::json!({ "directory_user_id": association.before }));
+            changes.push(change);
+        }
+        for deletion in deletions {
+            counts.run.deleted += 1;
+            let mut change = planned(EventKind::AccountDeleted, None, deletion.key.to_string(), None);
+            change.before = Some(serde_json::json!({ "account_id": deletion.account }));
+            changes.push(change);
+        }
+        if status.parked > 0 {
+            notes.push(format!("{} users are or would be parked", status.parked));
+        }
+        Ok(DryRun {
+            name,
+            changes,
+            counts,
+            guard: end.guard,
+            notes,
+        })
+    }
+
+    fn note_no_application(&self) -> String {
+        format!(
+            "the application {} is not in JumpCloud yet: a run would create it first",
+            self.config.jumpcloud.application
+        )
+    }
+}

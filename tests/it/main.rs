@@ -1,0 +1,3 @@
+//! Whole stories against the sandbox: arrange a world, act as a user would, look at what the peers received.
+
+mod story;
