@@ -145,7 +145,10 @@ mod tests {
             "2026-11-01T08:00:00Z"
         );
         assert_eq!(parse_since("2026-11-01").unwrap().to_string(), "2026-11-01T00:00:00Z");
-        let hours = |text| Timestamp::now().duration_since(parse_since(text).unwrap()).as_hours();
+        let hours = |text| {
+            let since = parse_since(text).unwrap();
+            Timestamp::now().duration_since(since).as_hours()
+        };
         assert_eq!(hours("7d"), 7 * 24);
         assert_eq!(hours("12h"), 12);
         assert!(parse_since("yesterday").is_err());

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::logging::{self, Who};
 use super::{CommandError, Context, Exit, SyncArgs, output, serve, tell, write_out};
 use crate::config::{self, Config};
+use crate::daemon::GRACE;
 use crate::daemon::control::{self, Action, Answer, Request, Response, RunReport};
 use crate::http::Patience;
 use crate::model::ConnectorName;
@@ -110,9 +111,19 @@ async fn sync_one(
     let run = connector.run();
     tokio::pin!(run);
     let mut tick = tokio::time::interval(Duration::from_millis(200));
+    let stopping = connector.stop_token();
+    let overdue = async {
+        stopping.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::pin!(overdue);
     let end = loop {
         tokio::select! {
             end = &mut run => break end,
+            () = &mut overdue => {
+                let message = "stopped, with a request still unanswered; the next run goes on there";
+                return Err(CommandError::new(Exit::Unavailable, message));
+            }
             _ = tick.tick() => if let Some(bar) = &bar {
                 bar.set_message(progress_words(&connector));
             },

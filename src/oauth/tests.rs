@@ -16,6 +16,7 @@ fn lane(peer: Peer) -> Lane {
     let client = crate::http::client(&network, false).unwrap();
     Lane::new(
         peer,
+        &"http://127.0.0.1:1".parse().unwrap(),
         client,
         network.timeout,
         1000.0,

@@ -34,7 +34,7 @@ impl Lock {
 
     /// Takes the lock of the daemon that serves this folder's control socket.
     pub fn take_daemon(state_dir: &Path) -> Result<Self, StateError> {
-        Self::take_file(state_dir, "-daemon.lock", "(all)")
+        Self::take_file(state_dir, ".daemon.lock", "(all)")
     }
 
     fn take_file(state_dir: &Path, file: &str, name: &str) -> Result<Self, StateError> {

@@ -137,6 +137,11 @@ impl Connector {
         self.stop.cancel();
     }
 
+    /// Cancelled when it is told to stop.
+    pub fn stop_token(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
     /// Whether it was told to stop.
     pub fn is_stopped(&self) -> bool {
         self.stop.is_cancelled()
@@ -372,9 +377,19 @@ pub fn peers(
         &config.jumpcloud.token_url,
     ];
     let client = http::client(network, urls.iter().any(|url| url.scheme() == "https"))?;
-    let lane = |peer, rate| Lane::new(peer, client.clone(), network.timeout, rate, patience, stop.clone());
+    let lane = |peer, base, rate| {
+        Lane::new(
+            peer,
+            base,
+            client.clone(),
+            network.timeout,
+            rate,
+            patience,
+            stop.clone(),
+        )
+    };
 
-    let to_torq = lane(Peer::Torq, torq::RATE);
+    let to_torq = lane(Peer::Torq, &config.torq.api_url, torq::RATE);
     let tokens = TokenManager::torq(
         to_torq.clone(),
         config.torq.token_url.clone(),
@@ -383,7 +398,7 @@ pub fn peers(
     );
     let torq = Torq::new(Session::torq(to_torq, config.torq.api_url.clone(), tokens));
 
-    let to_jumpcloud = lane(Peer::JumpCloud, jumpcloud::RATE);
+    let to_jumpcloud = lane(Peer::JumpCloud, &config.jumpcloud.console_url, jumpcloud::RATE);
     let auth = match &config.jumpcloud.credentials {
         JumpCloudCredentials::ServiceAccount {
             client_id,

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, html};
 
 use super::Site;
-use crate::state::StateError;
-use crate::view::ConnectorStatus;
+use super::api::ApiError;
+use crate::view::{ConnectorStatus, StatusReport};
 use crate::wording::{self, Weight, printable};
 
 /// Where the page finds its style: its own policy forbids anything inline.
@@ -17,24 +17,17 @@ pub(super) const STYLE_PATH: &str = "/style.css";
 /// How often a browser asks again, in seconds.
 const REFRESH: u32 = 10;
 
-/// A connector's name, and its status as far as its state can be read.
-type Line = (String, Result<ConnectorStatus, StateError>);
-
 /// `GET /style.css`
 pub(super) async fn style() -> Response {
     ([(CONTENT_TYPE, "text/css; charset=utf-8")], include_str!("style.css")).into_response()
 }
 
 /// `GET /`
-pub(super) async fn show(State(site): State<Site>) -> Markup {
-    let mut lines = Vec::new();
-    for seat in site.board.seats() {
-        lines.push((seat.name.to_string(), seat.status().await));
-    }
-    page(&lines, Timestamp::now())
+pub(super) async fn show(State(site): State<Site>) -> Result<Markup, ApiError> {
+    Ok(page(&site.board.statuses().await?, Timestamp::now()))
 }
 
-fn page(lines: &[Line], now: Timestamp) -> Markup {
+fn page(report: &StatusReport, now: Timestamp) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -51,10 +44,10 @@ fn page(lines: &[Line], now: Timestamp) -> Markup {
                     p { "as of " (moment(now)) }
                 }
                 main {
-                    @if lines.is_empty() {
+                    @if report.connectors.is_empty() {
                         p { "No connector is running." }
                     } @else {
-                        (table(lines, now))
+                        (table(report, now))
                     }
                 }
                 footer {
@@ -68,7 +61,7 @@ fn page(lines: &[Line], now: Timestamp) -> Markup {
     }
 }
 
-fn table(lines: &[Line], now: Timestamp) -> Markup {
+fn table(report: &StatusReport, now: Timestamp) -> Markup {
     html! {
         div class="scroll" {
             table {
@@ -81,19 +74,8 @@ fn table(lines: &[Line], now: Timestamp) -> Markup {
                         th scope="col" class="number" { (name) }
                     }
                 } }
-                @for (name, status) in lines {
-                    tbody {
-                        @match status {
-                            Ok(status) => (row(status, now)),
-                            Err(error) => {
-                                tr {
-                                    th scope="row" { (name) }
-                                    td colspan="11" { span class="state bad" { "its state cannot be read" } }
-                                }
-                                (said(Some(&error.to_string()), None))
-                            }
-                        }
-                    }
+                @for status in &report.connectors {
+                    tbody { (row(status, now)) }
                 }
             }
         }
