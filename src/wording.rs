@@ -6,11 +6,12 @@ use jiff::Timestamp;
 
 use crate::view::{ConnectorState, EventKind, RunOutcome};
 
-/// How long ago something was, or how far ahead it is: `3 min ago`, `in 12 min`, `just now`.
+/// How long ago something was, or how far ahead it is: `3 min ago`, `in 12 min`, `just now`, `in a moment`.
 pub fn relative(now: Timestamp, at: Timestamp) -> String {
     let seconds = now.duration_since(at).as_secs();
     match seconds {
-        -9..=9 => "just now".to_owned(),
+        0..=9 => "just now".to_owned(),
+        -9..0 => "in a moment".to_owned(),
         10.. => format!("{} ago", span(Duration::from_secs(seconds.unsigned_abs()))),
         _ => format!("in {}", span(Duration::from_secs(seconds.unsigned_abs()))),
     }

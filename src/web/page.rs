@@ -8,7 +8,8 @@ use maud::{DOCTYPE, Markup, html};
 
 use super::Site;
 use super::api::ApiError;
-use crate::view::{ConnectorStatus, StatusReport};
+use crate::state::EventQuery;
+use crate::view::{ConnectorState, ConnectorStatus, EventView, StatusReport};
 use crate::wording::{self, Weight, printable};
 
 /// Where the page finds its style: its own policy forbids anything inline.
@@ -17,6 +18,9 @@ pub(super) const STYLE_PATH: &str = "/style.css";
 /// How often a browser asks again, in seconds.
 const REFRESH: u32 = 10;
 
+/// How many events the page shows.
+const LATEST: u32 = 15;
+
 /// `GET /style.css`
 pub(super) async fn style() -> Response {
     ([(CONTENT_TYPE, "text/css; charset=utf-8")], include_str!("style.css")).into_response()
@@ -24,10 +28,17 @@ pub(super) async fn style() -> Response {
 
 /// `GET /`
 pub(super) async fn show(State(site): State<Site>) -> Result<Markup, ApiError> {
-    Ok(page(&site.board.statuses().await?, Timestamp::now()))
+    let query = EventQuery {
+        limit: Some(LATEST),
+        ..EventQuery::default()
+    };
+    // A connector whose state cannot be read says so in its row; the others' events are not worth an error page.
+    let latest = site.board.events(None, query).await.map(|report| report.events);
+    let report = site.board.statuses().await?;
+    Ok(page(&report, &latest.unwrap_or_default(), Timestamp::now()))
 }
 
-fn page(report: &StatusReport, now: Timestamp) -> Markup {
+fn page(report: &StatusReport, latest: &[EventView], now: Timestamp) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -48,6 +59,7 @@ fn page(report: &StatusReport, now: Timestamp) -> Markup {
                         p { "No connector is running." }
                     } @else {
                         (table(report, now))
+                        (happened(latest, now))
                     }
                 }
                 footer {
@@ -80,6 +92,54 @@ fn table(report: &StatusReport, now: Timestamp) -> Markup {
             }
         }
     }
+}
+
+/// What happened last, the newest first.
+fn happened(latest: &[EventView], now: Timestamp) -> Markup {
+    html! {
+        @if !latest.is_empty() {
+            h2 { "Latest events" }
+            div class="scroll" {
+                table class="events" {
+                    thead { tr {
+                        @for name in ["When", "Connector", "What", "Who", "Why"] {
+                            th scope="col" { (name) }
+                        }
+                    } }
+                    tbody {
+                        @for event in latest.iter().rev() {
+                            tr {
+                                td { (when(event.at, now, "")) }
+                                td { (event.connector) }
+                                td { (wording::event(event.kind)) }
+                                td { (printable(event.email.as_deref().or(event.user_id.as_deref()).unwrap_or_default())) }
+                                td class="faint" { (printable(&why(event))) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The reason of an event; of a change of state, which one.
+fn why(event: &EventView) -> String {
+    let state = |value: &Option<serde_json::Value>| {
+        let name = value.as_ref()?.get("state")?.as_str()?;
+        Some(wording::state(ConnectorState::parse(name)?))
+    };
+    let change = match (state(&event.before), state(&event.after)) {
+        (Some(before), Some(after)) => format!("{before} → {after}"),
+        _ => String::new(),
+    };
+    let reason = event.reason.as_deref().unwrap_or_default();
+    let separator = if change.is_empty() || reason.is_empty() {
+        ""
+    } else {
+        ": "
+    };
+    format!("{change}{separator}{reason}")
 }
 
 fn row(status: &ConnectorStatus, now: Timestamp) -> Markup {
