@@ -147,9 +147,12 @@ fn open_read_only(path: &Path) -> Result<Option<Connection>, StateError> {
         return Ok(None);
     }
     let classify = |source| classify(path, source);
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    // Who opens a WAL file read-only and closes it last leaves its companions behind; who may write takes them away. So nothing
+    // is written by a promise of ours. Where the file cannot be written, SQLite opens it read-only by itself.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags).map_err(classify)?;
     db.busy_timeout(Duration::from_secs(5)).map_err(classify)?;
+    db.pragma_update(None, "query_only", true).map_err(classify)?;
     let found = version(&db).map_err(classify)?;
     let known = MIGRATIONS.len() as i64;
     if found > known {
