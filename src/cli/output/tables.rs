@@ -127,7 +127,8 @@ pub(super) fn status(out: &mut dyn Write, report: &StatusReport, look: Look) -> 
         let associations = (status.associations_pending > 0)
             .then(|| wording::counted(status.associations_pending, "association") + " still to be made");
         let action = status.action.as_ref().map(|action| format!("to do: {action}"));
-        let said = [status.reason.clone(), progress, associations, action];
+        let parked = (status.parked > 0).then(|| format!("to do: {}", wording::about_parked(&status.name)));
+        let said = [status.reason.clone(), progress, associations, action, parked];
         for (number, words) in said.iter().flatten().enumerate() {
             if !apart {
                 writeln!(out)?;
