@@ -43,9 +43,7 @@ pub fn counted(number: u64, noun: &str) -> String {
 
 /// What to do about users whose delivery was refused.
 pub fn about_parked(name: &impl std::fmt::Display) -> String {
-    format!(
-        "see who is parked, and why (torq-connector users {name}); once that is put right: torq-connector retry {name}"
-    )
+    format!("see torq-connector users {name}, then torq-connector retry {name}")
 }
 
 /// A connector's state in words.

@@ -260,7 +260,7 @@ fn run_words(name: &impl std::fmt::Display, report: &RunReport) -> String {
         .into_iter()
         .collect();
     if reason.is_none() && status.parked > 0 {
-        actions.push(wording::about_parked(name));
+        actions.push(format!("about those parked, {}", wording::about_parked(name)));
     }
     if reason.is_none() && status.reason.is_none() && status.pending > 0 {
         actions.push(
