@@ -41,6 +41,11 @@ pub fn counted(number: u64, noun: &str) -> String {
     }
 }
 
+/// What to do about users whose delivery was refused.
+pub fn about_parked(name: &impl std::fmt::Display) -> String {
+    format!("see torq-connector users {name}, then torq-connector retry {name}")
+}
+
 /// A connector's state in words.
 pub fn state(state: ConnectorState) -> &'static str {
     match state {

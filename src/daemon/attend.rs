@@ -206,7 +206,7 @@ impl Attendant {
             }
             Action::Pause => {
                 state.call(|store| store.pause(true)).await?;
-                Answer::Done("paused; nothing is polled or delivered until: torq-connector resume".to_owned())
+                Answer::Done(paused_words(self.name()))
             }
             Action::Resume => {
                 state.call(|store| store.pause(false)).await?;
@@ -277,6 +277,7 @@ impl Attendant {
                 }
             }
         };
+        end.log(self.name());
         self.due = self.next_due(&end.halt);
         // A connector that was told to stop does not start again: its successor is built when it is needed.
         if !connector.is_stopped() {
@@ -442,6 +443,11 @@ fn trouble(error: &StateError) -> Overlay {
         reason: Some(error.to_string()),
         action: Some("see the reason; it is tried again by itself".to_owned()),
     }
+}
+
+/// What `pause` says.
+pub fn paused_words(name: &ConnectorName) -> String {
+    format!("paused; nothing is polled or delivered until: torq-connector resume {name}")
 }
 
 /// What `approve` says.
