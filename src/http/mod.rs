@@ -20,6 +20,7 @@ use std::time::{Duration, SystemTime};
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use jiff::Timestamp;
+use secrecy::SecretString;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -401,7 +402,7 @@ impl Lane {
                 .body(*text),
         };
         let broken = |error: reqwest::Error| Failure {
-            source: None,
+            sent: !error.is_connect(),
             detail: outcome::describe_transport(&error, self.inner.timeout),
             ..Failure::new(self.inner.peer, request.operation, FailureKind::Unreachable, "")
         };
@@ -428,6 +429,15 @@ impl Lane {
 
     /// Waits until this request may go out.
     async fn turn(&self, operation: &'static str) -> Result<(), Failure> {
+        let pause = self.paused_until().saturating_duration_since(Instant::now());
+        if pause > self.inner.patience.within {
+            // Somebody else on this road was told so; nobody need wait for it to hear the same.
+            let detail = format!("asked for a pause of {} s", pause.as_secs());
+            return Err(Failure {
+                sent: false,
+                ..Failure::new(self.inner.peer, operation, FailureKind::Later { after: None }, detail)
+            });
+        }
         let until = async {
             loop {
                 let own = lock(&self.inner.pace).reserve(Instant::now());
@@ -532,11 +542,18 @@ fn shared_road(base: &Url, rate: f64) -> Arc<Mutex<Pace>> {
 }
 
 /// What an answer means: itself when it is a success, otherwise the failure it stands for.
-pub fn judge(peer: Peer, operation: &'static str, answer: Answer) -> Result<Answer, Failure> {
+///
+/// `secrets` are what the peer's words must not repeat.
+pub fn judge(
+    peer: Peer,
+    operation: &'static str,
+    answer: Answer,
+    secrets: &[&SecretString],
+) -> Result<Answer, Failure> {
     let words = if answer.status.is_success() {
         String::new()
     } else {
-        words_of(&answer.body)
+        words_of(&answer.body, secrets)
     };
     match outcome::judge_status(answer.status, answer.retry_after, &words) {
         Ok(()) => Ok(answer),

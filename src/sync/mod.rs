@@ -416,12 +416,12 @@ pub fn peers(
         JumpCloudCredentials::ServiceAccount {
             client_id,
             client_secret,
-        } => Auth::Token(TokenManager::jumpcloud(
+        } => Auth::Token(Box::new(TokenManager::jumpcloud(
             to_jumpcloud.clone(),
             config.jumpcloud.token_url.clone(),
             client_id,
             client_secret.value.clone(),
-        )),
+        ))),
         JumpCloudCredentials::ApiKey(key) => Auth::ApiKey(key.value.clone()),
     };
     let session = Session::jumpcloud(
