@@ -221,6 +221,11 @@ impl Lane {
         }
     }
 
+    /// Lets at most `rate` requests out a second from now on.
+    pub fn set_rate(&self, rate: f64) {
+        *lock(&self.inner.pace) = Pace::new(rate, Instant::now());
+    }
+
     /// Who is at the other end.
     pub fn peer(&self) -> Peer {
         self.inner.peer

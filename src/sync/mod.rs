@@ -112,6 +112,14 @@ impl Connector {
         })
     }
 
+    /// The same at another rate, in requests a second: for peers of which it is known what they bear, as in tests and benches.
+    #[must_use]
+    pub fn at_rate(self, rate: f64) -> Self {
+        self.torq.session().lane().set_rate(rate);
+        self.jumpcloud.session().lane().set_rate(rate);
+        self
+    }
+
     /// Its name.
     pub fn name(&self) -> &ConnectorName {
         &self.config.name
