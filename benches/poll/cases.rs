@@ -40,7 +40,7 @@ impl Case<'_> {
             "plan-first" => vec![self.plan("plan, everybody pending", self.users)],
             "plan-again" => vec![self.plan("plan, nothing to do", 0)],
             "run-first" => self.runs(&["first run"]),
-            "run-again" => self.runs(&["run after a start", "run, unchanged"]),
+            "run-again" => self.runs(&["run after a start", "run after that", "run, unchanged"]),
             _ => panic!("no case {name}"),
         }
     }
@@ -165,7 +165,7 @@ impl Case<'_> {
     fn runs(&self, names: &[&str]) -> Vec<Figures> {
         // As the program's own.
         let runtime = Builder::new_multi_thread().enable_all().build().unwrap();
-        let connector = self.connector();
+        let connector = Arc::new(self.connector());
         let newest_event = || {
             let newest = EventQuery {
                 limit: Some(1),
@@ -178,7 +178,12 @@ impl Case<'_> {
         let mut all = Vec::new();
         for name in names {
             let mut meter = Meter::new(name, self.users);
-            let end = meter.measure(|| runtime.block_on(connector.run()).unwrap());
+            let run = {
+                let connector = Arc::clone(&connector);
+                async move { connector.run().await }
+            };
+            // On a worker thread, as in the daemon.
+            let end = meter.measure(|| runtime.block_on(runtime.spawn(run)).unwrap().unwrap());
             all.push(meter.finish());
             assert_eq!(end.outcome, RunOutcome::Done, "{end:?}");
             let (users, status) = (self.users as u64, &end.status);

@@ -67,7 +67,7 @@ fn table(quick: bool, paced: bool) {
         let dir = tempfile::tempdir().unwrap();
         let peers = peers::Peers::start(*users);
         run("run-first", *users, dir.path(), &peers.address, 1e6);
-        // A run after a start, and one more in the same process.
+        // A run after a start, and two more in the same process: the second knows that there was nothing to do.
         let figures = run("run-again", *users, dir.path(), &peers.address, rate);
         unchanged.extend(figures.into_iter().next_back());
         run("plan-again", *users, dir.path(), "-", rate);

@@ -107,6 +107,17 @@ impl Store {
         if about.state == state && about.reason.as_deref() == reason && about.action.as_deref() == action {
             return Ok(());
         }
+        self.keep_books(|store| store.write_state(now, &about, state, reason, action))
+    }
+
+    fn write_state(
+        &mut self,
+        now: Timestamp,
+        about: &About,
+        state: ConnectorState,
+        reason: Option<&str>,
+        action: Option<&str>,
+    ) -> Sql<()> {
         let transaction = self.db.transaction()?;
         transaction.execute(
             "UPDATE connector SET state = ?1, reason = ?2, action = ?3,

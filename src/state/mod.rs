@@ -162,8 +162,25 @@ pub struct Store {
     run: Option<i64>,
     /// What the running poll keeps in memory: a few bytes a user.
     poll: Option<poll::Memory>,
-    /// The last counted status, and the number of changes it was counted at.
+    /// Changes so far that say nothing about users and accounts: cursors, runs, states. See [`Store::version`].
+    bookkeeping: u64,
+    /// The last counted status, and the version it was counted at.
     counted: Option<(u64, shown::Counts)>,
+    settled: Settled,
+}
+
+/// Questions whose answer walks over all users or accounts, each with the version at which the answer was "nobody". As long as
+/// that is the version, the answer is the same: a run over unchanged users does not walk at all.
+#[derive(Default)]
+struct Settled {
+    /// Whom to look for in the directory.
+    matches: Option<u64>,
+    /// Which accounts to create.
+    creations: Option<u64>,
+    /// Which accounts to associate.
+    associations: Option<u64>,
+    /// Which accounts have lost their user, or have one again.
+    releases: Option<u64>,
 }
 
 impl Store {
@@ -173,8 +190,24 @@ impl Store {
             name,
             run: None,
             poll: None,
+            bookkeeping: 0,
             counted: None,
+            settled: Settled::default(),
         }
+    }
+
+    /// A number that changes with everything written through this handle, bookkeeping excepted. What is forgotten to be
+    /// counted as bookkeeping makes a difference too many, never one too few.
+    fn version(&self) -> u64 {
+        self.db.total_changes() - self.bookkeeping
+    }
+
+    /// Runs an operation that writes nothing about users and accounts.
+    fn keep_books<R>(&mut self, operation: impl FnOnce(&mut Self) -> Sql<R>) -> Sql<R> {
+        let before = self.version();
+        let result = operation(self);
+        self.bookkeeping += self.version() - before;
+        result
     }
 
     /// The name of the connector.

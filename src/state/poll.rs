@@ -2,6 +2,7 @@
 //!
 //! A page is one transaction: changed rows, events, whom it saw, and the cursor. In memory a poll keeps a fingerprint and a
 //! number for each user of the snapshot and two bits for "seen": that is how an unchanged user costs neither a read nor a write.
+//! Pages on which nobody changed are noted several at a time; a process that is killed in between reads those again.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -15,6 +16,10 @@ use crate::view::{EventKind, Guard, RunCounts};
 
 /// A poll that was cut short longer ago than this is started afresh: its page tokens are surely stale.
 const RESUMABLE: jiff::SignedDuration = jiff::SignedDuration::from_hours(6);
+
+/// Pages of one listing on which nobody changed that are noted together: their cursors are worth a transaction each only to
+/// who is killed, and repeating them changes nothing.
+const NOTED_TOGETHER: u64 = 20;
 
 /// Where a listing stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,14 +80,61 @@ pub struct PollEnd {
 
 /// What the running poll keeps in memory.
 pub(super) struct Memory {
-    /// Fingerprints of the snapshot's records with the numbers of their users, sorted.
-    known: Vec<(u64, u32)>,
+    /// Who is known by which record.
+    known: Known,
+    /// Users of the snapshot, those who appeared in this poll included.
+    present: u64,
     /// Who was seen in this poll.
     seen: Bits,
     /// Who was seen in this pass over each listing, in the order of [`Listing::BOTH`].
     pass: [Bits; 2],
+    /// What is not written yet, in the same order.
+    unwritten: [Unwritten; 2],
     /// Reused for fingerprints.
     scratch: Vec<u8>,
+}
+
+/// The numbers of users by the fingerprints of their records, sorted; 17 bytes a user.
+struct Known {
+    prints: Vec<(u64, u32)>,
+    /// Where each drawer of `prints` begins. Fingerprints are spread evenly, so their first bits choose a drawer of about
+    /// eight: one look into memory instead of the seventeen of a binary search over 100,000.
+    drawers: Vec<u32>,
+    /// How far a fingerprint is shifted to give its drawer.
+    shift: u32,
+}
+
+impl Known {
+    fn new(mut prints: Vec<(u64, u32)>) -> Self {
+        prints.sort_unstable();
+        let bits = (prints.len() / 8).max(2).ilog2();
+        let shift = u64::BITS - bits;
+        let mut drawers = Vec::with_capacity((1 << bits) + 1);
+        for (at, (print, _)) in (0..).zip(&prints) {
+            while drawers.len() <= (print >> shift) as usize {
+                drawers.push(at);
+            }
+        }
+        drawers.resize((1 << bits) + 1, prints.len() as u32);
+        Self { prints, drawers, shift }
+    }
+
+    fn get(&self, fingerprint: u64) -> Option<u32> {
+        let drawer = (fingerprint >> self.shift) as usize;
+        let (from, to) = (self.drawers[drawer] as usize, self.drawers[drawer + 1] as usize);
+        let mut drawer = self.prints[from..to].iter();
+        drawer.find(|(print, _)| *print == fingerprint).map(|(_, no)| *no)
+    }
+}
+
+/// Pages of a listing on which nobody changed, and that the state file does not know of yet.
+#[derive(Default)]
+struct Unwritten {
+    pages: u64,
+    /// Whom they showed.
+    saw: Vec<u32>,
+    /// The cursor behind the last of them.
+    next: Option<PageToken>,
 }
 
 /// A set of small numbers, one bit each.
@@ -114,17 +166,18 @@ impl Bits {
 
 impl Memory {
     fn load(db: &Connection) -> Sql<Self> {
-        let mut known = Vec::new();
+        let mut prints = Vec::new();
         let mut statement = db.prepare("SELECT fingerprint, no FROM users WHERE removed_at IS NULL")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            known.push((row.get::<_, i64>(0)? as u64, row.get(1)?));
+            prints.push((row.get::<_, i64>(0)? as u64, row.get(1)?));
         }
-        known.sort_unstable();
         let mut memory = Self {
-            known,
+            present: prints.len() as u64,
+            known: Known::new(prints),
             seen: Bits::default(),
             pass: [Bits::default(), Bits::default()],
+            unwritten: [Unwritten::default(), Unwritten::default()],
             scratch: Vec::with_capacity(512),
         };
         // A poll that is resumed: whom its pages saw before.
@@ -147,12 +200,14 @@ impl Memory {
         self.seen.count
     }
 
-    fn unchanged(&self, fingerprint: u64) -> Option<u32> {
-        let at = self
-            .known
-            .binary_search_by_key(&fingerprint, |(known, _)| *known)
-            .ok()?;
-        Some(self.known[at].1)
+    /// Notes whom a page showed.
+    fn note(&mut self, listing: Listing, saw: &[u32], applied: &mut Applied) {
+        self.present += applied.appeared;
+        for no in saw {
+            self.seen.insert(*no);
+            applied.fresh += usize::from(self.pass[index(listing)].insert(*no));
+        }
+        applied.seen = self.seen.count;
     }
 }
 
@@ -167,6 +222,10 @@ impl Store {
     /// Begins a poll, or resumes the one that was cut short. Returns where both listings stand and since when it runs.
     pub fn begin_poll(&mut self, now: Timestamp, filter: &UserFilter) -> Sql<([Cursor; 2], Timestamp)> {
         self.apply_filter(filter)?;
+        self.keep_books(|store| store.open_poll(now))
+    }
+
+    fn open_poll(&mut self, now: Timestamp) -> Sql<([Cursor; 2], Timestamp)> {
         let touched: Option<(String, String)> = self
             .db
             .query_row("SELECT started, touched FROM poll", [], |row| {
@@ -215,14 +274,42 @@ impl Store {
         let Some(memory) = self.poll.as_mut() else {
             return Ok(Applied::default());
         };
-        let transaction = self.db.transaction()?;
         let mut applied = Applied::default();
-        let mut saw = Vec::with_capacity(page.users.len());
-        for user in &page.users {
-            let fingerprint = user.fingerprint(&mut memory.scratch);
-            let no = match memory.unchanged(fingerprint) {
+        let known: Vec<(u64, Option<u32>)> = page
+            .users
+            .iter()
+            .map(|user| {
+                let fingerprint = user.fingerprint(&mut memory.scratch);
+                (fingerprint, memory.known.get(fingerprint))
+            })
+            .collect();
+        let unwritten = &mut memory.unwritten[index(listing)];
+        let all_known: Option<Vec<u32>> = known.iter().map(|(_, no)| *no).collect();
+        if let Some(saw) = all_known
+            && let Some(next) = &page.next
+            && page.unreadable.is_empty()
+            && unwritten.pages + 1 < NOTED_TOGETHER
+        {
+            unwritten.pages += 1;
+            unwritten.saw.extend_from_slice(&saw);
+            unwritten.next = Some(next.clone());
+            memory.note(listing, &saw, &mut applied);
+            return Ok(applied);
+        }
+
+        let changes = self.db.total_changes();
+        let transaction = self.db.transaction()?;
+        let mut moved = false;
+        let before = unwritten.saw.len();
+        let mut saw = unwritten.saw.clone();
+        for (user, (fingerprint, no)) in page.users.iter().zip(known) {
+            let no = match no {
                 Some(no) => no,
-                None => apply_user(&transaction, now, run, user, fingerprint, filter, &mut applied)?,
+                None => {
+                    let taken = apply_user(&transaction, now, run, user, fingerprint, filter, &mut applied)?;
+                    moved |= taken.moved;
+                    taken.no
+                }
             };
             saw.push(no);
         }
@@ -238,32 +325,44 @@ impl Store {
             ..RunCounts::default()
         };
         events::count(&transaction, run, counts)?;
-        transaction
-            .prepare_cached("INSERT INTO poll_pages (listing, seen) VALUES (?1, ?2)")?
-            .execute(params![listing.as_str(), pack(&saw)])?;
-        transaction
-            .prepare_cached(
-                "UPDATE poll_listings SET page_token = ?2, pages = pages + 1, done = ?3 WHERE listing = ?1",
-            )?
-            .execute(params![
-                listing.as_str(),
-                page.next.as_ref().map(PageToken::as_str),
-                page.next.is_none()
-            ])?;
-        transaction
-            .prepare_cached("UPDATE poll SET touched = ?1")?
-            .execute([stored(now)])?;
+        note_pages(
+            &transaction,
+            now,
+            listing,
+            unwritten.pages + 1,
+            page.next.as_ref(),
+            &saw,
+        )?;
         transaction.commit()?;
-        for no in saw {
-            memory.seen.insert(no);
-            applied.fresh += usize::from(memory.pass[index(listing)].insert(no));
+        *unwritten = Unwritten::default();
+        if !moved {
+            self.bookkeeping += self.db.total_changes() - changes;
         }
-        applied.seen = memory.seen.count;
+        memory.note(listing, &saw[before..], &mut applied);
         Ok(applied)
     }
 
+    /// Writes down which pages were read, where that waits for more of them: a run that ends before its poll calls this, so
+    /// that the next one goes on with the very next page.
+    pub fn interrupt_poll(&mut self, now: Timestamp) -> Sql<()> {
+        self.keep_books(|store| {
+            let Some(memory) = &mut store.poll else { return Ok(()) };
+            let transaction = store.db.transaction()?;
+            for listing in Listing::BOTH {
+                let Unwritten { pages, saw, next } = &memory.unwritten[index(listing)];
+                if *pages > 0 {
+                    note_pages(&transaction, now, listing, *pages, next.as_ref(), saw)?;
+                }
+            }
+            transaction.commit()?;
+            memory.unwritten = Default::default();
+            Ok(())
+        })
+    }
+
     /// Starts a listing again from its first page, e.g. when its page token went stale. Whoever was seen stays seen.
-    pub fn restart_listing(&mut self, listing: Listing) -> Sql<()> {
+    pub fn restart_listing(&mut self, now: Timestamp, listing: Listing) -> Sql<()> {
+        self.interrupt_poll(now)?;
         if let Some(memory) = &mut self.poll {
             memory.pass[index(listing)] = Bits::default();
         }
@@ -289,9 +388,12 @@ impl Store {
             None => Memory::load(&self.db)?,
         };
         let run = self.run;
+        let version = self.version();
+        let changes = self.db.total_changes();
+        let settled = self.settled.releases == Some(version);
         let transaction = self.db.transaction()?;
         let db = &transaction;
-        forgive_returned(db, &memory.seen)?;
+        forgive_returned(db, &memory.seen, settled)?;
         let clean: bool = db
             .query_row("SELECT clean FROM poll", [], |row| row.get(0))
             .optional()?
@@ -299,14 +401,21 @@ impl Store {
         let mut end = PollEnd::default();
         // A record without a readable id may be anybody, so such a poll says nothing about who is missing.
         if clean {
-            end = judge_missing(db, now, run, &memory.seen, rules)?;
+            end = judge_missing(db, now, run, &memory, rules, settled)?;
         }
+        let nothing = db.total_changes() == changes;
         db.execute(
             "UPDATE connector SET first_poll_at = ?1 WHERE first_poll_at IS NULL",
             [stored(now)],
         )?;
         clear_poll(db)?;
         transaction.commit()?;
+        if nothing {
+            self.bookkeeping += self.db.total_changes() - changes;
+        }
+        if nothing && clean {
+            self.settled.releases = Some(version);
+        }
         Ok(end)
     }
 
@@ -385,6 +494,29 @@ fn clear_poll(db: &Connection) -> Sql<()> {
     db.execute_batch("DELETE FROM poll; DELETE FROM poll_listings; DELETE FROM poll_pages;")
 }
 
+/// Notes pages with whom they showed, and the cursor behind the last of them.
+fn note_pages(
+    db: &Connection,
+    now: Timestamp,
+    listing: Listing,
+    pages: u64,
+    next: Option<&PageToken>,
+    saw: &[u32],
+) -> Sql<()> {
+    db.prepare_cached("INSERT INTO poll_pages (listing, seen) VALUES (?1, ?2)")?
+        .execute(params![listing.as_str(), pack(saw)])?;
+    db.prepare_cached("UPDATE poll_listings SET page_token = ?2, pages = pages + ?4, done = ?3 WHERE listing = ?1")?
+        .execute(params![
+            listing.as_str(),
+            next.map(PageToken::as_str),
+            next.is_none(),
+            pages
+        ])?;
+    db.prepare_cached("UPDATE poll SET touched = ?1")?
+        .execute([stored(now)])?;
+    Ok(())
+}
+
 fn cursor(db: &Connection, listing: Listing) -> Sql<Cursor> {
     db.query_row(
         "SELECT page_token, pages, done FROM poll_listings WHERE listing = ?1",
@@ -408,11 +540,20 @@ struct Row {
     role_id: String,
     created: Option<String>,
     last_login: Option<String>,
+    filtered: Option<String>,
     removed: bool,
 }
 
+/// What became of a record that is not known in just this form.
+struct Taken {
+    /// The user's number.
+    no: u32,
+    /// Whether it changes who is there, by which e-mail, or who is delivered. A new time of login does not.
+    moved: bool,
+}
+
 /// Applies one record that is not known in just this form: a new user, one who is back, a changed one, or one whose known
-/// fields stay because the record's could not be read. Returns the user's number.
+/// fields stay because the record's could not be read.
 fn apply_user(
     db: &Connection,
     now: Timestamp,
@@ -421,10 +562,11 @@ fn apply_user(
     fingerprint: u64,
     filter: &UserFilter,
     applied: &mut Applied,
-) -> Sql<u32> {
+) -> Sql<Taken> {
     let known = db
         .prepare_cached(
-            "SELECT no, email, status, sso, role_id, created, last_login, removed_at IS NOT NULL FROM users WHERE id = ?1",
+            "SELECT no, email, status, sso, role_id, created, last_login, filtered, removed_at IS NOT NULL
+             FROM users WHERE id = ?1",
         )?
         .query_row([&user.id], |row| {
             Ok(Row {
@@ -435,7 +577,8 @@ fn apply_user(
                 role_id: row.get(4)?,
                 created: row.get(5)?,
                 last_login: row.get(6)?,
-                removed: row.get(7)?,
+                filtered: row.get(7)?,
+                removed: row.get(8)?,
             })
         })
         .optional()?;
@@ -464,7 +607,7 @@ fn apply_user(
         let no = u32::try_from(db.last_insert_rowid())
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
         record_appeared(db, now, run, user)?;
-        return Ok(no);
+        return Ok(Taken { no, moved: true });
     };
 
     // What could not be read stays as it is known. An e-mail that is suddenly missing counts as unreadable, too: it would
@@ -547,7 +690,8 @@ fn apply_user(
             )?;
         }
     }
-    Ok(known.no)
+    let moved = known.removed || known.email != email.as_str() || known.filtered != filtered;
+    Ok(Taken { no: known.no, moved })
 }
 
 fn record_appeared(db: &Connection, now: Timestamp, run: Option<i64>, user: &User) -> Sql<()> {
@@ -584,7 +728,7 @@ fn note_unreadable(db: &Connection, now: Timestamp, run: Option<i64>, id: Option
 }
 
 /// Whoever was absent and is seen again counts as never absent: nothing is held or approved for them any more.
-fn forgive_returned(db: &Connection, seen: &Bits) -> Sql<()> {
+fn forgive_returned(db: &Connection, seen: &Bits, settled: bool) -> Sql<()> {
     let returned: Vec<u32> = {
         let mut statement = db.prepare("SELECT no FROM users WHERE absent_polls > 0 AND removed_at IS NULL")?;
         let numbers = statement.query_map([], |row| row.get(0))?;
@@ -594,6 +738,9 @@ fn forgive_returned(db: &Connection, seen: &Bits) -> Sql<()> {
     };
     for no in returned {
         db.execute("UPDATE users SET absent_polls = 0, removal = NULL WHERE no = ?1", [no])?;
+    }
+    if settled {
+        return Ok(());
     }
     // An account whose e-mail somebody has again is nobody's to release.
     db.execute(
@@ -609,10 +756,17 @@ fn forgive_returned(db: &Connection, seen: &Bits) -> Sql<()> {
 const ORPHANS: &str = "origin = 'created' AND account_id IS NOT NULL AND release IS NULL
     AND NOT EXISTS (SELECT 1 FROM users u WHERE u.email_key = accounts.email_key AND u.removed_at IS NULL)";
 
-fn judge_missing(db: &Connection, now: Timestamp, run: Option<i64>, seen: &Bits, rules: &RemovalRules) -> Sql<PollEnd> {
-    let present: u64 = db.query_row("SELECT count(*) FROM users WHERE removed_at IS NULL", [], |row| {
-        row.get(0)
-    })?;
+/// Decides about users who were not seen, and accounts without a user. `settled`: no account has lost its user since the last
+/// poll found that none had, so only users are looked at.
+fn judge_missing(
+    db: &Connection,
+    now: Timestamp,
+    run: Option<i64>,
+    memory: &Memory,
+    rules: &RemovalRules,
+    settled: bool,
+) -> Sql<PollEnd> {
+    let (seen, present) = (&memory.seen, memory.present);
     let mut missing = Vec::new();
     if seen.count < present {
         let mut statement = db.prepare("SELECT no FROM users WHERE removed_at IS NULL")?;
@@ -628,20 +782,31 @@ fn judge_missing(db: &Connection, now: Timestamp, run: Option<i64>, seen: &Bits,
         db.prepare_cached("UPDATE users SET absent_polls = absent_polls + 1 WHERE no = ?1")?
             .execute([no])?;
     }
-    db.execute(
-        &format!("UPDATE accounts SET absent_polls = absent_polls + 1 WHERE {ORPHANS}"),
-        [],
-    )?;
+    if !settled {
+        db.execute(
+            &format!("UPDATE accounts SET absent_polls = absent_polls + 1 WHERE {ORPHANS}"),
+            [],
+        )?;
+    }
 
     // Once is an accident: a user can change listing while a poll runs. Twice in a row is gone.
-    let candidates: Vec<u32> = numbers(db, "absent_polls >= 2 AND removal IS NULL AND removed_at IS NULL")?;
-    let approved: Vec<u32> = numbers(db, "absent_polls >= 2 AND removal = 'approved' AND removed_at IS NULL")?;
+    let candidates: Vec<u32> = numbers(db, "absent_polls >= 2 AND removal IS NULL")?;
+    let approved: Vec<u32> = numbers(db, "absent_polls >= 2 AND removal = 'approved'")?;
     let count = |sql: &str| db.query_row(sql, [], |row| row.get::<_, u64>(0));
-    let orphans = count(&format!(
-        "SELECT count(*) FROM accounts WHERE absent_polls >= 2 AND {ORPHANS}"
-    ))?;
-    let held_already = count("SELECT count(*) FROM users WHERE removal = 'held' AND removed_at IS NULL")?
-        + count("SELECT count(*) FROM accounts WHERE release = 'held'")?;
+    let orphans = match settled {
+        true => 0,
+        false => count(&format!(
+            "SELECT count(*) FROM accounts WHERE absent_polls >= 2 AND {ORPHANS}"
+        ))?,
+    };
+    let total = candidates.len() as u64 + orphans;
+    let held_already = match total {
+        0 => 0,
+        _ => {
+            count("SELECT count(*) FROM users WHERE absent_polls > 0 AND removal = 'held' AND removed_at IS NULL")?
+                + count("SELECT count(*) FROM accounts WHERE release = 'held'")?
+        }
+    };
     let day_ago = stored(now - jiff::SignedDuration::from_hours(24));
     let removals_24h: u64 = db.query_row(
         // What a person approved does not use up what is believed unasked.
@@ -650,7 +815,6 @@ fn judge_missing(db: &Connection, now: Timestamp, run: Option<i64>, seen: &Bits,
         |row| row.get(0),
     )?;
     let side_changed: bool = db.query_row("SELECT hold_removals FROM connector", [], |row| row.get(0))?;
-    let total = candidates.len() as u64 + orphans;
     let limit = rules.limit(present);
     let too_many = removals_24h + held_already + total > limit;
     let empty = seen.count == 0 && present > 0;
@@ -684,14 +848,18 @@ fn judge_missing(db: &Connection, now: Timestamp, run: Option<i64>, seen: &Bits,
         for no in &candidates {
             remove_user(db, now, run, *no)?;
         }
-        release_orphans(db, rules.removals)?;
+        if !settled || !candidates.is_empty() {
+            release_orphans(db, rules.removals)?;
+        }
         end.removed += candidates.len() as u64;
     }
     for no in &approved {
         remove_user(db, now, run, *no)?;
     }
     end.removed += approved.len() as u64;
-    release_approved(db, rules.removals)?;
+    if !settled || end.removed > 0 {
+        release_approved(db, rules.removals)?;
+    }
     if missing.is_empty() && side_changed {
         // Everybody is still there: the new key opens the same workspace.
         db.execute("UPDATE connector SET hold_removals = 0", [])?;
@@ -699,10 +867,13 @@ fn judge_missing(db: &Connection, now: Timestamp, run: Option<i64>, seen: &Bits,
     Ok(end)
 }
 
+/// Users who were absent from the last poll, and more. The first terms are those of the index `users_absent`.
 fn numbers(db: &Connection, which: &str) -> Sql<Vec<u32>> {
-    db.prepare(&format!("SELECT no FROM users WHERE {which}"))?
-        .query_map([], |row| row.get(0))?
-        .collect()
+    db.prepare(&format!(
+        "SELECT no FROM users WHERE absent_polls > 0 AND removed_at IS NULL AND {which}"
+    ))?
+    .query_map([], |row| row.get(0))?
+    .collect()
 }
 
 fn named(db: &Connection, no: u32) -> Sql<(String, String)> {
@@ -839,6 +1010,20 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #[test]
+        fn whoever_is_known_is_found_by_fingerprint_and_nobody_else(
+            prints in proptest::collection::btree_map(any::<u64>(), any::<u32>(), 0..300),
+            other in any::<u64>(),
+        ) {
+            let known = Known::new(prints.clone().into_iter().collect());
+            for (print, no) in &prints {
+                prop_assert_eq!(known.get(*print), Some(*no));
+            }
+            for print in [other, 0, u64::MAX] {
+                prop_assert_eq!(known.get(print), prints.get(&print).copied());
+            }
+        }
+
         #[test]
         fn packed_numbers_come_back(numbers in proptest::collection::vec(any::<u32>(), 0..200)) {
             prop_assert_eq!(unpack(&pack(&numbers)), numbers);

@@ -78,7 +78,7 @@ impl Store {
 
     /// Counting walks the snapshot, so it is done again only when something was written.
     fn counts(&mut self) -> Sql<Counts> {
-        let version = self.db.total_changes();
+        let version = self.version();
         if let Some((at, counts)) = self.counted
             && at == version
             && !self.db.is_readonly("main")?
@@ -87,19 +87,19 @@ impl Store {
         }
         let mut counts = Counts::default();
         {
+            // Added up here: GROUP BY would sort all rows, through a file.
             let mut statement = self
                 .db
-                .prepare_cached("SELECT account, count(*), sum(association_pending) FROM standing GROUP BY account")?;
+                .prepare_cached("SELECT account, association_pending FROM standing")?;
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
-                let number: u64 = row.get(1)?;
-                counts.users += number;
-                counts.associations_pending += row.get::<_, u64>(2)?;
+                counts.users += 1;
+                counts.associations_pending += u64::from(row.get::<_, bool>(1)?);
                 match row.get_ref(0)?.as_str()? {
-                    "pending" => counts.pending = number,
-                    "parked" => counts.parked = number,
-                    "held" => counts.held = number,
-                    "filtered" => counts.filtered = number,
+                    "pending" => counts.pending += 1,
+                    "parked" => counts.parked += 1,
+                    "held" => counts.held += 1,
+                    "filtered" => counts.filtered += 1,
                     _ => {}
                 }
             }

@@ -47,6 +47,11 @@ pub(super) async fn collect(connector: &Connector) -> Result<PollEnd, Halt> {
     {
         // What does not make sense is not gone on with: the next poll starts at the first page.
         connector.state.call(|store| store.abandon_poll()).await?;
+    } else if read.is_err() {
+        connector
+            .state
+            .call(|store| store.interrupt_poll(Timestamp::now()))
+            .await?;
     }
     read?;
     let rules = connector.rules();
@@ -76,7 +81,7 @@ async fn read_listing(
                 tracing::info!(connector = %connector.name(), %listing, "the page token went stale; starting the listing again");
                 connector
                     .state
-                    .call(move |store| store.restart_listing(listing))
+                    .call(move |store| store.restart_listing(Timestamp::now(), listing))
                     .await?;
                 next = None;
                 loops = Loops::default();

@@ -1,3 +1,4 @@
 //! Whole stories against the sandbox: arrange a world, act as a user would, look at what the peers received.
 
+mod polls;
 mod story;

@@ -83,7 +83,7 @@ CREATE TABLE events (
     after   TEXT,
     reason  TEXT
 );
-CREATE INDEX events_by_user ON events (user_id, no) WHERE user_id IS NOT NULL;
+CREATE INDEX events_unreadable ON events (user_id) WHERE kind = 'record_unreadable';
 
 CREATE TABLE runs (
     no          INTEGER PRIMARY KEY,
