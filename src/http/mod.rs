@@ -35,6 +35,9 @@ use pace::Pace;
 /// The largest body that is read, decompressed, in bytes. A page of 10,000 users is about 5 MB.
 pub const MAX_BODY: usize = 16 * 1024 * 1024;
 
+/// How many bytes of an announced body room is made for in advance. A page of 100 users has about 46 KB.
+const ROOM: u64 = 256 * 1024;
+
 /// How long nothing is sent after a 403 that speaks of abuse.
 pub const ABUSE_PAUSE: Duration = Duration::from_secs(15 * 60);
 
@@ -273,6 +276,11 @@ impl Lane {
         }
     }
 
+    /// Lets at most `rate` requests out a second from now on.
+    pub fn set_rate(&self, rate: f64) {
+        *lock(&self.inner.pace) = Pace::new(rate, Instant::now());
+    }
+
     /// Who is at the other end.
     pub fn peer(&self) -> Peer {
         self.inner.peer
@@ -409,7 +417,9 @@ impl Lane {
         let mut response = builder.send().await.map_err(broken)?;
         let status = response.status();
         let retry_after = backoff::retry_after(response.headers(), SystemTime::now());
-        let mut body = BytesMut::new();
+        // Room for all of it at once, as far as a page goes; beyond that a peer's word is not taken for it.
+        let announced = response.content_length().unwrap_or_default().min(ROOM);
+        let mut body = BytesMut::with_capacity(announced as usize);
         while let Some(chunk) = response.chunk().await.map_err(broken)? {
             if body.len() + chunk.len() > MAX_BODY {
                 let detail = format!("the answer is larger than {} MiB", MAX_BODY / 1024 / 1024);

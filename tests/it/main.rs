@@ -1,4 +1,5 @@
 //! Whole stories against the sandbox: arrange a world, act as a user would, look at what the peers received.
 
+mod polls;
 mod stories;
 mod world;
