@@ -250,6 +250,12 @@ impl Lane {
         lock(&self.inner.pace).failures()
     }
 
+    /// Whether the peer asked for a longer silence than patience grants a request: who goes on now only waits.
+    pub fn is_silenced(&self) -> bool {
+        let resumes = lock(&self.inner.pace).paused_until();
+        resumes.saturating_duration_since(Instant::now()) > self.inner.patience.within
+    }
+
     /// Repeats `attempt` until it succeeds, fails for good, or patience ends. Only for what may be repeated.
     pub async fn persist<T, A, F>(&self, operation: &'static str, attempt: A) -> Result<T, Failure>
     where

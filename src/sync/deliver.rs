@@ -123,7 +123,7 @@ pub(super) async fn find_application(connector: &Connector, may_create: bool) ->
             }
             // It may be there now, or somebody else was faster: the list will say.
             Err(failure) if failure.is_temporary() || failure.kind == FailureKind::Conflict => {
-                if connector.jumpcloud.session().lane().failures() >= PEER_IS_DOWN {
+                if is_down(jumpcloud) {
                     return Err(Halt::Unavailable(failure));
                 }
             }
@@ -157,6 +157,12 @@ async fn search_application(jumpcloud: &JumpCloud, catalog_app_id: &str) -> Resu
         }
     }
     Ok(None)
+}
+
+/// Whether it is the peer and not the row: it fails again and again, or asked for a long silence.
+fn is_down(jumpcloud: &JumpCloud) -> bool {
+    let lane = jumpcloud.session().lane();
+    lane.failures() >= PEER_IS_DOWN || lane.is_silenced()
 }
 
 fn recently_not_offered(about: &About) -> bool {
@@ -669,7 +675,7 @@ impl<'a> Delivery<'a> {
 
     /// A temporary failure is the row's, which waits, as long as the peer answers others; otherwise the run ends here.
     fn unless_down(&self, failure: Failure) -> Result<(), Trouble> {
-        if self.jumpcloud.session().lane().failures() >= PEER_IS_DOWN {
+        if is_down(self.jumpcloud) {
             return Err(Halt::Unavailable(failure).into());
         }
         Ok(())
