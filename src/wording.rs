@@ -6,11 +6,12 @@ use jiff::Timestamp;
 
 use crate::view::{ConnectorState, EventKind, RunOutcome};
 
-/// How long ago something was, or how far ahead it is: `3 min ago`, `in 12 min`, `just now`.
+/// How long ago something was, or how far ahead it is: `3 min ago`, `in 12 min`, `just now`, `in a moment`.
 pub fn relative(now: Timestamp, at: Timestamp) -> String {
     let seconds = now.duration_since(at).as_secs();
     match seconds {
-        -9..=9 => "just now".to_owned(),
+        0..=9 => "just now".to_owned(),
+        -9..0 => "in a moment".to_owned(),
         10.. => format!("{} ago", span(Duration::from_secs(seconds.unsigned_abs()))),
         _ => format!("in {}", span(Duration::from_secs(seconds.unsigned_abs()))),
     }
@@ -38,6 +39,11 @@ pub fn counted(number: u64, noun: &str) -> String {
         1 => format!("1 {noun}"),
         _ => format!("{number} {noun}s"),
     }
+}
+
+/// What to do about users whose delivery was refused.
+pub fn about_parked(name: &impl std::fmt::Display) -> String {
+    format!("see torq-connector users {name}, then torq-connector retry {name}")
 }
 
 /// A connector's state in words.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::logging::{self, Who};
 use super::sync::{ask_daemon, chosen, state_error};
 use super::{CommandError, Context, Exit, NameArgs, tell};
-use crate::daemon::control::{Action, approved_words, retried_words};
+use crate::daemon::control::{Action, approved_words, paused_words, retried_words};
 use crate::state::State;
 use crate::view::ConnectorState;
 
@@ -28,13 +28,14 @@ pub(super) async fn run(context: Context, args: NameArgs, action: Action) -> Res
     }
     for name in names {
         let state = State::open(&config.state_dir, &name).map_err(state_error)?;
+        let connector = name.clone();
         let words = state
             .call(move |store| {
                 let now = Timestamp::now();
                 Ok(match action {
                     Action::Pause => {
                         store.pause(true)?;
-                        "paused; nothing is polled or delivered until: torq-connector resume".to_owned()
+                        paused_words(&connector)
                     }
                     Action::Resume => {
                         store.pause(false)?;

@@ -16,6 +16,7 @@ use crate::model::{Listing, Peer};
 use crate::state::{self, Offered};
 use crate::sync::{Halt, peers};
 use crate::torq::Torq;
+use crate::wording;
 
 /// A check is for somebody who waits: two attempts, and not for long.
 const PATIENCE: Patience = Patience {
@@ -32,8 +33,9 @@ pub(super) async fn run(context: Context, args: CheckArgs) -> Result<Exit, Comma
     write_out(|out| {
         writeln!(
             out,
-            "ok      configuration    {path}: {} connectors",
-            config.connectors.len()
+            "ok      {:24} {path}: {}",
+            "configuration",
+            wording::counted(config.connectors.len() as u64, "connector")
         )
     })?;
     for connector in config
@@ -50,8 +52,8 @@ pub(super) async fn run(context: Context, args: CheckArgs) -> Result<Exit, Comma
             writeln!(out, "\n{}", connector.name)?;
             checked.lines.iter().try_for_each(|line| writeln!(out, "{line}"))
         })?;
-        for problem in &checked.problems {
-            tell(&format!("{}: {problem}", connector.name));
+        if !checked.failed.is_empty() {
+            tell(&format!("{}: failed: {}", connector.name, checked.failed.join(", ")));
         }
         gravest = gravest.or(checked.exit);
     }
@@ -61,7 +63,7 @@ pub(super) async fn run(context: Context, args: CheckArgs) -> Result<Exit, Comma
 /// What was found about one connector.
 struct Checked {
     lines: Vec<String>,
-    problems: Vec<String>,
+    failed: Vec<String>,
     exit: Exit,
 }
 
@@ -69,7 +71,7 @@ impl Checked {
     fn new() -> Self {
         Self {
             lines: Vec::new(),
-            problems: Vec::new(),
+            failed: Vec::new(),
             exit: Exit::Done,
         }
     }
@@ -93,7 +95,7 @@ impl Checked {
         if let Some(action) = halt.action() {
             self.lines.push(format!("{:32} what to do: {action}", ""));
         }
-        self.problems.push(format!("{what}: {words}"));
+        self.failed.push(what.to_owned());
         self.exit = self.exit.or(Exit::of_halt(halt));
     }
 }

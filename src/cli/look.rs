@@ -31,29 +31,34 @@ pub(super) async fn status(context: Context, args: ShowArgs) -> Result<Exit, Com
         tell("no daemon is running with this state_dir; this is what was known last");
     }
     let mut connectors = Vec::new();
+    let mut exit = Exit::Done;
     for name in &names {
         let known = live
             .as_ref()
             .and_then(|report| report.connectors.iter().find(|status| status.name == name.as_str()));
         match known {
             Some(status) => connectors.push(status.clone()),
-            None => connectors.push(stored_status(&config, name)?),
+            None => connectors.push(stored_status(&config, name).unwrap_or_else(|error| {
+                // What is wrong with one state hides no other.
+                exit = Exit::Unexpected;
+                ConnectorStatus::unknown(name.as_str(), ConnectorState::Retrying, Some(error))
+            })),
         }
     }
     let report = StatusReport { connectors };
     write_out(|out| output::status(out, &report, Look::of_stdout(args.format)))?;
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
 pub(super) async fn users(context: Context, args: ShowArgs) -> Result<Exit, CommandError> {
     let (config, names) = begin(&context, &args)?;
     let mut report = UsersReport { users: Vec::new() };
-    for_each(&config, &names, |store| {
+    let exit = for_each(&config, &names, |store| {
         report.users.extend(store.users()?);
         Ok(())
-    })?;
+    });
     write_out(|out| output::users(out, &report, Look::of_stdout(args.format)))?;
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
 pub(super) async fn events(context: Context, args: EventsArgs) -> Result<Exit, CommandError> {
@@ -65,17 +70,17 @@ pub(super) async fn events(context: Context, args: EventsArgs) -> Result<Exit, C
         ..EventQuery::default()
     };
     let mut events = Vec::new();
-    for_each(&config, &names, |store| {
+    let exit = for_each(&config, &names, |store| {
         events.extend(store.events(&query)?);
         Ok(())
-    })?;
+    });
     events.sort_by_key(|event| event.at);
     if let Some(limit) = args.limit {
         events.drain(..events.len().saturating_sub(limit as usize));
     }
     let report = EventsReport { events };
     write_out(|out| output::events(out, &report, Look::of_stdout(args.show.format)))?;
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
 fn begin(context: &Context, args: &ShowArgs) -> Result<(Config, Vec<ConnectorName>), CommandError> {
@@ -85,33 +90,34 @@ fn begin(context: &Context, args: &ShowArgs) -> Result<(Config, Vec<ConnectorNam
     Ok((config, names))
 }
 
-/// Looks into the state of each connector that has one.
-fn for_each(
-    config: &Config,
-    names: &[ConnectorName],
-    mut look: impl FnMut(&mut Store) -> state::Sql<()>,
-) -> Result<(), CommandError> {
+/// Looks into the state of each connector that has one. What is wrong with one of them is told, and hides no other.
+fn for_each(config: &Config, names: &[ConnectorName], mut look: impl FnMut(&mut Store) -> state::Sql<()>) -> Exit {
+    let mut exit = Exit::Done;
     for name in names {
-        match state::read(&config.state_dir, name).map_err(CommandError::unexpected)? {
-            Some(mut store) => {
-                look(&mut store).map_err(|error| CommandError::unexpected(format!("{name}: {error}")))?
+        let looked = match state::read(&config.state_dir, name) {
+            Ok(Some(mut store)) => look(&mut store).map_err(|error| error.to_string()),
+            Ok(None) => {
+                tell(&format!("{name}: nothing is known yet; the first run will collect"));
+                Ok(())
             }
-            None => tell(&format!("{name}: nothing is known yet; the first run will collect")),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = looked {
+            tell(&format!("{name}: {error}"));
+            exit = Exit::Unexpected;
         }
     }
-    Ok(())
+    exit
 }
 
-fn stored_status(config: &Config, name: &ConnectorName) -> Result<ConnectorStatus, CommandError> {
-    let unexpected = |error: &dyn std::fmt::Display| CommandError::unexpected(format!("{name}: {error}"));
-    match state::read(&config.state_dir, name) {
-        Ok(Some(mut store)) => store.status().map_err(|error| unexpected(&error)),
-        Ok(None) => Ok(ConnectorStatus::unknown(
+fn stored_status(config: &Config, name: &ConnectorName) -> Result<ConnectorStatus, String> {
+    match state::read(&config.state_dir, name).map_err(|error| error.to_string())? {
+        Some(mut store) => store.status().map_err(|error| error.to_string()),
+        None => Ok(ConnectorStatus::unknown(
             name.as_str(),
             ConnectorState::Starting,
             Some("nothing is known yet; the first run will collect".to_owned()),
         )),
-        Err(error) => Err(unexpected(&error)),
     }
 }
 
@@ -145,7 +151,10 @@ mod tests {
             "2026-11-01T08:00:00Z"
         );
         assert_eq!(parse_since("2026-11-01").unwrap().to_string(), "2026-11-01T00:00:00Z");
-        let hours = |text| Timestamp::now().duration_since(parse_since(text).unwrap()).as_hours();
+        let hours = |text| {
+            let since = parse_since(text).unwrap();
+            Timestamp::now().duration_since(since).as_hours()
+        };
         assert_eq!(hours("7d"), 7 * 24);
         assert_eq!(hours("12h"), 12);
         assert!(parse_since("yesterday").is_err());

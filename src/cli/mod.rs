@@ -226,6 +226,8 @@ impl Context {
 fn dispatch(context: Context, command: Command) -> Result<Exit, CommandError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        // For the state of many connectors and for name resolution; each blocks for a moment only.
+        .max_blocking_threads(64)
         .build()
         .map_err(CommandError::unexpected)?;
     let exit = runtime.block_on(async {

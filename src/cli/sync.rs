@@ -10,12 +10,14 @@ use tokio_util::sync::CancellationToken;
 use super::logging::{self, Who};
 use super::{CommandError, Context, Exit, SyncArgs, output, serve, tell, write_out};
 use crate::config::{self, Config};
+use crate::daemon::GRACE;
 use crate::daemon::control::{self, Action, Answer, Request, Response, RunReport};
 use crate::http::Patience;
 use crate::model::ConnectorName;
 use crate::state::{State, StateError};
 use crate::sync::{Connector, Halt, Phase};
 use crate::view::{DryRunReport, RunCounts, RunOutcome};
+use crate::wording;
 
 /// How many connectors run at a time: each has its own peers, and the machine has only so much of everything.
 const SIDE_BY_SIDE: usize = 16;
@@ -110,15 +112,32 @@ async fn sync_one(
     let run = connector.run();
     tokio::pin!(run);
     let mut tick = tokio::time::interval(Duration::from_millis(200));
+    let stopping = connector.stop_token();
+    let overdue = async {
+        stopping.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::pin!(overdue);
     let end = loop {
         tokio::select! {
             end = &mut run => break end,
+            () = &mut overdue => {
+                let message = "stopped, with a request still unanswered; the next run goes on there";
+                return Err(CommandError::new(Exit::Unavailable, message));
+            }
             _ = tick.tick() => if let Some(bar) = &bar {
                 bar.set_message(progress_words(&connector));
             },
         }
     };
-    Ok(Answer::Ran(RunReport::of(end.map_err(state_error)?)))
+    let end = end.map_err(state_error)?;
+    let unavailable = matches!(end.halt, Some(Halt::Unavailable(_)));
+    let mut report = RunReport::of(end);
+    if unavailable {
+        // The daemon would try again by itself; a command is over.
+        report.action = Some(format!("later, again: torq-connector sync {}", connector.name()));
+    }
+    Ok(Answer::Ran(report))
 }
 
 /// An error of the state, for people, with the exit code it deserves.
@@ -191,7 +210,7 @@ pub(super) async fn ask_daemon(
 
 fn tell_run(name: &impl std::fmt::Display, answer: &Answer) {
     let words = match answer {
-        Answer::Ran(report) => run_words(report),
+        Answer::Ran(report) => run_words(name, report),
         Answer::Done(words) | Answer::Refused(words) => words.clone(),
         Answer::Paused => format!("is paused; to go on: torq-connector resume {name}"),
     };
@@ -199,7 +218,7 @@ fn tell_run(name: &impl std::fmt::Display, answer: &Answer) {
 }
 
 /// What a run did, in a line or three.
-fn run_words(report: &RunReport) -> String {
+fn run_words(name: &impl std::fmt::Display, report: &RunReport) -> String {
     let RunReport {
         outcome,
         reason,
@@ -207,9 +226,13 @@ fn run_words(report: &RunReport) -> String {
         counts,
         status,
     } = report;
-    let mut words = match reason {
-        Some(reason) => format!("{}; changed: {}", failure_words(*outcome, reason), counts_words(counts)),
-        None => format!("{} users; {}", status.users, counts_words(counts)),
+    let mut words = match (reason, counts_words(counts)) {
+        (Some(reason), Some(done)) => format!("{}; before that: {done}", failure_words(*outcome, reason)),
+        (Some(reason), None) => failure_words(*outcome, reason),
+        (None, done) => {
+            let users = wording::counted(status.users, "user");
+            format!("{users}; {}", done.as_deref().unwrap_or("nothing changed"))
+        }
     };
     let left = [
         (status.pending, "pending"),
@@ -230,7 +253,21 @@ fn run_words(report: &RunReport) -> String {
     {
         words.push_str(&format!("\n  {}: {reason}", status.state.as_str()));
     }
-    if let Some(action) = action.as_ref().or(status.action.as_ref()) {
+    let mut actions: Vec<String> = action
+        .as_ref()
+        .or(status.action.as_ref())
+        .cloned()
+        .into_iter()
+        .collect();
+    if reason.is_none() && status.parked > 0 {
+        actions.push(format!("about those parked, {}", wording::about_parked(name)));
+    }
+    if reason.is_none() && status.reason.is_none() && status.pending > 0 {
+        actions.push(
+            "nothing about those pending: JumpCloud did not confirm their accounts; the next run goes on".to_owned(),
+        );
+    }
+    for action in actions {
         words.push_str(&format!("\n  what to do: {action}"));
     }
     words
@@ -243,7 +280,8 @@ fn failure_words(outcome: RunOutcome, reason: &str) -> String {
     }
 }
 
-fn counts_words(counts: &RunCounts) -> String {
+/// What was changed; `None` for nothing.
+fn counts_words(counts: &RunCounts) -> Option<String> {
     let RunCounts {
         appeared,
         changed,
@@ -269,11 +307,7 @@ fn counts_words(counts: &RunCounts) -> String {
         .filter(|(count, _)| *count > 0)
         .map(|(count, what)| format!("{count} {what}"))
         .collect();
-    if said.is_empty() {
-        "nothing".to_owned()
-    } else {
-        said.join(", ")
-    }
+    (!said.is_empty()).then(|| said.join(", "))
 }
 
 pub(super) async fn dry_run(context: Context, args: SyncArgs) -> Result<Exit, CommandError> {

@@ -24,8 +24,6 @@ use crate::web::{Board, Live, Overlay, Seat};
 const LOOK: Duration = Duration::from_secs(10);
 /// How long after a run that failed the next one starts at the earliest; the schedule if that is sooner.
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
-/// How often an organisation without a licence is asked again.
-const LICENCE_AGE: SignedDuration = SignedDuration::from_hours(24);
 /// Days before the end of the API key at which its administrator is warned.
 const KEY_WARNINGS: [i32; 4] = [14, 7, 3, 1];
 
@@ -67,6 +65,11 @@ impl Due {
     fn is_now(self) -> bool {
         Instant::now() >= self.at || Timestamp::now() >= self.wall
     }
+}
+
+/// Without what is below a second, which nobody wants to read.
+fn to_the_second(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
 /// The task of one connector.
@@ -140,15 +143,12 @@ impl Attendant {
     /// Waits for the next thing to do, and does it.
     async fn step(&mut self, state: &State, connector: &mut Option<Connector>) -> Result<(), StateError> {
         let about = state.call(|store| store.about()).await?;
-        let asks_person = matches!(
-            about.state,
-            ConnectorState::ReconnectRequired | ConnectorState::NotLicensed
-        ) && connector.is_some();
+        let asks_person = about.state == ConnectorState::ReconnectRequired && connector.is_some();
         let resting = about.paused || asks_person;
         let overlay = connector.as_ref().and_then(overlay_of);
         self.live.send_replace(Live {
             overlay,
-            next_poll: (!resting).then_some(self.due.wall),
+            next_poll: (!resting).then_some(to_the_second(self.due.wall)),
             beat: std::time::Instant::now(),
         });
 
@@ -169,13 +169,9 @@ impl Attendant {
             Some(order) => self.carry_out(order, state, connector).await,
             None if about.paused => Ok(()),
             None if asks_person => {
-                let licence_again = about.state == ConnectorState::NotLicensed
-                    && Timestamp::now().duration_since(about.state_since) > LICENCE_AGE;
                 if self.secrets_changed() {
                     tracing::info!(connector = %self.name(), "a secret changed; trying again");
                     *connector = None;
-                    self.run(state, connector).await.map(drop)
-                } else if licence_again {
                     self.run(state, connector).await.map(drop)
                 } else {
                     Ok(())
@@ -210,7 +206,7 @@ impl Attendant {
             }
             Action::Pause => {
                 state.call(|store| store.pause(true)).await?;
-                Answer::Done("paused; nothing is polled or delivered until: torq-connector resume".to_owned())
+                Answer::Done(paused_words(self.name()))
             }
             Action::Resume => {
                 state.call(|store| store.pause(false)).await?;
@@ -272,8 +268,8 @@ impl Attendant {
                         self.live.send_replace(live);
                     }
                     Some(order) = self.orders.recv() => {
-                        if order.action == Action::Pause {
-                            // Between two pages, or two accounts: the run goes on from there when resumed.
+                        if matches!(order.action, Action::Pause | Action::Reconnect) {
+                            // Between two pages, or two accounts: a later run goes on from there.
                             connector.stop();
                         }
                         self.waiting.push_back(order);
@@ -281,6 +277,7 @@ impl Attendant {
                 }
             }
         };
+        end.log(self.name());
         self.due = self.next_due(&end.halt);
         // A connector that was told to stop does not start again: its successor is built when it is needed.
         if !connector.is_stopped() {
@@ -446,6 +443,11 @@ fn trouble(error: &StateError) -> Overlay {
         reason: Some(error.to_string()),
         action: Some("see the reason; it is tried again by itself".to_owned()),
     }
+}
+
+/// What `pause` says.
+pub fn paused_words(name: &ConnectorName) -> String {
+    format!("paused; nothing is polled or delivered until: torq-connector resume {name}")
 }
 
 /// What `approve` says.

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::attend::Desk;
-pub use super::attend::{approved_words, retried_words};
+pub use super::attend::{approved_words, paused_words, retried_words};
 use crate::model::ConnectorName;
 use crate::state::{Lock, StateError};
 use crate::sync::{Halt, RunEnd};

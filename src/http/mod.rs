@@ -11,6 +11,7 @@ mod backoff;
 mod outcome;
 mod pace;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,6 +37,9 @@ pub const MAX_BODY: usize = 16 * 1024 * 1024;
 /// How long nothing is sent after a 403 that speaks of abuse.
 pub const ABUSE_PAUSE: Duration = Duration::from_secs(15 * 60);
 
+/// Failures in a row, with no answer in between, after which a peer counts as down.
+const DOWN_AFTER: u32 = 5;
+
 /// Sent with every request.
 pub const USER_AGENT: &str = concat!("torq-connector/", env!("CARGO_PKG_VERSION"));
 
@@ -58,24 +62,61 @@ pub enum ClientError {
     },
 }
 
-/// Makes the client that all requests of a connector go through. `https` says whether any of its addresses needs TLS:
-/// without, the system's trust store is not asked for, which a bare machine may not have.
-pub fn client(network: &Network, https: bool) -> Result<reqwest::Client, ClientError> {
-    // A second installation is refused, which is fine: the first one is the same.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = reqwest::Client::builder()
+/// What sends the requests of a connector. Plain HTTP, which is for loopback only, never goes through a proxy: it carries
+/// credentials. HTTPS goes through the one that the environment names, if it names one.
+#[derive(Clone)]
+pub struct Client {
+    secure: Option<reqwest::Client>,
+    plain: Option<reqwest::Client>,
+}
+
+impl Client {
+    /// A client for these addresses. Without HTTPS among them the system's trust store is not asked for, which a bare machine
+    /// may not have.
+    pub fn new(network: &Network, addresses: &[&Url]) -> Result<Self, ClientError> {
+        // A second installation is refused, which is fine: the first one is the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let has = |scheme| addresses.iter().any(|address| address.scheme() == scheme);
+        Ok(Self {
+            secure: has("https").then(|| secure(network)).transpose()?,
+            plain: has("http").then(|| plain(network)).transpose()?,
+        })
+    }
+
+    /// The one for this address. Its scheme is that of an address the client was made for.
+    fn to(&self, address: &Url) -> Option<&reqwest::Client> {
+        if address.scheme() == "https" {
+            self.secure.as_ref()
+        } else {
+            self.plain.as_ref()
+        }
+    }
+}
+
+fn builder(network: &Network) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
         .user_agent(USER_AGENT)
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .connect_timeout(network.connect_timeout)
         .timeout(network.timeout)
         .pool_max_idle_per_host(8)
-        .pool_idle_timeout(Duration::from_secs(30));
-    if !https {
-        builder = builder.tls_certs_only([]);
-    } else if let Some(path) = &network.ca_file {
+        .pool_idle_timeout(Duration::from_secs(30))
+}
+
+fn secure(network: &Network) -> Result<reqwest::Client, ClientError> {
+    let mut builder = builder(network).https_only(true);
+    if let Some(path) = &network.ca_file {
         builder = builder.tls_certs_merge(authorities(path)?);
     }
+    built(builder)
+}
+
+fn plain(network: &Network) -> Result<reqwest::Client, ClientError> {
+    built(builder(network).no_proxy().tls_certs_only([]))
+}
+
+fn built(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, ClientError> {
     builder.build().map_err(|error| ClientError::Tls {
         message: clean(&format!("{error:?}")),
     })
@@ -181,10 +222,12 @@ pub struct Lane {
 
 struct LaneInner {
     peer: Peer,
-    client: reqwest::Client,
+    client: Client,
     timeout: Duration,
     patience: Patience,
     pace: Mutex<Pace>,
+    /// What all connectors of this process together may send to this address.
+    road: Arc<Mutex<Pace>>,
     trouble: Mutex<Option<Trouble>>,
     stop: CancellationToken,
     /// When a request was last let out, answered, or knowingly put off.
@@ -198,10 +241,14 @@ impl fmt::Debug for Lane {
 }
 
 impl Lane {
-    /// A lane to `peer` that sends at most `rate` requests a second and gives up when `stop` is cancelled.
+    /// A lane to `peer` at `base` that sends at most `rate` requests a second and gives up when `stop` is cancelled.
+    ///
+    /// JumpCloud blocks the *address* that sends too much, whichever organisation it is for, so lanes of one process to the same
+    /// JumpCloud share the road. Torq's limit is the workspace's, so there each lane has a road of its own.
     pub fn new(
         peer: Peer,
-        client: reqwest::Client,
+        base: &Url,
+        client: Client,
         timeout: Duration,
         rate: f64,
         patience: Patience,
@@ -214,6 +261,10 @@ impl Lane {
                 timeout,
                 patience,
                 pace: Mutex::new(Pace::new(rate, Instant::now())),
+                road: match peer {
+                    Peer::JumpCloud => shared_road(base, rate),
+                    Peer::Torq => Arc::new(Mutex::new(Pace::new(rate, Instant::now()))),
+                },
                 trouble: Mutex::new(None),
                 stop,
                 activity: Mutex::new(std::time::Instant::now()),
@@ -228,7 +279,7 @@ impl Lane {
 
     /// When a request was last let out, answered, or knowingly put off: never long ago while somebody works here.
     pub fn last_activity(&self) -> std::time::Instant {
-        let waits = lock(&self.inner.pace).paused_until() > Instant::now();
+        let waits = self.paused_until() > Instant::now();
         if waits {
             std::time::Instant::now()
         } else {
@@ -245,15 +296,16 @@ impl Lane {
         lock(&self.inner.trouble).clone()
     }
 
+    /// Whether it is the peer that fails, and not one item: so many failures with no answer in between, or a pause that it
+    /// asked for and that is longer than our patience.
+    pub fn is_down(&self) -> bool {
+        let pause = self.paused_until().saturating_duration_since(Instant::now());
+        self.failures() >= DOWN_AFTER || pause > self.inner.patience.within
+    }
+
     /// Failures in a row: above 0 while the peer does not answer as it should.
     pub fn failures(&self) -> u32 {
         lock(&self.inner.pace).failures()
-    }
-
-    /// Whether the peer asked for a longer silence than patience grants a request: who goes on now only waits.
-    pub fn is_silenced(&self) -> bool {
-        let resumes = lock(&self.inner.pace).paused_until();
-        resumes.saturating_duration_since(Instant::now()) > self.inner.patience.within
     }
 
     /// Repeats `attempt` until it succeeds, fails for good, or patience ends. Only for what may be repeated.
@@ -272,10 +324,10 @@ impl Lane {
             };
             attempts += 1;
             let patience = self.inner.patience;
+            let resumes = self.paused_until().saturating_duration_since(began);
             let pace = lock(&self.inner.pace);
             // While others get through, the peer is only busy: attempts are not counted, the time is.
             let alone = pace.successes() == successes;
-            let resumes = pace.paused_until().saturating_duration_since(began);
             if resumes > patience.within || (alone && patience.attempts.is_some_and(|most| attempts >= most)) {
                 return Err(failure);
             }
@@ -325,9 +377,16 @@ impl Lane {
     }
 
     async fn send(&self, request: &Request, headers: http::HeaderMap) -> Result<Answer, Failure> {
-        let mut builder = self
-            .inner
-            .client
+        let Some(client) = self.inner.client.to(&request.url) else {
+            let detail = format!("no request was made for {} addresses", request.url.scheme());
+            return Err(Failure::new(
+                self.inner.peer,
+                request.operation,
+                FailureKind::Unreachable,
+                detail,
+            ));
+        };
+        let mut builder = client
             .request(request.method.clone(), request.url.clone())
             .header(http::header::ACCEPT, "application/json")
             .headers(headers);
@@ -369,22 +428,31 @@ impl Lane {
 
     /// Waits until this request may go out.
     async fn turn(&self, operation: &'static str) -> Result<(), Failure> {
-        let mut slot = lock(&self.inner.pace).reserve(Instant::now());
-        loop {
-            tokio::select! {
-                biased;
-                () = self.inner.stop.cancelled() => {
-                    return Err(Failure::new(self.inner.peer, operation, FailureKind::Stopped, "stopped before it was asked"));
+        let until = async {
+            loop {
+                let own = lock(&self.inner.pace).reserve(Instant::now());
+                tokio::time::sleep_until(own).await;
+                // Only now: who waits for its own turn must not keep the others from the road.
+                let road = lock(&self.inner.road).reserve(Instant::now());
+                tokio::time::sleep_until(road).await;
+                // Somebody else's failure may have paused the lane while we slept.
+                if self.paused_until() <= Instant::now() {
+                    return;
                 }
-                () = tokio::time::sleep_until(slot) => {}
             }
-            // Somebody else's failure may have paused the lane while we slept.
-            let paused_until = lock(&self.inner.pace).paused_until();
-            if paused_until <= Instant::now() {
-                return Ok(());
+        };
+        tokio::select! {
+            biased;
+            () = self.inner.stop.cancelled() => {
+                Err(Failure::new(self.inner.peer, operation, FailureKind::Stopped, "stopped before it was asked"))
             }
-            slot = lock(&self.inner.pace).reserve(Instant::now());
+            () = until => Ok(()),
         }
+    }
+
+    fn paused_until(&self) -> Instant {
+        let own = lock(&self.inner.pace).paused_until();
+        own.max(lock(&self.inner.road).paused_until())
     }
 
     fn answered(&self, began: Instant) {
@@ -416,6 +484,10 @@ impl Lane {
             // A moment more than was asked for: clocks differ, and everybody else was told the same.
             let wait = asked.map_or(backoff, |asked| asked + Duration::from_millis(fastrand::u64(20..250)));
             pace.pause(now + wait);
+            if failure.status == Some(StatusCode::FORBIDDEN) {
+                // The address is blocked, not this connector.
+                lock(&self.inner.road).pause(now + wait);
+            }
             (failures, wait)
         };
         metrics::retry(self.inner.peer);
@@ -446,6 +518,17 @@ impl Lane {
             failures,
         });
     }
+}
+
+/// The road to an address: one for the process, however many connectors are on it.
+fn shared_road(base: &Url, rate: f64) -> Arc<Mutex<Pace>> {
+    static ROADS: Mutex<BTreeMap<String, Arc<Mutex<Pace>>>> = Mutex::new(BTreeMap::new());
+    let address = base.origin().ascii_serialization();
+    let mut roads = lock(&ROADS);
+    let road = roads
+        .entry(address)
+        .or_insert_with(|| Arc::new(Mutex::new(Pace::new(rate, Instant::now()))));
+    Arc::clone(road)
 }
 
 /// What an answer means: itself when it is a success, otherwise the failure it stands for.

@@ -12,8 +12,6 @@ use crate::view::{ConnectorState, EventKind};
 pub struct About {
     /// Its state, as last noted.
     pub state: ConnectorState,
-    /// Since when.
-    pub state_since: Timestamp,
     /// Why.
     pub reason: Option<String>,
     /// What a person should do.
@@ -72,14 +70,13 @@ impl Store {
         self.db
             .prepare_cached(
                 "SELECT state, reason, action, paused, last_success, first_poll_at, application_id, known_at,
-                        accounts_offered, accounts_tried_at, associations_offered, associations_tried_at, roles_read_at, state_since
+                        accounts_offered, accounts_tried_at, associations_offered, associations_tried_at, roles_read_at
                  FROM connector",
             )?
             .query_row([], |row| {
                 let state: String = row.get(0)?;
                 Ok(About {
                     state: ConnectorState::parse(&state).unwrap_or(ConnectorState::Starting),
-                    state_since: instant(row.get(13)?).unwrap_or(Timestamp::UNIX_EPOCH),
                     reason: row.get(1)?,
                     action: row.get(2)?,
                     paused: row.get(3)?,

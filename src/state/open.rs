@@ -9,7 +9,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::backup::Backup;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
-use url::Url;
 
 use super::{State, StateError, Store, stored};
 use crate::model::ConnectorName;
@@ -35,7 +34,7 @@ impl Lock {
 
     /// Takes the lock of the daemon that serves this folder's control socket.
     pub fn take_daemon(state_dir: &Path) -> Result<Self, StateError> {
-        Self::take_file(state_dir, "-daemon.lock", "(all)")
+        Self::take_file(state_dir, ".daemon.lock", "(all)")
     }
 
     fn take_file(state_dir: &Path, file: &str, name: &str) -> Result<Self, StateError> {
@@ -141,28 +140,9 @@ pub fn read(state_dir: &Path, name: &ConnectorName) -> Result<Option<Store>, Sta
 
 /// A copy in memory; an empty one when there is no state yet.
 fn copy(path: &Path) -> Result<Connection, StateError> {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    let in_use = || Path::new(&log).exists();
-    // A state at rest is read as the plain file that it is: an ordinary reader makes companions (`-wal`, `-shm`), and may not
-    // clear them away.
-    if !in_use()
-        && let Ok(mut url) = Url::from_file_path(path)
-    {
-        url.set_query(Some("immutable=1"));
-        let copied = into_memory(path, open_read_only_at(path, url.as_str()));
-        // Whatever was read while somebody began to write is worth nothing.
-        if !in_use() {
-            return copied;
-        }
-    }
-    into_memory(path, open_read_only(path))
-}
-
-fn into_memory(path: &Path, source: Result<Option<Connection>, StateError>) -> Result<Connection, StateError> {
     let classify = |source| classify(path, source);
     let mut db = Connection::open_in_memory().map_err(classify)?;
-    if let Some(source) = source? {
+    if let Some(source) = open_read_only(path)? {
         let copy = Backup::new(&source, &mut db).map_err(classify)?;
         copy.run_to_completion(1000, Duration::ZERO, None).map_err(classify)?;
     }
@@ -170,18 +150,16 @@ fn into_memory(path: &Path, source: Result<Option<Connection>, StateError>) -> R
 }
 
 fn open_read_only(path: &Path) -> Result<Option<Connection>, StateError> {
-    open_read_only_at(path, path)
-}
-
-/// `location` is the path, or a URI that says more about how to read it.
-fn open_read_only_at(path: &Path, location: impl AsRef<Path>) -> Result<Option<Connection>, StateError> {
     if !path.exists() {
         return Ok(None);
     }
     let classify = |source| classify(path, source);
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-    let db = Connection::open_with_flags(location, flags).map_err(classify)?;
+    // Who opens a WAL file read-only and closes it last leaves its companions behind; who may write takes them away. So nothing
+    // is written by a promise of ours. Where the file cannot be written, SQLite opens it read-only by itself.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags).map_err(classify)?;
     db.busy_timeout(Duration::from_secs(5)).map_err(classify)?;
+    db.pragma_update(None, "query_only", true).map_err(classify)?;
     let found = version(&db).map_err(classify)?;
     let known = MIGRATIONS.len() as i64;
     if found > known {

@@ -267,11 +267,17 @@ impl Store {
         if let Some(memory) = &mut self.poll {
             memory.pass[index(listing)] = Bits::default();
         }
-        self.db.execute(
+        let transaction = self.db.transaction()?;
+        transaction.execute(
             "UPDATE poll_listings SET page_token = NULL, pages = 0, done = 0 WHERE listing = ?1",
             [listing.as_str()],
         )?;
-        Ok(())
+        // Seen in this poll, but not in the pass that begins now.
+        transaction.execute(
+            "UPDATE poll_pages SET listing = '' WHERE listing = ?1",
+            [listing.as_str()],
+        )?;
+        transaction.commit()
     }
 
     /// Gives the poll up; the next one starts afresh.

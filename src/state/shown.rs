@@ -76,12 +76,17 @@ impl Store {
         })
     }
 
+    /// Whether this connection promised to write nothing: then others do, and it does not notice.
+    fn only_looks(&self) -> Sql<bool> {
+        self.db.pragma_query_value(None, "query_only", |row| row.get(0))
+    }
+
     /// Counting walks the snapshot, so it is done again only when something was written.
     fn counts(&mut self) -> Sql<Counts> {
         let version = self.db.total_changes();
         if let Some((at, counts)) = self.counted
             && at == version
-            && !self.db.is_readonly("main")?
+            && !self.only_looks()?
         {
             return Ok(counts);
         }

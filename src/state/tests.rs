@@ -1,1 +1,526 @@
+//! The state against a model: arbitrary polls, cut short anywhere; and files as a disk and a person may leave them.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use proptest::prelude::*;
+use rusqlite::Connection;
+
+use super::*;
+use crate::config::{MaxRemovals, Removals, UserFilter};
+use crate::jumpcloud::Account;
+use crate::model::{AccountId, EmailKey, Listing};
+use crate::torq::{PageToken, User, UsersPage};
+use crate::view::{AccountStanding, ConnectorState, EventKind};
+
+fn name() -> ConnectorName {
+    ConnectorName::parse("main").unwrap()
+}
+
+/// A store in memory.
+fn store() -> Store {
+    let nowhere = Path::new("/nonexistent");
+    let state = State::scratch(nowhere, &name()).unwrap();
+    let shared = Arc::into_inner(state.shared).unwrap();
+    shared.store.into_inner().unwrap()
+}
+
+fn user(number: u32, version: u32) -> User {
+    User {
+        id: format!("u{number}"),
+        email: format!("User{number}@example.com"),
+        status: format!("VERSION{version}"),
+        ..User::default()
+    }
+}
+
+fn page(users: &[User], next: Option<&str>) -> UsersPage {
+    UsersPage {
+        users: users.to_vec(),
+        unreadable: Vec::new(),
+        next: next.and_then(|token| PageToken::new(token.to_owned())),
+    }
+}
+
+fn rules(max: MaxRemovals) -> RemovalRules {
+    RemovalRules {
+        removals: Removals::Delete,
+        max,
+    }
+}
+
+fn all(store: &Store) -> BTreeMap<String, String> {
+    let users = store.users().unwrap();
+    users.into_iter().map(|user| (user.id, user.status)).collect()
+}
+
+fn kinds(store: &Store) -> Vec<EventKind> {
+    let events = store.events(&EventQuery::default()).unwrap();
+    events.into_iter().map(|event| event.kind).collect()
+}
+
+/// A whole poll with everybody on one page of the SSO listing.
+fn poll(store: &mut Store, users: &[User], max: MaxRemovals) -> PollEnd {
+    let now = Timestamp::now();
+    let filter = UserFilter::default();
+    store.begin_poll(now, &filter).unwrap();
+    store
+        .apply_page(now, Listing::Sso, &page(users, None), &filter)
+        .unwrap();
+    store
+        .apply_page(now, Listing::Local, &page(&[], None), &filter)
+        .unwrap();
+    store.finish_poll(now, &rules(max)).unwrap()
+}
+
+fn account(id: &str, email: &str) -> Account {
+    Account {
+        id: AccountId::new(id),
+        email: Some(email.to_owned()),
+        username: None,
+        user_id: None,
+    }
+}
+
+/// One poll of an arbitrary history: who answers in which listing, with which version, how the pages are cut, and after how
+/// many pages the process dies.
+#[derive(Clone, Debug)]
+struct ArbitraryPoll {
+    present: BTreeMap<u32, u32>,
+    in_both: BTreeSet<u32>,
+    page_size: usize,
+    dies_after: Option<usize>,
+}
+
+fn arbitrary_poll() -> impl Strategy<Value = ArbitraryPoll> {
+    (
+        proptest::collection::btree_map(0_u32..30, 0_u32..3, 0..30),
+        proptest::collection::btree_set(0_u32..30, 0..5),
+        1_usize..8,
+        proptest::option::of(0_usize..8),
+    )
+        .prop_map(|(present, in_both, page_size, dies_after)| ArbitraryPoll {
+            present,
+            in_both,
+            page_size,
+            dies_after,
+        })
+}
+
+/// Sends one poll's pages, dying and resuming where it says so. Returns how many pages were applied more than once.
+fn play(store: &mut Store, poll: &ArbitraryPoll) -> PollEnd {
+    let now = Timestamp::now();
+    let filter = UserFilter::default();
+    let listing_of = |number: u32| {
+        if number.is_multiple_of(2) {
+            Listing::Sso
+        } else {
+            Listing::Local
+        }
+    };
+    let mut pages: Vec<(Listing, UsersPage)> = Vec::new();
+    for listing in Listing::BOTH {
+        let users: Vec<User> = poll
+            .present
+            .iter()
+            .filter(|(number, _)| listing_of(**number) == listing || poll.in_both.contains(number))
+            .map(|(number, version)| user(*number, *version))
+            .collect();
+        let chunks: Vec<&[User]> = users.chunks(poll.page_size).collect();
+        for (index, chunk) in chunks.iter().enumerate() {
+            let token = format!("{listing}{index}");
+            let next = (index + 1 < chunks.len()).then_some(token.as_str());
+            pages.push((listing, page(chunk, next)));
+        }
+        if chunks.is_empty() {
+            pages.push((listing, page(&[], None)));
+        }
+    }
+    store.begin_poll(now, &filter).unwrap();
+    for (index, (listing, page)) in pages.iter().enumerate() {
+        if poll.dies_after == Some(index) {
+            // A new process has the file and no memory; its cursors say where to go on.
+            store.poll = None;
+            let (cursors, _) = store.begin_poll(now, &filter).unwrap();
+            let done = pages[..index].iter().filter(|(done, _)| done == listing).count();
+            let cursor = &cursors[Listing::BOTH.iter().position(|known| known == listing).unwrap()];
+            assert_eq!(
+                cursor.pages as usize, done,
+                "pages before the kill are not asked for again"
+            );
+        }
+        store.apply_page(now, *listing, page, &filter).unwrap();
+    }
+    store.finish_poll(now, &rules(MaxRemovals::Users(1000))).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// After each poll the snapshot is what the model says: whoever answered is there as they answered; whoever did not is
+    /// removed after the second complete poll without them, and not before; an emptied workspace removes nobody.
+    #[test]
+    fn arbitrary_polls_agree_with_the_model(history in proptest::collection::vec(arbitrary_poll(), 1..8)) {
+        let mut store = store();
+        let mut model: BTreeMap<String, (String, u32)> = BTreeMap::new();
+        let mut held: BTreeSet<String> = BTreeSet::new();
+        for poll in &history {
+            play(&mut store, poll);
+            let answered: BTreeMap<String, String> = poll
+                .present
+                .iter()
+                .map(|(number, version)| (user(*number, 0).id, user(*number, *version).status))
+                .collect();
+            for (id, status) in &answered {
+                model.insert(id.clone(), (status.clone(), 0));
+                held.remove(id);
+            }
+            let empty = answered.is_empty();
+            for (id, (_, absent)) in model.iter_mut() {
+                if !answered.contains_key(id) {
+                    *absent += 1;
+                    if *absent >= 2 && empty {
+                        held.insert(id.clone());
+                    }
+                }
+            }
+            model.retain(|id, (_, absent)| *absent < 2 || held.contains(id));
+            let expected: BTreeMap<_, _> = model.iter().map(|(id, (status, _))| (id.clone(), status.clone())).collect();
+            prop_assert_eq!(all(&store), expected);
+            let status = store.status().unwrap();
+            prop_assert_eq!(status.held, held.len() as u64);
+            prop_assert_eq!(status.users, model.len() as u64);
+        }
+    }
+}
+
+#[test]
+fn an_unchanged_user_costs_no_write() {
+    let mut store = store();
+    let users: Vec<_> = (0..500).map(|number| user(number, 0)).collect();
+    poll(&mut store, &users, MaxRemovals::Users(5));
+    let events = kinds(&store).len();
+    let before = store.db.total_changes();
+    poll(&mut store, &users, MaxRemovals::Users(5));
+    // The poll itself: begun, two pages with their cursors, ended. Nothing that grows with the users.
+    let writes = store.db.total_changes() - before;
+    assert!(writes < 20, "{writes} rows written for 500 unchanged users");
+    assert_eq!(kinds(&store).len(), events);
+}
+
+#[test]
+fn nobody_is_removed_by_a_poll_with_a_record_that_has_no_readable_id() {
+    let mut store = store();
+    let users: Vec<_> = (0..20).map(|number| user(number, 0)).collect();
+    poll(&mut store, &users, MaxRemovals::Users(5));
+    let filter = UserFilter::default();
+    for _ in 0..3 {
+        let now = Timestamp::now();
+        store.begin_poll(now, &filter).unwrap();
+        let mut odd = page(&users[1..], None);
+        odd.unreadable.push(crate::torq::Unreadable {
+            id: None,
+            reason: "record 1 of the page has no id".to_owned(),
+        });
+        store.apply_page(now, Listing::Sso, &odd, &filter).unwrap();
+        store
+            .apply_page(now, Listing::Local, &page(&[], None), &filter)
+            .unwrap();
+        store.finish_poll(now, &rules(MaxRemovals::Users(5))).unwrap();
+    }
+    assert_eq!(all(&store).len(), 20);
+    let unreadable = kinds(&store)
+        .into_iter()
+        .filter(|kind| *kind == EventKind::RecordUnreadable);
+    assert_eq!(unreadable.count(), 1, "named once a day, not at every poll");
+}
+
+#[test]
+fn too_many_removals_are_held_until_approved_and_dropped_when_the_users_are_back() {
+    let mut store = store();
+    let users: Vec<_> = (0..20).map(|number| user(number, 0)).collect();
+    let max = MaxRemovals::Users(5);
+    poll(&mut store, &users, max);
+    poll(&mut store, &users[6..], max);
+    let end = poll(&mut store, &users[6..], max);
+    assert_eq!((end.held, end.removed), (6, 0));
+    assert!(end.guard.held);
+    assert_eq!(store.status().unwrap().held, 6);
+    assert_eq!(all(&store).len(), 20, "held users are users");
+
+    // Back: nothing is held any more.
+    poll(&mut store, &users, max);
+    assert_eq!(store.status().unwrap().held, 0);
+
+    poll(&mut store, &users[6..], max);
+    poll(&mut store, &users[6..], max);
+    assert_eq!(store.approve(Timestamp::now()).unwrap(), 6);
+    // One of the six is back in time: what was approved is not carried out against what is there.
+    let end = poll(&mut store, &users[5..], max);
+    assert_eq!(end.removed, 5);
+    assert_eq!(all(&store).len(), 15);
+}
+
+#[test]
+fn small_removals_one_after_another_do_not_slip_under_the_guard() {
+    let mut store = store();
+    let users: Vec<_> = (0..40).map(|number| user(number, 0)).collect();
+    let max = MaxRemovals::Users(5);
+    poll(&mut store, &users, max);
+    let mut removed = 0;
+    for gone in 1..=20 {
+        poll(&mut store, &users[gone..], max);
+        removed += poll(&mut store, &users[gone..], max).removed;
+    }
+    assert_eq!(removed, 5, "no more than five within a day");
+}
+
+#[test]
+fn another_torq_side_removes_nobody_unasked_and_a_new_key_of_the_same_workspace_is_harmless() {
+    let side = |torq: &str| Sides {
+        torq: torq.to_owned(),
+        jumpcloud: "j".to_owned(),
+    };
+    let now = Timestamp::now();
+    let mut store = store();
+    let users: Vec<_> = (0..20).map(|number| user(number, 0)).collect();
+    let max = MaxRemovals::Users(5);
+    assert!(store.reconcile_sides(now, &side("a")).unwrap().is_empty());
+    poll(&mut store, &users, max);
+
+    assert_eq!(
+        store.reconcile_sides(now, &side("b")).unwrap().len(),
+        1,
+        "it is explained"
+    );
+    poll(&mut store, &users[2..], max);
+    let end = poll(&mut store, &users[2..], max);
+    assert_eq!(
+        (end.removed, end.held),
+        (0, 2),
+        "two would be believed, were the side the same"
+    );
+
+    poll(&mut store, &users, max);
+    poll(&mut store, &users[1..], max);
+    assert_eq!(
+        poll(&mut store, &users[1..], max).removed,
+        1,
+        "everybody was there once with the new key"
+    );
+}
+
+#[test]
+fn another_jumpcloud_side_forgets_what_was_known_there() {
+    let side = |jumpcloud: &str| Sides {
+        torq: "t".to_owned(),
+        jumpcloud: jumpcloud.to_owned(),
+    };
+    let now = Timestamp::now();
+    let mut store = store();
+    store.reconcile_sides(now, &side("a")).unwrap();
+    poll(&mut store, &[user(1, 0)], MaxRemovals::Users(5));
+    store.adopt(now, &[account("a1", "user1@example.com")]).unwrap();
+    store.finish_adoption(now).unwrap();
+    assert_eq!(store.users().unwrap()[0].account, AccountStanding::Found);
+    store.reconcile_sides(now, &side("b")).unwrap();
+    assert_eq!(store.users().unwrap()[0].account, AccountStanding::Pending);
+    assert!(
+        store.about().unwrap().known_at.is_none(),
+        "its accounts are read before anything is created"
+    );
+}
+
+#[test]
+fn a_create_without_an_answer_is_looked_for_and_ours_when_found() {
+    let now = Timestamp::now();
+    let mut store = store();
+    poll(&mut store, &[user(1, 0), user(2, 0), user(3, 0)], MaxRemovals::Users(5));
+    let key = |number: u32| EmailKey::fold(&user(number, 0).email);
+    assert!(!store.creating(now, &key(1)).unwrap());
+    assert!(!store.creating(now, &key(2)).unwrap());
+    let first = EmailKey::fold("");
+    let open: Vec<_> = store
+        .to_create(&first, 9)
+        .unwrap()
+        .into_iter()
+        .map(|row| row.key)
+        .collect();
+    assert_eq!(open, [key(3)], "nothing more is sent before the list was looked into");
+    store.adopt(now, &[account("a1", "USER1@example.com")]).unwrap();
+    store.finish_adoption(now).unwrap();
+    let users = store.users().unwrap();
+    assert_eq!(users[0].account, AccountStanding::Created);
+    assert_eq!(users[1].account, AccountStanding::Pending);
+    assert!(store.creating(now, &key(2)).unwrap(), "the one before was not answered");
+    // 409 after an unanswered create: the account is ours; without one, it is somebody else's.
+    store.create_conflicted(&key(2), true).unwrap();
+    store.creating(now, &key(3)).unwrap();
+    store.create_conflicted(&key(3), false).unwrap();
+    store
+        .adopt(
+            now,
+            &[account("a2", "user2@example.com"), account("a3", "user3@example.com")],
+        )
+        .unwrap();
+    store.finish_adoption(now).unwrap();
+    let standings: Vec<_> = store.users().unwrap().into_iter().map(|user| user.account).collect();
+    assert_eq!(
+        standings,
+        [
+            AccountStanding::Created,
+            AccountStanding::Created,
+            AccountStanding::Found
+        ]
+    );
+}
+
+#[test]
+fn a_conflict_that_the_list_does_not_bear_out_is_parked_and_comes_back_on_retry() {
+    let now = Timestamp::now();
+    let mut store = store();
+    poll(&mut store, &[user(1, 0)], MaxRemovals::Users(5));
+    let key = EmailKey::fold(&user(1, 0).email);
+    store.creating(now, &key).unwrap();
+    store.create_conflicted(&key, false).unwrap();
+    store.finish_adoption(now).unwrap();
+    let parked = &store.users().unwrap()[0];
+    assert_eq!(parked.account, AccountStanding::Parked);
+    assert!(parked.reason.as_ref().unwrap().contains("409"));
+    assert_eq!(store.retry().unwrap(), 1);
+    assert_eq!(store.users().unwrap()[0].account, AccountStanding::Pending);
+}
+
+#[test]
+fn a_changed_email_is_a_new_account_and_the_old_one_goes_only_after_two_polls_and_only_if_ours() {
+    let now = Timestamp::now();
+    let max = MaxRemovals::Users(5);
+    for ours in [true, false] {
+        let mut store = store();
+        let mut person = user(1, 0);
+        poll(&mut store, std::slice::from_ref(&person), max);
+        let key = EmailKey::fold(&person.email);
+        if ours {
+            let row = store.to_create(&EmailKey::fold(""), 1).unwrap().remove(0);
+            store.creating(now, &key).unwrap();
+            store.created(now, &row, &account("old", &person.email)).unwrap();
+        } else {
+            store.adopt(now, &[account("old", &person.email)]).unwrap();
+        }
+        person.email = "new@example.com".to_owned();
+        poll(&mut store, std::slice::from_ref(&person), max);
+        assert_eq!(store.users().unwrap()[0].account, AccountStanding::Pending);
+        let first = EmailKey::fold("");
+        assert!(store.to_delete(&first, 9).unwrap().is_empty(), "not after one poll");
+        poll(&mut store, std::slice::from_ref(&person), max);
+        let deletions = store.to_delete(&first, 9).unwrap().len();
+        assert_eq!(deletions, usize::from(ours));
+    }
+}
+
+#[test]
+fn an_email_that_is_suddenly_missing_does_not_turn_a_person_into_nobody() {
+    let mut store = store();
+    poll(&mut store, &[user(1, 0)], MaxRemovals::Users(5));
+    let mut odd = user(1, 0);
+    odd.email.clear();
+    poll(&mut store, &[odd], MaxRemovals::Users(5));
+    assert_eq!(store.users().unwrap()[0].email, "User1@example.com");
+    assert!(!kinds(&store).contains(&EventKind::UserChanged));
+}
+
+#[test]
+fn what_comes_and_goes_with_every_run_leaves_no_event_and_everything_else_does() {
+    let mut store = store();
+    let now = Timestamp::now();
+    for state in [
+        ConnectorState::Connected,
+        ConnectorState::Syncing,
+        ConnectorState::Connected,
+    ] {
+        store.note_state(now, state, None, None).unwrap();
+    }
+    store
+        .note_state(now, ConnectorState::ReconnectRequired, Some("revoked"), None)
+        .unwrap();
+    store
+        .note_state(now, ConnectorState::ReconnectRequired, Some("revoked"), None)
+        .unwrap();
+    assert_eq!(kinds(&store), [EventKind::StateChanged, EventKind::StateChanged]);
+}
+
+#[tokio::test]
+async fn one_process_at_a_time_and_nobody_else_may_read_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("state");
+    let state = State::open(&folder, &name()).unwrap();
+    let second = State::open(&folder, &name()).err().unwrap().to_string();
+    assert!(second.contains(&format!("process {}", std::process::id())), "{second}");
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&folder), 0o700);
+    for file in std::fs::read_dir(&folder).unwrap() {
+        let path = file.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+    assert!(read(&folder, &name()).unwrap().is_some(), "looking needs no lock");
+    drop(state);
+    State::open(&folder, &name()).unwrap();
+}
+
+#[test]
+fn a_newer_a_damaged_and_a_foreign_file_are_refused_with_the_way_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("main.db");
+    drop(State::open(dir.path(), &name()).unwrap());
+    Connection::open(&path)
+        .unwrap()
+        .pragma_update(None, "user_version", 99)
+        .unwrap();
+    let error = State::open(dir.path(), &name()).err().unwrap();
+    assert!(matches!(error, StateError::Newer { found: 99, .. }), "{error}");
+    assert!(matches!(read(dir.path(), &name()), Err(StateError::Newer { .. })));
+
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(
+        &path,
+        "not a database, but long enough to be looked at as one".repeat(100),
+    )
+    .unwrap();
+    let error = State::open(dir.path(), &name()).err().unwrap();
+    assert!(matches!(error, StateError::Damaged { .. }), "{error}");
+    assert!(error.to_string().contains("move it away"), "{error}");
+
+    std::fs::remove_file(&path).unwrap();
+    Connection::open(&path)
+        .unwrap()
+        .execute_batch("CREATE TABLE theirs (x);")
+        .unwrap();
+    let error = State::open(dir.path(), &name()).err().unwrap();
+    assert!(matches!(error, StateError::Damaged { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_scratch_copy_knows_everything_and_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = State::open(dir.path(), &name()).unwrap();
+    state
+        .call(|store| {
+            poll(store, &[user(1, 0)], MaxRemovals::Users(5));
+            Ok(())
+        })
+        .await
+        .unwrap();
+    let copy = State::scratch(dir.path(), &name()).unwrap();
+    let (known, after) = copy
+        .call(|store| {
+            let known = store.users()?.len();
+            poll(store, &[user(1, 0), user(2, 0)], MaxRemovals::Users(5));
+            Ok((known, store.users()?.len()))
+        })
+        .await
+        .unwrap();
+    assert_eq!((known, after), (1, 2));
+    let still = state.call(|store| Ok(store.users()?.len())).await.unwrap();
+    assert_eq!(still, 1);
+}

@@ -42,12 +42,6 @@ pub(super) async fn collect(connector: &Connector) -> Result<PollEnd, Halt> {
         read_listing(connector, &filter, Listing::Sso, sso),
         read_listing(connector, &filter, Listing::Local, local),
     );
-    if let Err(Halt::Unavailable(failure)) = &read
-        && failure.kind == FailureKind::Unintelligible
-    {
-        // What does not make sense is not gone on with: the next poll starts at the first page.
-        connector.state.call(|store| store.abandon_poll()).await?;
-    }
     read?;
     let rules = connector.rules();
     Ok(connector
@@ -101,6 +95,8 @@ async fn read_listing(
         let Some(following) = following else { return Ok(()) };
         if let Some(detail) = loops.notice(&following, rows, applied.fresh) {
             let detail = format!("the {listing} listing {detail}");
+            // Its cursor leads nowhere: the next poll starts at the first page.
+            connector.state.call(|store| store.abandon_poll()).await?;
             return Err(Halt::Unavailable(Failure::new(
                 Peer::Torq,
                 "list users",

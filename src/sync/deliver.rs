@@ -32,8 +32,6 @@ const CONCURRENCY: usize = 8;
 const CHUNK: usize = 256;
 /// Creates sent for one e-mail in one run whose outcome stayed unknown; then the row waits for the next run, and stops nobody.
 const MAX_ATTEMPTS: u32 = 5;
-/// Failures in a row, with no answer in between, after which it is the peer and not the row.
-const PEER_IS_DOWN: u32 = 5;
 /// Failures in a row after which no further create is sent before the list was looked into.
 const PEER_FALTERS: u32 = 3;
 /// How often a delivery starts again because the application disappeared under it.
@@ -123,7 +121,7 @@ pub(super) async fn find_application(connector: &Connector, may_create: bool) ->
             }
             // It may be there now, or somebody else was faster: the list will say.
             Err(failure) if failure.is_temporary() || failure.kind == FailureKind::Conflict => {
-                if is_down(jumpcloud) {
+                if connector.jumpcloud.session().lane().is_down() {
                     return Err(Halt::Unavailable(failure));
                 }
             }
@@ -157,12 +155,6 @@ async fn search_application(jumpcloud: &JumpCloud, catalog_app_id: &str) -> Resu
         }
     }
     Ok(None)
-}
-
-/// Whether it is the peer and not the row: it fails again and again, or asked for a long silence.
-fn is_down(jumpcloud: &JumpCloud) -> bool {
-    let lane = jumpcloud.session().lane();
-    lane.failures() >= PEER_IS_DOWN || lane.is_silenced()
 }
 
 fn recently_not_offered(about: &About) -> bool {
@@ -367,7 +359,11 @@ impl<'a> Delivery<'a> {
                     batches.push(front.to_vec());
                     continue;
                 }
-                Err(failure) if failure.kind == FailureKind::Refused && self.is_item(&failure) => {
+                Err(failure) if failure.kind == FailureKind::Refused => {
+                    // Is it the address, or would the directory refuse anything (no organisation named)?
+                    if let Err(other) = self.jumpcloud.directory_answers().await {
+                        return Err(self.halt(other).await);
+                    }
                     tracing::debug!("the directory refuses an address; it counts as unmatched: {failure}");
                     Vec::new()
                 }
@@ -389,12 +385,6 @@ impl<'a> Delivery<'a> {
                 .await?;
         }
         Ok(())
-    }
-
-    /// Whether a refusal speaks of the one item and not of the request as such: a 400 that asks for an organisation is not
-    /// about an address.
-    fn is_item(&self, failure: &Failure) -> bool {
-        !failure.detail.to_ascii_lowercase().contains("org")
     }
 
     /// Creates what is missing, in passes: what was not answered in one is looked for before it is sent in the next.
@@ -675,7 +665,7 @@ impl<'a> Delivery<'a> {
 
     /// A temporary failure is the row's, which waits, as long as the peer answers others; otherwise the run ends here.
     fn unless_down(&self, failure: Failure) -> Result<(), Trouble> {
-        if is_down(self.jumpcloud) {
+        if self.jumpcloud.session().lane().is_down() {
             return Err(Halt::Unavailable(failure).into());
         }
         Ok(())

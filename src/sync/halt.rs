@@ -67,7 +67,7 @@ impl Halt {
         match self {
             Halt::Reconnect { action, .. } => Some(action.clone()),
             Halt::NotLicensed(_) => Some(
-                "add SaaS Management to the JumpCloud organisation, or check jumpcloud.org_id; it is tried again once a day, and on: torq-connector reconnect"
+                "add SaaS Management to the JumpCloud organisation, or check jumpcloud.org_id; it is tried again with every poll"
                     .to_owned(),
             ),
             Halt::Unavailable(_) => Some("nothing: it is tried again by itself".to_owned()),

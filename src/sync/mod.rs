@@ -77,6 +77,62 @@ pub struct RunEnd {
     pub counts: RunCounts,
     /// The status afterwards.
     pub status: ConnectorStatus,
+    /// Its number.
+    run: i64,
+}
+
+impl RunEnd {
+    /// Logs it. A command tells the same in its own words instead.
+    pub fn log(&self, connector: &ConnectorName) {
+        let (connector, run) = (connector.as_str(), self.run);
+        match &self.halt {
+            Some(Halt::Stopped) => tracing::info!(connector, run, "stopped; the next run goes on here"),
+            Some(halt) => {
+                tracing::error!(
+                    connector,
+                    run,
+                    outcome = self.outcome.as_str(),
+                    action = halt.action(),
+                    "{halt}"
+                );
+            }
+            None => {
+                let changed = self.counts != RunCounts::default();
+                let RunCounts {
+                    appeared,
+                    changed: changes,
+                    disappeared,
+                    created,
+                    found,
+                    associated,
+                    deleted,
+                    refused,
+                } = self.counts;
+                let (users, pending) = (self.status.users, self.status.pending);
+                let outcome = self.outcome.as_str();
+                if changed {
+                    tracing::info!(
+                        connector,
+                        run,
+                        outcome,
+                        users,
+                        appeared,
+                        changes,
+                        disappeared,
+                        created,
+                        found,
+                        associated,
+                        deleted,
+                        refused,
+                        pending,
+                        "run ended"
+                    );
+                } else {
+                    tracing::debug!(connector, run, outcome, users, pending, "run ended; nothing changed");
+                }
+            }
+        }
+    }
 }
 
 /// A connector, ready to run: its configuration, its two peers, its state.
@@ -137,6 +193,11 @@ impl Connector {
         self.stop.cancel();
     }
 
+    /// Cancelled when it is told to stop.
+    pub fn stop_token(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
     /// Whether it was told to stop.
     pub fn is_stopped(&self) -> bool {
         self.stop.is_cancelled()
@@ -177,9 +238,8 @@ impl Connector {
             Err(Halt::State(error)) => return Err(error),
             Err(halt) => (Some(halt.outcome()), Some(halt)),
         };
-        let end = self.end(outcome, halt).await?;
+        let end = self.end(run, outcome, halt).await?;
         metrics::run_ended(&name, end.outcome, began.elapsed().as_secs_f64(), &end.counts);
-        self.log(run, &end);
         Ok(end)
     }
 
@@ -241,7 +301,7 @@ impl Connector {
         Ok(())
     }
 
-    async fn end(&self, outcome: Option<RunOutcome>, halt: Option<Halt>) -> Result<RunEnd, StateError> {
+    async fn end(&self, run: i64, outcome: Option<RunOutcome>, halt: Option<Halt>) -> Result<RunEnd, StateError> {
         let name = self.name().clone();
         self.state
             .call(move |store| {
@@ -281,52 +341,10 @@ impl Connector {
                     halt,
                     counts,
                     status,
+                    run,
                 })
             })
             .await
-    }
-
-    fn log(&self, run: i64, end: &RunEnd) {
-        let connector = self.name().as_str();
-        match &end.halt {
-            Some(Halt::Stopped) => tracing::info!(connector, run, "stopped; the next run goes on here"),
-            Some(halt) => tracing::error!(connector, run, outcome = end.outcome.as_str(), "{halt}"),
-            None => {
-                let changed = end.counts != RunCounts::default();
-                let RunCounts {
-                    appeared,
-                    changed: changes,
-                    disappeared,
-                    created,
-                    found,
-                    associated,
-                    deleted,
-                    refused,
-                } = end.counts;
-                let (users, pending) = (end.status.users, end.status.pending);
-                let outcome = end.outcome.as_str();
-                if changed {
-                    tracing::info!(
-                        connector,
-                        run,
-                        outcome,
-                        users,
-                        appeared,
-                        changes,
-                        disappeared,
-                        created,
-                        found,
-                        associated,
-                        deleted,
-                        refused,
-                        pending,
-                        "run ended"
-                    );
-                } else {
-                    tracing::debug!(connector, run, outcome, users, pending, "run ended; nothing changed");
-                }
-            }
-        }
     }
 
     fn rules(&self) -> RemovalRules {
@@ -371,10 +389,20 @@ pub fn peers(
         &config.jumpcloud.console_url,
         &config.jumpcloud.token_url,
     ];
-    let client = http::client(network, urls.iter().any(|url| url.scheme() == "https"))?;
-    let lane = |peer, rate| Lane::new(peer, client.clone(), network.timeout, rate, patience, stop.clone());
+    let client = http::Client::new(network, &urls)?;
+    let lane = |peer, base, rate| {
+        Lane::new(
+            peer,
+            base,
+            client.clone(),
+            network.timeout,
+            rate,
+            patience,
+            stop.clone(),
+        )
+    };
 
-    let to_torq = lane(Peer::Torq, torq::RATE);
+    let to_torq = lane(Peer::Torq, &config.torq.api_url, torq::RATE);
     let tokens = TokenManager::torq(
         to_torq.clone(),
         config.torq.token_url.clone(),
@@ -383,7 +411,7 @@ pub fn peers(
     );
     let torq = Torq::new(Session::torq(to_torq, config.torq.api_url.clone(), tokens));
 
-    let to_jumpcloud = lane(Peer::JumpCloud, jumpcloud::RATE);
+    let to_jumpcloud = lane(Peer::JumpCloud, &config.jumpcloud.console_url, jumpcloud::RATE);
     let auth = match &config.jumpcloud.credentials {
         JumpCloudCredentials::ServiceAccount {
             client_id,

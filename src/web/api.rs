@@ -40,6 +40,7 @@ impl IntoResponse for ApiError {
         let (status, words) = match self {
             Self::Parameters(problems) => (StatusCode::BAD_REQUEST, problems.join("; ")),
             Self::Board(error @ BoardError::Unknown { .. }) => (StatusCode::NOT_FOUND, error.to_string()),
+            Self::Board(error @ BoardError::Closed { .. }) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
             Self::Board(BoardError::State(error)) => {
                 tracing::warn!(%error, "the API cannot read a state");
                 (StatusCode::INTERNAL_SERVER_ERROR, error.to_string())

@@ -21,7 +21,7 @@ pub struct Board {
     seats: Arc<RwLock<BTreeMap<ConnectorName, Seat>>>,
 }
 
-/// One running connector. It holds the state, and with it the state's lock, until it is removed from the board.
+/// One running connector. It holds the state, and with it the state's lock, until it is replaced or removed.
 #[derive(Clone)]
 pub struct Seat {
     /// The connector.
@@ -30,7 +30,7 @@ pub struct Seat {
     pub state: Option<State>,
     /// Time from one poll's start to the next.
     pub poll_interval: Duration,
-    /// What its task last said.
+    /// What its task last said. The task holds the other end, and must drop it only when it ends.
     pub live: watch::Receiver<Live>,
 }
 
@@ -67,6 +67,30 @@ impl Live {
     }
 }
 
+impl Live {
+    fn laid_over(self, mut status: ConnectorStatus) -> ConnectorStatus {
+        // What a person decided, or must decide, is not covered up by what the task is just doing.
+        let decided = matches!(
+            status.state,
+            ConnectorState::Paused
+                | ConnectorState::ReconnectRequired
+                | ConnectorState::NotLicensed
+                | ConnectorState::Removed
+        );
+        if let Some(overlay) = self.overlay.filter(|_| !decided) {
+            status.state = overlay.state;
+            status.reason = overlay.reason;
+            status.action = overlay.action;
+        }
+        let stopped = matches!(
+            status.state,
+            ConnectorState::Paused | ConnectorState::ReconnectRequired | ConnectorState::Removed
+        );
+        status.next_poll = self.next_poll.filter(|_| !stopped);
+        status
+    }
+}
+
 impl Default for Live {
     fn default() -> Self {
         Self::new()
@@ -84,7 +108,15 @@ pub enum BoardError {
         /// The names that there are.
         known: Vec<String>,
     },
-    /// The state could not be read.
+    /// Its state is not open.
+    #[error("the state of connector {name} is not open{}", because(.reason))]
+    Closed {
+        /// The connector.
+        name: String,
+        /// Why, as far as its task said.
+        reason: Option<String>,
+    },
+    /// Its state could not be read.
     #[error(transparent)]
     State(#[from] StateError),
 }
@@ -97,34 +129,38 @@ fn running(known: &[String]) -> String {
     }
 }
 
+fn because(reason: &Option<String>) -> String {
+    reason
+        .as_ref()
+        .map_or_else(|| " yet".to_owned(), |reason| format!(": {reason}"))
+}
+
 impl Seat {
+    /// What is known.
+    fn state(&self) -> Result<&State, BoardError> {
+        self.state.as_ref().ok_or_else(|| BoardError::Closed {
+            name: self.name.to_string(),
+            reason: self.live.borrow().overlay.clone().and_then(|overlay| overlay.reason),
+        })
+    }
+
     /// The status: what the state knows, and over it what the task says of this moment.
-    pub async fn status(&self) -> Result<ConnectorStatus, StateError> {
+    pub async fn status(&self) -> Result<ConnectorStatus, BoardError> {
         // Taken before the state is read: what the task notes in the state meanwhile is newer than what it said.
         let live = self.live.borrow().clone();
-        let mut status = match &self.state {
-            Some(state) => state.call(|store| store.status()).await?,
-            None => ConnectorStatus::unknown(self.name.as_str(), ConnectorState::Starting, None),
+        let status = self.state()?.call(|store| store.status()).await?;
+        Ok(live.laid_over(status))
+    }
+
+    /// The status of a connector whose state cannot be read: nothing is known but what its task says.
+    fn blank(&self, error: &BoardError) -> ConnectorStatus {
+        let live = self.live.borrow().clone();
+        let (state, reason) = match (error, live.overlay.is_some()) {
+            // Not open yet, or the task says itself why not.
+            (BoardError::Closed { .. }, _) | (_, true) => (ConnectorState::Starting, None),
+            (error, false) => (ConnectorState::Retrying, Some(error.to_string())),
         };
-        // What a person decided, or must decide, is not covered up by what the task is just doing.
-        let decided = matches!(
-            status.state,
-            ConnectorState::Paused
-                | ConnectorState::ReconnectRequired
-                | ConnectorState::NotLicensed
-                | ConnectorState::Removed
-        );
-        if let Some(overlay) = live.overlay.filter(|_| !decided) {
-            status.state = overlay.state;
-            status.reason = overlay.reason;
-            status.action = overlay.action;
-        }
-        let stopped = matches!(
-            status.state,
-            ConnectorState::Paused | ConnectorState::ReconnectRequired | ConnectorState::Removed
-        );
-        status.next_poll = live.next_poll.filter(|_| !stopped);
-        Ok(status)
+        live.laid_over(ConnectorStatus::unknown(self.name.as_str(), state, reason))
     }
 
     /// Why the connector's task does not work, in a few words; `None` when it does.
@@ -177,17 +213,15 @@ impl Board {
         Ok(seats)
     }
 
-    /// The status of every connector.
+    /// The status of every connector. One whose state cannot be read is shown as that, with nothing counted; an error means
+    /// that the process is ending.
     pub async fn statuses(&self) -> Result<StatusReport, StateError> {
         let mut connectors = Vec::new();
         for seat in self.seats() {
-            // A state that cannot be read is that connector's trouble, and not the others'.
             connectors.push(match seat.status().await {
                 Ok(status) => status,
-                Err(StateError::Ending) => return Err(StateError::Ending),
-                Err(error) => {
-                    ConnectorStatus::unknown(seat.name.as_str(), ConnectorState::Retrying, Some(error.to_string()))
-                }
+                Err(BoardError::State(error @ StateError::Ending)) => return Err(error),
+                Err(error) => seat.blank(&error),
             });
         }
         Ok(StatusReport { connectors })
@@ -197,9 +231,7 @@ impl Board {
     pub async fn users(&self, name: Option<&str>) -> Result<UsersReport, BoardError> {
         let mut users = Vec::new();
         for seat in self.chosen(name)? {
-            if let Some(state) = seat.state {
-                users.extend(state.call(|store| store.users()).await?);
-            }
+            users.extend(seat.state()?.call(|store| store.users()).await?);
         }
         Ok(UsersReport { users })
     }
@@ -208,10 +240,8 @@ impl Board {
     pub async fn events(&self, name: Option<&str>, query: EventQuery) -> Result<EventsReport, BoardError> {
         let mut events = Vec::new();
         for seat in self.chosen(name)? {
-            if let Some(state) = seat.state {
-                let query = query.clone();
-                events.extend(state.call(move |store| store.events(&query)).await?);
-            }
+            let query = query.clone();
+            events.extend(seat.state()?.call(move |store| store.events(&query)).await?);
         }
         // Stable: what happened to one connector in the same millisecond keeps its order.
         events.sort_by_key(|event| event.at);

@@ -6,7 +6,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Seat, Site};
+use super::{BoardError, Seat, Site};
 use crate::view::{ConnectorState, ConnectorStatus};
 use crate::{metrics as meters, wording};
 
@@ -35,7 +35,8 @@ pub(super) async fn ready(State(site): State<Site>) -> Response {
     for seat in &seats {
         let obstacle = match seat.status().await {
             Ok(status) => obstacle(seat, &status, now),
-            Err(_) => Some("its state cannot be read".to_owned()),
+            Err(BoardError::Closed { .. }) => Some("its state is not open".to_owned()),
+            Err(BoardError::State(_) | BoardError::Unknown { .. }) => Some("its state cannot be read".to_owned()),
         };
         waiting.extend(obstacle.map(|obstacle| format!("{}: {obstacle}", seat.name)));
     }
@@ -80,6 +81,7 @@ pub(super) async fn metrics(State(site): State<Site>) -> Response {
         // A state that cannot be read shows in the age of the last success; the other connectors are told all the same.
         match seat.status().await {
             Ok(status) => meters::status(&status),
+            Err(BoardError::Closed { .. }) => {}
             Err(error) => tracing::warn!(connector = %seat.name, %error, "no metrics of this connector's state"),
         }
     }

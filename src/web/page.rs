@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, html};
 
 use super::Site;
-use crate::state::StateError;
-use crate::view::ConnectorStatus;
+use super::api::ApiError;
+use crate::state::EventQuery;
+use crate::view::{ConnectorState, ConnectorStatus, EventView, StatusReport};
 use crate::wording::{self, Weight, printable};
 
 /// Where the page finds its style: its own policy forbids anything inline.
@@ -17,8 +18,8 @@ pub(super) const STYLE_PATH: &str = "/style.css";
 /// How often a browser asks again, in seconds.
 const REFRESH: u32 = 10;
 
-/// A connector's name, and its status as far as its state can be read.
-type Line = (String, Result<ConnectorStatus, StateError>);
+/// How many events the page shows.
+const LATEST: u32 = 15;
 
 /// `GET /style.css`
 pub(super) async fn style() -> Response {
@@ -26,15 +27,18 @@ pub(super) async fn style() -> Response {
 }
 
 /// `GET /`
-pub(super) async fn show(State(site): State<Site>) -> Markup {
-    let mut lines = Vec::new();
-    for seat in site.board.seats() {
-        lines.push((seat.name.to_string(), seat.status().await));
-    }
-    page(&lines, Timestamp::now())
+pub(super) async fn show(State(site): State<Site>) -> Result<Markup, ApiError> {
+    let query = EventQuery {
+        limit: Some(LATEST),
+        ..EventQuery::default()
+    };
+    // A connector whose state cannot be read says so in its row; the others' events are not worth an error page.
+    let latest = site.board.events(None, query).await.map(|report| report.events);
+    let report = site.board.statuses().await?;
+    Ok(page(&report, &latest.unwrap_or_default(), Timestamp::now()))
 }
 
-fn page(lines: &[Line], now: Timestamp) -> Markup {
+fn page(report: &StatusReport, latest: &[EventView], now: Timestamp) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -51,10 +55,11 @@ fn page(lines: &[Line], now: Timestamp) -> Markup {
                     p { "as of " (moment(now)) }
                 }
                 main {
-                    @if lines.is_empty() {
+                    @if report.connectors.is_empty() {
                         p { "No connector is running." }
                     } @else {
-                        (table(lines, now))
+                        (table(report, now))
+                        (happened(latest, now))
                     }
                 }
                 footer {
@@ -68,7 +73,7 @@ fn page(lines: &[Line], now: Timestamp) -> Markup {
     }
 }
 
-fn table(lines: &[Line], now: Timestamp) -> Markup {
+fn table(report: &StatusReport, now: Timestamp) -> Markup {
     html! {
         div class="scroll" {
             table {
@@ -81,16 +86,34 @@ fn table(lines: &[Line], now: Timestamp) -> Markup {
                         th scope="col" class="number" { (name) }
                     }
                 } }
-                @for (name, status) in lines {
+                @for status in &report.connectors {
+                    tbody { (row(status, now)) }
+                }
+            }
+        }
+    }
+}
+
+/// What happened last, the newest first.
+fn happened(latest: &[EventView], now: Timestamp) -> Markup {
+    html! {
+        @if !latest.is_empty() {
+            h2 { "Latest events" }
+            div class="scroll" {
+                table class="events" {
+                    thead { tr {
+                        @for name in ["When", "Connector", "What", "Who", "Why"] {
+                            th scope="col" { (name) }
+                        }
+                    } }
                     tbody {
-                        @match status {
-                            Ok(status) => (row(status, now)),
-                            Err(error) => {
-                                tr {
-                                    th scope="row" { (name) }
-                                    td colspan="11" { span class="state bad" { "its state cannot be read" } }
-                                }
-                                (said(Some(&error.to_string()), None))
+                        @for event in latest.iter().rev() {
+                            tr {
+                                td { (when(event.at, now, "")) }
+                                td { (event.connector) }
+                                td { (wording::event(event.kind)) }
+                                td { (printable(event.email.as_deref().or(event.user_id.as_deref()).unwrap_or_default())) }
+                                td class="faint" { (printable(&why(event))) }
                             }
                         }
                     }
@@ -98,6 +121,25 @@ fn table(lines: &[Line], now: Timestamp) -> Markup {
             }
         }
     }
+}
+
+/// The reason of an event; of a change of state, which one.
+fn why(event: &EventView) -> String {
+    let state = |value: &Option<serde_json::Value>| {
+        let name = value.as_ref()?.get("state")?.as_str()?;
+        Some(wording::state(ConnectorState::parse(name)?))
+    };
+    let change = match (state(&event.before), state(&event.after)) {
+        (Some(before), Some(after)) => format!("{before} → {after}"),
+        _ => String::new(),
+    };
+    let reason = event.reason.as_deref().unwrap_or_default();
+    let separator = if change.is_empty() || reason.is_empty() {
+        ""
+    } else {
+        ": "
+    };
+    format!("{change}{separator}{reason}")
 }
 
 fn row(status: &ConnectorStatus, now: Timestamp) -> Markup {

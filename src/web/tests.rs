@@ -1,7 +1,5 @@
 //! A real listener, a real state: who may look, what is told, and what health says.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -36,7 +34,6 @@ struct World {
 struct Desk {
     state: State,
     live: watch::Sender<Live>,
-    alive: Arc<AtomicBool>,
 }
 
 fn open() -> Access {
@@ -88,15 +85,13 @@ impl World {
         let name = ConnectorName::parse(name).unwrap();
         let state = State::open(self.dir.path(), &name).unwrap();
         let (live, receiver) = watch::channel(Live::new());
-        let alive = Arc::new(AtomicBool::new(true));
         self.board.seat(Seat {
             name,
-            state: state.clone(),
+            state: Some(state.clone()),
             poll_interval: MINUTE,
             live: receiver,
-            alive: Arc::clone(&alive),
         });
-        Desk { state, live, alive }
+        Desk { state, live }
     }
 
     fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
@@ -439,17 +434,21 @@ async fn health_speaks_of_tasks() {
     let world = world(open()).await;
     let (a, b) = (world.connector("a"), world.connector("b"));
     assert_eq!(world.get("/healthz").await, (200, "ok\n".to_owned()));
-    a.alive.store(false, Ordering::Relaxed);
-    assert_eq!(world.get("/healthz").await, (503, "a: its task has ended\n".to_owned()));
-    a.alive.store(true, Ordering::Relaxed);
     let long_ago = Instant::now().checked_sub(6 * MINUTE).unwrap();
     b.live.send_modify(|live| live.beat = long_ago);
     assert_eq!(
         world.get("/healthz").await,
         (503, "b: no sign of life for 6 min\n".to_owned())
     );
-    assert!(world.board.remove(&ConnectorName::parse("b").unwrap()).is_some());
-    assert_eq!(world.get("/healthz").await.0, 200);
+    drop(a);
+    assert_eq!(
+        world.get("/healthz").await,
+        (503, "a: its task has ended\nb: no sign of life for 6 min\n".to_owned())
+    );
+    for name in ["a", "b"] {
+        assert!(world.board.remove(&ConnectorName::parse(name).unwrap()).is_some());
+    }
+    assert_eq!(world.get("/healthz").await, (200, "ok\n".to_owned()));
 }
 
 #[tokio::test]
@@ -538,18 +537,56 @@ async fn a_state_that_cannot_be_read_hides_no_other() {
         .unwrap();
     let (status, page) = world.get("/").await;
     assert_eq!(status, 200);
-    assert!(
-        page.contains("its state cannot be read") && page.contains(">good<"),
-        "{page}"
-    );
+    assert!(page.contains("bad.db") && page.contains(">good<"), "{page}");
     assert_eq!(
         world.get("/readyz").await,
         (503, "bad: its state cannot be read\n".to_owned())
     );
     let (status, body) = world.json("/api/status").await;
+    assert_eq!(status, 200);
+    assert_eq!(body["connectors"][0]["state"], "retrying");
+    assert!(body["connectors"][0]["reason"].as_str().unwrap().contains("bad.db"));
+    assert_eq!(body["connectors"][1]["reason"], Value::Null);
+    let (status, body) = world.json("/api/users").await;
     assert_eq!(status, 500);
     assert!(body["error"].as_str().unwrap().contains("bad.db"), "{body}");
     assert_eq!(world.get("/api/users?connector=good").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_state_that_is_not_open_is_told_in_the_words_of_the_task() {
+    let world = world(open()).await;
+    let (live, receiver) = watch::channel(Live::new());
+    world.board.seat(Seat {
+        name: ConnectorName::parse("main").unwrap(),
+        state: None,
+        poll_interval: MINUTE,
+        live: receiver,
+    });
+    let (_, body) = world.json("/api/status").await;
+    assert_eq!(body["connectors"][0]["state"], "starting");
+    live.send_modify(|live| {
+        live.overlay = Some(Overlay {
+            state: ConnectorState::Retrying,
+            reason: Some("the disk is full".to_owned()),
+            action: None,
+        });
+    });
+    let (status, body) = world.json("/api/status").await;
+    assert_eq!(status, 200);
+    assert_eq!(body["connectors"][0]["state"], "retrying");
+    assert_eq!(body["connectors"][0]["reason"], "the disk is full");
+    let (status, body) = world.json("/api/users").await;
+    assert_eq!(status, 503);
+    assert_eq!(
+        body["error"],
+        "the state of connector main is not open: the disk is full"
+    );
+    assert_eq!(
+        world.get("/readyz").await,
+        (503, "main: its state is not open\n".to_owned())
+    );
+    assert_eq!(world.get("/healthz").await.0, 200);
 }
 
 #[tokio::test]

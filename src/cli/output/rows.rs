@@ -76,12 +76,24 @@ pub(super) fn write<'a, T: Serialize + 'a>(
     items: impl IntoIterator<Item = &'a T>,
 ) -> io::Result<()> {
     let mut lines = csv::Writer::from_writer(out);
-    lines.write_record(columns.iter().map(|column| column.replace('/', "_")))?;
+    lines
+        .write_record(columns.iter().map(|column| column.replace('/', "_")))
+        .map_err(as_io)?;
     for item in items {
         let item = serde_json::to_value(item)?;
-        lines.write_record(columns.iter().map(|column| cell(item.pointer(&format!("/{column}")))))?;
+        lines
+            .write_record(columns.iter().map(|column| cell(item.pointer(&format!("/{column}")))))
+            .map_err(as_io)?;
     }
     lines.flush()
+}
+
+/// The error of the writer itself: csv's own conversion forgets its kind, and with it that a reader went away.
+fn as_io(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => io::Error::other(format!("{other:?}")),
+    }
 }
 
 /// Null is an empty cell, an object its compact JSON.

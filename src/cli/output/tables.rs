@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
+use std::ops::Range;
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table};
@@ -9,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::Look;
-use crate::view::{ConnectorState, EventView, EventsReport, StatusReport, UserView, UsersReport};
+use crate::view::{ConnectorState, ConnectorStatus, EventView, EventsReport, StatusReport, UserView, UsersReport};
 use crate::wording::{self, Weight, printable};
 
 /// The width of the window that standard output goes to; `None` when it goes elsewhere.
@@ -23,11 +24,11 @@ const WHOLE: usize = 32;
 /// A table without lines, as wide as allowed. `numbers` are the columns that are aligned to the right.
 struct Sheet {
     table: Table,
-    numbers: &'static [usize],
+    numbers: Range<usize>,
 }
 
 impl Sheet {
-    fn new(look: Look, numbers: &'static [usize], header: impl IntoIterator<Item = &'static str>) -> Self {
+    fn new(look: Look, numbers: Range<usize>, header: impl IntoIterator<Item = &'static str>) -> Self {
         let mut table = Table::new();
         // Width and colour are decided by the look alone.
         table.force_no_tty().load_style(NOTHING);
@@ -88,30 +89,32 @@ pub(super) fn status(out: &mut dyn Write, report: &StatusReport, look: Look) -> 
     if report.connectors.is_empty() {
         return writeln!(out, "no connectors");
     }
-    let header = [
-        "CONNECTOR",
-        "STATE",
-        "USERS",
-        "ACCOUNTS",
-        "PENDING",
-        "PARKED",
-        "HELD",
-        "LAST SUCCESS",
-        "NEXT POLL",
+    // What is left to do has a column only where there is something, so that the table of a calm day fits into 80 columns.
+    let left: Vec<(&str, fn(&ConnectorStatus) -> u64)> = vec![
+        ("PENDING", |status| status.pending),
+        ("PARKED", |status| status.parked),
+        ("HELD", |status| status.held),
     ];
-    let mut sheet = Sheet::new(look, &[2, 3, 4, 5, 6], header);
+    let left: Vec<_> = left
+        .into_iter()
+        .filter(|(_, count)| report.connectors.iter().any(|status| count(status) > 0))
+        .collect();
+    let header = ["CONNECTOR", "STATE", "USERS", "ACCOUNTS"]
+        .into_iter()
+        .chain(left.iter().map(|(name, _)| *name))
+        .chain(["LAST SUCCESS", "NEXT POLL"]);
+    let mut sheet = Sheet::new(look, 2..4 + left.len(), header);
     for status in &report.connectors {
-        sheet.table.add_row([
+        let mut row = vec![
             Cell::new(printable(&status.name)),
             coloured(status.state, look),
             Cell::new(status.users),
             Cell::new(status.accounts),
-            Cell::new(status.pending),
-            Cell::new(status.parked),
-            Cell::new(status.held),
-            Cell::new(when(status.last_success, look, "never")),
-            Cell::new(when(status.next_poll, look, "–")),
-        ]);
+        ];
+        row.extend(left.iter().map(|(_, count)| Cell::new(count(status))));
+        row.push(Cell::new(when(status.last_success, look, "never")));
+        row.push(Cell::new(when(status.next_poll, look, "–")));
+        sheet.table.add_row(row);
     }
     sheet.write(out)?;
     let mut apart = false;
@@ -127,7 +130,8 @@ pub(super) fn status(out: &mut dyn Write, report: &StatusReport, look: Look) -> 
         let associations = (status.associations_pending > 0)
             .then(|| wording::counted(status.associations_pending, "association") + " still to be made");
         let action = status.action.as_ref().map(|action| format!("to do: {action}"));
-        let said = [status.reason.clone(), progress, associations, action];
+        let parked = (status.parked > 0).then(|| format!("parked: {}", wording::about_parked(&status.name)));
+        let said = [status.reason.clone(), progress, associations, action, parked];
         for (number, words) in said.iter().flatten().enumerate() {
             if !apart {
                 writeln!(out)?;
@@ -160,7 +164,7 @@ pub(super) fn users(out: &mut dyn Write, report: &UsersReport, look: Look) -> io
     }
     let several = several(report.users.iter().map(|user| user.connector.as_str()));
     let header = ["USER", "STATUS", "ROLE", "SSO", "ACCOUNT", "DIRECTORY", "REASON"];
-    let mut sheet = Sheet::new(look, &[], with_connector(several, "CONNECTOR", header));
+    let mut sheet = Sheet::new(look, 0..0, with_connector(several, "CONNECTOR", header));
     for user in &report.users {
         let row = user_row(user);
         sheet
@@ -195,7 +199,7 @@ pub(super) fn events(out: &mut dyn Write, report: &EventsReport, look: Look) -> 
     }
     let several = several(report.events.iter().map(|event| event.connector.as_str()));
     let header = ["TIME", "EVENT", "USER", "DETAILS"];
-    let mut sheet = Sheet::new(look, &[], with_connector(several, "CONNECTOR", header));
+    let mut sheet = Sheet::new(look, 0..0, with_connector(several, "CONNECTOR", header));
     for event in &report.events {
         let row = [
             event.at.map(wording::moment).unwrap_or_default(),

@@ -310,10 +310,11 @@ fn the_status_as_a_table() {
     assert_eq!(
         written(|out| status(out, &statuses(), look(Format::Table))),
         "\
-CONNECTOR      STATE               USERS  ACCOUNTS  PENDING  PARKED  HELD  LAST SUCCESS  NEXT POLL
-main           connected            1200      1198        1       1     0  3 min ago     in 12 min
-second.tenant  reconnect required      0         0        0       0     0  never         –
+CONNECTOR      STATE               USERS  ACCOUNTS  PENDING  PARKED  LAST SUCCESS  NEXT POLL
+main           connected            1200      1198        1       1  3 min ago     in 12 min
+second.tenant  reconnect required      0         0        0       0  never         –
 
+main: parked: see torq-connector users main, then torq-connector retry main
 second.tenant: JumpCloud says:\u{fffd}[2J no
   300 users on 1 page so far, since 2026-11-24 09:59:00Z
   to do: make another key
