@@ -7,7 +7,7 @@
 mod pages;
 
 use http::Method;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
 use crate::http::{Answer, Body, Failure, FailureKind, Request, decode};
@@ -38,13 +38,13 @@ pub struct Account {
     /// Its id.
     pub id: AccountId,
     /// May be missing.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text")]
     pub email: Option<String>,
     /// May be missing, also together with the e-mail.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text")]
     pub username: Option<String>,
     /// The directory user whom it belongs to; missing when nobody matches.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text")]
     pub user_id: Option<String>,
 }
 
@@ -72,7 +72,7 @@ pub struct DirectoryUser {
     #[serde(rename = "_id", alias = "id")]
     pub id: DirectoryUserId,
     /// The e-mail.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text")]
     pub email: Option<String>,
 }
 
@@ -110,7 +110,7 @@ impl JumpCloud {
     pub async fn create_application(&self, catalog_app_id: &str) -> Result<Application, Failure> {
         let body = Body::Json(json!({ "catalog_app_id": catalog_app_id }));
         let request = self.request("create application", Method::POST, &[], body);
-        self.once(&request).await
+        self.once(&request, |answer| read(&request, answer)).await
     }
 
     /// All accounts of an application, page by page.
@@ -144,10 +144,10 @@ impl JumpCloud {
         }
         let path = [application.as_str(), "accounts"];
         let request = self.request("create account", Method::POST, &path, Body::Json(body));
-        self.once(&request).await
+        self.once(&request, |answer| read(&request, answer)).await
     }
 
-    /// Associates an account with a directory user. Repeating it does no harm, so it is repeated.
+    /// Associates an account with a directory user. One attempt; repeating it does no harm.
     pub async fn associate(
         &self,
         application: &ApplicationId,
@@ -157,14 +157,14 @@ impl JumpCloud {
         let path = [application.as_str(), "accounts", account.as_str()];
         let body = Body::Json(json!({ "user_id": user.as_str() }));
         let request = self.request("associate account", Method::PUT, &path, body);
-        self.session.ask(&request, |_| Ok(())).await
+        self.once(&request, |_| Ok(())).await
     }
 
-    /// Deletes an account. One that is gone already is a success: an earlier answer may have been lost.
+    /// Deletes an account. One attempt; repeating it does no harm. One that is gone already is a success: an earlier answer may have been lost.
     pub async fn delete_account(&self, application: &ApplicationId, account: &AccountId) -> Result<(), Failure> {
         let path = [application.as_str(), "accounts", account.as_str()];
         let request = self.request("delete account", Method::DELETE, &path, Body::Empty);
-        found(self.session.ask(&request, |_| Ok(())).await).map(drop)
+        found(self.once(&request, |_| Ok(())).await).map(drop)
     }
 
     /// Directory users with one of these addresses: a batch of at most [`SEARCH_BATCH`].
@@ -230,14 +230,20 @@ impl JumpCloud {
         }
     }
 
-    async fn once<T: for<'a> Deserialize<'a>>(&self, request: &Request) -> Result<T, Failure> {
-        let attempt = async { read(request, &self.session.attempt(request).await?) };
+    async fn once<T>(&self, request: &Request, read: impl Fn(&Answer) -> Result<T, Failure>) -> Result<T, Failure> {
+        let attempt = async { read(&self.session.attempt(request).await?) };
         self.session.lane().once(request.operation, attempt).await
     }
 }
 
 fn read<T: for<'a> Deserialize<'a>>(request: &Request, answer: &Answer) -> Result<T, Failure> {
     decode(Peer::JumpCloud, request.operation, answer)
+}
+
+/// A text, or nothing where something else is: one odd field must not hide the account that has it.
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(value.as_str().map(str::to_owned))
 }
 
 fn found<T>(result: Result<T, Failure>) -> Result<Option<T>, Failure> {

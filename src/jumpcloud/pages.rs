@@ -24,11 +24,8 @@ pub(super) struct Rows<T>(pub(super) Vec<T>);
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Rows<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(deserializer)?;
-        rows(value)
-            .map_err(de::Error::custom)?
-            .into_iter()
-            .map(read_row)
-            .collect::<Result<_, _>>()
+        let rows = rows(value).map_err(de::Error::custom)?;
+        good_rows(rows.into_iter().map(read_row))
             .map(Rows)
             .map_err(de::Error::custom)
     }
@@ -47,6 +44,26 @@ fn rows(value: Value) -> Result<Vec<Value>, String> {
 
 fn read_row<T: DeserializeOwned>(row: Value) -> Result<T, String> {
     serde_json::from_value(row).map_err(|error| clean(&error.to_string()))
+}
+
+/// The rows that can be read. One bad row must not stop the others; rows of which none is good are another API than we know.
+fn good_rows<T>(rows: impl Iterator<Item = Result<T, String>>) -> Result<Vec<T>, String> {
+    let mut good = Vec::new();
+    let mut complaint = None;
+    for row in rows {
+        match row {
+            Ok(row) => good.push(row),
+            Err(error) => complaint = Some(error),
+        }
+    }
+    match complaint {
+        Some(error) if good.is_empty() => Err(error),
+        Some(error) => {
+            tracing::warn!(%error, "a row of a JumpCloud list cannot be read and is left out");
+            Ok(good)
+        }
+        None => Ok(good),
+    }
 }
 
 /// By which word the server pages.
@@ -140,27 +157,11 @@ impl<'a, T: DeserializeOwned> Pages<'a, T> {
             .map_err(|error| unintelligible(Peer::JumpCloud, self.operation, answer, &error))?;
         let rows = rows(value).map_err(wrong)?;
         let received = rows.len();
-        let mut page = Page {
+        let rows = rows.into_iter().map(|row| Ok((identity(&row), read_row(row)?)));
+        Ok(Page {
             received,
-            rows: Vec::with_capacity(received),
-        };
-        let mut complaint = None;
-        for row in rows {
-            let identity = identity(&row);
-            match read_row(row) {
-                Ok(row) => page.rows.push((identity, row)),
-                Err(error) => complaint = Some(error),
-            }
-        }
-        match complaint {
-            // One bad row must not stop the others; a page without one good row is another API than we know.
-            Some(error) if page.rows.is_empty() => Err(wrong(error)),
-            Some(error) => {
-                tracing::warn!(operation = self.operation, %error, "a row of the list cannot be read and is left out");
-                Ok(page)
-            }
-            None => Ok(page),
-        }
+            rows: good_rows(rows).map_err(wrong)?,
+        })
     }
 
     /// Hashes (xxh3) of the ids received.

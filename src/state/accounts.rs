@@ -156,6 +156,15 @@ impl Store {
             .query_row("SELECT count(*) FROM accounts WHERE look = 1", [], |row| row.get(0))
     }
 
+    /// How many creates were sent and never answered, whether they were looked for since or not.
+    pub fn unanswered(&self) -> Sql<u64> {
+        self.db.query_row(
+            "SELECT count(*) FROM accounts WHERE intent_at IS NOT NULL AND account_id IS NULL",
+            [],
+            |row| row.get(0),
+        )
+    }
+
     /// Folded e-mails whose directory user is to be asked for, in order, after `after`.
     pub fn to_match(&mut self, after: &EmailKey, limit: usize) -> Sql<Vec<EmailKey>> {
         let version = self.version();

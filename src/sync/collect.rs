@@ -77,6 +77,11 @@ async fn read_listing(
                 restarts += 1;
                 continue;
             }
+            Err(failure) if next.is_some() && is_stale(&failure) => {
+                // Tokens that die faster than pages come are Torq's trouble and nobody's fault: the next poll begins afresh.
+                connector.state.call(|store| store.abandon_poll()).await?;
+                return Err(Halt::Unavailable(failure));
+            }
             Err(failure) => return Err(Halt::of(failure)),
         };
         let following = page.next.clone();

@@ -7,43 +7,32 @@
 //! Nothing is created before the accounts that are there were read to the end of the list, and nothing is created again before
 //! the list was looked into: that is what makes a second account for an e-mail impossible on our side.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use futures_util::{TryStreamExt, stream};
-use jiff::{SignedDuration, Timestamp};
+use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
 
-use super::{Connector, Halt, Phase};
+use super::application::{find_application, recently_not_offered, refusal};
+use super::{Connector, Halt, NOT_OFFERED_AGE, Phase, is_younger};
+use crate::config::Removals;
 use crate::http::{Failure, FailureKind};
-use crate::jumpcloud::{Account, JumpCloud, SEARCH_BATCH};
-use crate::model::{ApplicationId, DirectoryUserId, EmailKey};
-use crate::state::{About, Association, Creation, Deletion, Offered, State};
+use crate::jumpcloud::{Account, JumpCloud};
+use crate::model::{ApplicationId, EmailKey};
+use crate::state::{Association, Creation, Deletion, Offered, State, Unresolved};
 
-/// How old knowledge of JumpCloud's accounts and directory may grow.
-const KNOWLEDGE_AGE: SignedDuration = SignedDuration::from_hours(24);
-/// How old it may be when something is to be created: another source may have created the account since.
-const KNOWLEDGE_AGE_TO_CREATE: SignedDuration = SignedDuration::from_mins(15);
-/// How long an operation that is not offered is not tried again.
-const NOT_OFFERED_AGE: SignedDuration = SignedDuration::from_hours(24);
 /// Requests in flight at a time.
-const CONCURRENCY: usize = 8;
+pub(super) const CONCURRENCY: usize = 8;
 /// Rows read from the state at a time.
 const CHUNK: usize = 256;
-/// Creates sent for one e-mail in one run whose outcome stayed unknown; then the row waits for the next run, and stops nobody.
+/// How often one row is tried in one run while the peer answers others; then it waits for the next run, and stops nobody. Also
+/// how many passes may go by without any answer to a write.
 const MAX_ATTEMPTS: u32 = 5;
-/// Failures in a row after which no further create is sent before the list was looked into.
-const PEER_FALTERS: u32 = 3;
+/// Writes in a row without an answer, while reads are answered, after which a pass ends.
+const MAX_SILENT: u32 = 2 * CONCURRENCY as u32;
 /// How often a delivery starts again because the application disappeared under it.
 const MAX_APPLICATIONS: u32 = 3;
-
-/// Why account writes are not offered, when the last try says so; `None` when they are, or were not tried.
-pub(super) fn report_only(about: &About) -> Option<String> {
-    matches!(about.accounts, Offered::No(_)).then(|| {
-        "JumpCloud does not offer writing accounts to this organisation: users are reported, and stay pending"
-            .to_owned()
-    })
-}
 
 /// Brings JumpCloud to what the snapshot says.
 pub(super) async fn deliver(connector: &Connector) -> Result<(), Halt> {
@@ -82,140 +71,41 @@ impl<E: Into<Halt>> From<E> for Trouble {
     }
 }
 
-/// Finds Torq's application, or creates it when `may_create`. `None` when it is not there and cannot be created.
-pub(super) async fn find_application(connector: &Connector, may_create: bool) -> Result<Option<ApplicationId>, Halt> {
-    let jumpcloud = &connector.jumpcloud;
-    let catalog_app_id = connector.config.jumpcloud.application.as_str();
-    let about = connector.state.call(|store| store.about()).await?;
-    if let Some(known) = &about.application {
-        // Asked at every run: it also tells whether credentials, organisation and licence are still good.
-        match jumpcloud.application(known).await {
-            Ok(Some(_)) => return Ok(Some(known.clone())),
-            Ok(None) => {
-                tracing::warn!(connector = %connector.name(), application = %known, "the application is not in JumpCloud any more");
-            }
-            Err(failure) => return Err(refusal(jumpcloud, failure, false).await),
-        }
-    }
-    for _ in 0..MAX_ATTEMPTS {
-        connector.go_on()?;
-        match search_application(jumpcloud, catalog_app_id).await {
-            Ok(Some(id)) => {
-                let found = id.clone();
-                connector
-                    .state
-                    .call(move |store| store.note_application(&found))
-                    .await?;
-                return Ok(Some(id));
-            }
-            Ok(None) if !may_create || recently_not_offered(&about) => return Ok(None),
-            Ok(None) => {}
-            Err(failure) => return Err(refusal(jumpcloud, failure, false).await),
-        }
-        match jumpcloud.create_application(catalog_app_id).await {
-            Ok(application) => {
-                tracing::info!(connector = %connector.name(), application = %application.id, "created the application in JumpCloud");
-                let id = application.id.clone();
-                connector.state.call(move |store| store.note_application(&id)).await?;
-                return Ok(Some(application.id));
-            }
-            // It may be there now, or somebody else was faster: the list will say.
-            Err(failure) if failure.is_temporary() || failure.kind == FailureKind::Conflict => {
-                if connector.jumpcloud.session().lane().is_down() {
-                    return Err(Halt::Unavailable(failure));
-                }
-            }
-            Err(failure) if matches!(failure.kind, FailureKind::NotOffered | FailureKind::NotFound) => {
-                tracing::warn!(connector = %connector.name(), "{failure}: the application cannot be created");
-                connector
-                    .state
-                    .call(|store| store.note_accounts_offered(Timestamp::now(), false))
-                    .await?;
-                return Ok(None);
-            }
-            Err(failure) => return Err(refusal(jumpcloud, failure, true).await),
-        }
-    }
-    Err(Halt::Unavailable(Failure::new(
-        crate::model::Peer::JumpCloud,
-        "create application",
-        FailureKind::Unintelligible,
-        format!("the application {catalog_app_id} was created, and is not in the list of applications"),
-    )))
-}
-
-async fn search_application(jumpcloud: &JumpCloud, catalog_app_id: &str) -> Result<Option<ApplicationId>, Failure> {
-    let mut pages = jumpcloud.applications();
-    while let Some(page) = pages.next().await? {
-        let found = page
-            .into_iter()
-            .find(|application| application.catalog_app_id.as_deref() == Some(catalog_app_id));
-        if let Some(application) = found {
-            return Ok(Some(application.id));
-        }
-    }
-    Ok(None)
-}
-
-fn recently_not_offered(about: &About) -> bool {
-    match about.accounts {
-        Offered::No(since) => Timestamp::now().duration_since(since) < NOT_OFFERED_AGE,
-        Offered::Untried | Offered::Yes => false,
-    }
-}
-
-/// What a refusal by SaaS Management means for the connector. A 403 alone does not say whether permission or licence is
-/// missing, so the directory is asked: if it answers the same credentials, it is the licence.
-async fn refusal(jumpcloud: &JumpCloud, failure: Failure, reads_work: bool) -> Halt {
-    if failure.kind != FailureKind::Permission {
-        return Halt::of(failure);
-    }
-    if reads_work {
-        let mut failure = failure;
-        failure.detail = format!(
-            "these credentials may read SaaS Management and not change it ({})",
-            failure.detail
-        );
-        return Halt::of(failure);
-    }
-    match jumpcloud.directory_answers().await {
-        Ok(()) => Halt::NotLicensed(failure),
-        Err(other) if other.is_temporary() => Halt::Unavailable(other),
-        Err(other) if other.kind == FailureKind::Stopped => Halt::Stopped,
-        Err(_) => Halt::of(failure),
-    }
-}
-
-/// What there is to learn where the application is not there (any more) and must not be created, as in a dry run: its accounts
-/// are gone with it, and the directory answers all the same.
-pub(super) async fn learn_without_application(connector: &Connector) -> Result<(), Trouble> {
-    let now = Timestamp::now();
-    connector
-        .state
-        .call(move |store| {
-            store.begin_reconciliation(now)?;
-            for account in store.accounts_not_in(&HashSet::new())? {
-                store.account_lost(now, &account)?;
-            }
-            store.finish_adoption(now)
-        })
-        .await?;
-    // The directory is not the application's: no request to it names one.
-    let nowhere = ApplicationId::new("");
-    Delivery::new(connector, nowhere).match_directory().await
-}
-
 /// One delivery to one application.
 pub(super) struct Delivery<'a> {
-    connector: &'a Connector,
-    jumpcloud: &'a JumpCloud,
-    state: &'a State,
-    application: ApplicationId,
-    /// Creates without a known outcome in this run, by e-mail.
-    attempts: Mutex<HashMap<EmailKey, u32>>,
+    pub(super) connector: &'a Connector,
+    pub(super) jumpcloud: &'a JumpCloud,
+    pub(super) state: &'a State,
+    pub(super) application: ApplicationId,
+    tally: Mutex<Tally>,
     /// Account writes turned out not to be offered.
     not_offered: AtomicBool,
+    /// Associating turned out not to be offered.
+    associating_not_offered: AtomicBool,
     writes: AtomicU64,
+}
+
+/// What can be written about an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Write {
+    Create,
+    Associate,
+    Delete,
+}
+
+/// How the writes of this delivery go.
+#[derive(Default)]
+struct Tally {
+    /// Rows that failed for now, and how often.
+    attempts: HashMap<(Write, EmailKey), u32>,
+    /// Writes that were answered.
+    answered: u64,
+    /// Writes that were not.
+    failures: u64,
+    /// Those of them in a row, in this pass.
+    silent: u32,
+    /// What the last of those said.
+    last_failure: Option<Failure>,
 }
 
 impl<'a> Delivery<'a> {
@@ -225,8 +115,9 @@ impl<'a> Delivery<'a> {
             jumpcloud: &connector.jumpcloud,
             state: &connector.state,
             application,
-            attempts: Mutex::new(HashMap::new()),
+            tally: Mutex::new(Tally::default()),
             not_offered: AtomicBool::new(false),
+            associating_not_offered: AtomicBool::new(false),
             writes: AtomicU64::new(0),
         }
     }
@@ -238,183 +129,56 @@ impl<'a> Delivery<'a> {
             self.create().await?;
         }
         let about = self.state.call(|store| store.about()).await?;
-        let associations_offered = match about.associations {
-            Offered::No(since) => Timestamp::now().duration_since(since) >= NOT_OFFERED_AGE,
-            Offered::Untried | Offered::Yes => true,
-        };
-        if associations_offered {
+        let recently = |since| is_younger(since, Timestamp::now(), NOT_OFFERED_AGE);
+        if !matches!(about.associations, Offered::No(since) if recently(since)) {
             self.associate().await?;
         }
-        if self.connector.config.removals == crate::config::Removals::Delete {
+        if self.connector.config.removals == Removals::Delete {
             self.delete().await?;
         }
-        Ok(())
-    }
-
-    /// Reads what JumpCloud has, where that is not known or not fresh enough for what is to be done.
-    pub(super) async fn learn(&self) -> Result<(), Trouble> {
-        let (about, unknown, creates) = self
-            .state
-            .call(|store| {
-                let creates = !store.to_create(&EmailKey::fold(""), 1)?.is_empty();
-                Ok((store.about()?, store.to_look_for()?, creates))
-            })
-            .await?;
-        let now = Timestamp::now();
-        let older_than = |age| about.known_at.is_none_or(|at| now.duration_since(at) > age || at > now);
-        let stale = !self.connector.is_reconciled() || older_than(KNOWLEDGE_AGE);
-        if stale {
-            self.state.call(move |store| store.begin_reconciliation(now)).await?;
+        // One row that nobody answers for is that row's trouble, and it stays pending. If no write at all was answered, it is
+        // the peer's, though its reads work.
+        let mut tally = self.tally();
+        match tally.last_failure.take() {
+            Some(failure) if tally.answered == 0 => Err(Halt::Unavailable(failure).into()),
+            _ => Ok(()),
         }
-        if stale || unknown > 0 || (creates && older_than(KNOWLEDGE_AGE_TO_CREATE)) {
-            self.adopt().await?;
-        }
-        self.match_directory().await?;
-        if stale {
-            self.connector.note_reconciled();
-        }
-        Ok(())
-    }
-
-    /// Reads all accounts of the application: adopts those of users, notices those that are gone, resolves creates that were
-    /// not answered.
-    async fn adopt(&self) -> Result<(), Trouble> {
-        let mut pages = self.jumpcloud.accounts(&self.application);
-        let mut others: Vec<Account> = Vec::new();
-        let (mut read, mut found) = (0, 0);
-        while let Some(page) = pages.next().await.map_err(|failure| self.gone_or(failure))? {
-            self.connector.go_on()?;
-            read += page.len() as u64;
-            self.connector.note_phase(Phase::Adopting { accounts: read });
-            let adopted = self
-                .state
-                .call(move |store| store.adopt(Timestamp::now(), &page))
-                .await?;
-            found += adopted.found;
-            others.extend(adopted.others);
-        }
-        let seen = pages.into_seen();
-        let missing = self.state.call(move |store| store.accounts_not_in(&seen)).await?;
-        let lost = AtomicU64::new(0);
-        each(missing, CONCURRENCY, |account| async {
-            self.connector.go_on()?;
-            // Not in the list is not yet gone: rows shift while a list is read. Only the account itself can say.
-            match self.jumpcloud.account(&self.application, &account.account).await {
-                Ok(Some(_)) => Ok(()),
-                Ok(None) => {
-                    lost.fetch_add(1, Ordering::Relaxed);
-                    let lost = self
-                        .state
-                        .call(move |store| store.account_lost(Timestamp::now(), &account));
-                    Ok(lost.await?)
-                }
-                Err(failure) => Err(self.halt(failure).await),
-            }
-        })
-        .await?;
-        let lost = lost.into_inner();
-        // Another account with the e-mail of one that is gone takes its place.
-        let adopted = self
-            .state
-            .call(move |store| store.adopt(Timestamp::now(), &others))
-            .await?;
-        found += adopted.found;
-        self.state.call(|store| store.finish_adoption(Timestamp::now())).await?;
-        if found + lost > 0 {
-            tracing::info!(connector = %self.connector.name(), read, found, lost, "read JumpCloud's accounts");
-        }
-        Ok(())
-    }
-
-    /// Asks the directory for everybody whom it has not been asked for (lately).
-    async fn match_directory(&self) -> Result<(), Trouble> {
-        const BATCHES: usize = CONCURRENCY / 2;
-        let mut users = 0;
-        let mut after = EmailKey::fold("");
-        loop {
-            let from = after.clone();
-            let keys = self
-                .state
-                .call(move |store| store.to_match(&from, SEARCH_BATCH * BATCHES))
-                .await?;
-            let Some(last) = keys.last() else { return Ok(()) };
-            after = last.clone();
-            users += keys.len() as u64;
-            let batches: Vec<_> = keys.chunks(SEARCH_BATCH).map(<[EmailKey]>::to_vec).collect();
-            each(batches, BATCHES, |batch| self.match_batch(batch)).await?;
-            self.connector.note_phase(Phase::Matching { users });
-        }
-    }
-
-    /// Asks for one batch; a batch that is refused is halved, until the one address that is to blame stands alone.
-    async fn match_batch(&self, keys: Vec<EmailKey>) -> Result<(), Trouble> {
-        let mut batches = vec![keys];
-        while let Some(keys) = batches.pop() {
-            self.connector.go_on()?;
-            let users = match self.jumpcloud.directory_users(&keys).await {
-                Ok(users) => users,
-                Err(failure) if failure.kind == FailureKind::Refused && keys.len() > 1 => {
-                    let (front, back) = keys.split_at(keys.len() / 2);
-                    batches.push(back.to_vec());
-                    batches.push(front.to_vec());
-                    continue;
-                }
-                Err(failure) if failure.kind == FailureKind::Refused => {
-                    // Is it the address, or would the directory refuse anything (no organisation named)?
-                    if let Err(other) = self.jumpcloud.directory_answers().await {
-                        return Err(self.halt(other).await);
-                    }
-                    tracing::debug!("the directory refuses an address; it counts as unmatched: {failure}");
-                    Vec::new()
-                }
-                Err(failure) => return Err(self.halt(failure).await),
-            };
-            let found: HashMap<EmailKey, DirectoryUserId> = users
-                .into_iter()
-                .filter_map(|user| Some((EmailKey::fold(user.email.as_deref()?), user.id)))
-                .collect();
-            let matches: Vec<_> = keys
-                .into_iter()
-                .map(|key| {
-                    let user = found.get(&key).cloned();
-                    (key, user)
-                })
-                .collect();
-            self.state
-                .call(move |store| store.matched(Timestamp::now(), &matches))
-                .await?;
-        }
-        Ok(())
     }
 
     /// Creates what is missing, in passes: what was not answered in one is looked for before it is sent in the next.
     async fn create(&self) -> Result<(), Trouble> {
-        loop {
-            let sent = self.create_pass().await?;
+        let mut barren = 0;
+        while barren < MAX_ATTEMPTS && !self.not_offered.load(Ordering::Relaxed) {
+            let answered = self.tally().answered;
+            if self.create_pass().await? == 0 {
+                break;
+            }
             let unknown = self.state.call(|store| store.to_look_for()).await?;
             if unknown > 0 {
                 self.adopt().await?;
             }
-            if sent == 0 || self.not_offered.load(Ordering::Relaxed) {
-                return Ok(());
-            }
+            let unanswered = self.state.call(|store| store.unanswered()).await?;
+            // Creates that took effect although their answers were lost are progress, too.
+            let progress = self.tally().answered > answered || unanswered < unknown;
+            barren = if progress { 0 } else { barren + 1 };
         }
+        Ok(())
     }
 
     /// Sends one create for each account that is missing. Returns how many were sent.
     async fn create_pass(&self) -> Result<u64, Trouble> {
+        self.begin_pass();
         let sent = AtomicU64::new(0);
         let mut after = EmailKey::fold("");
-        while !self.no_more_creates() {
+        while self.may_write() && !self.not_offered.load(Ordering::Relaxed) {
             let from = after.clone();
             let rows = self.state.call(move |store| store.to_create(&from, CHUNK)).await?;
             let Some(last) = rows.last() else { break };
             after = last.key.clone();
             each(rows, CONCURRENCY, |creation| async {
                 self.connector.go_on()?;
-                // Users without an e-mail are parked by that alone.
-                let exhausted = creation.key.is_empty() || self.attempts_of(&creation.key) >= MAX_ATTEMPTS;
-                if exhausted || self.no_more_creates() {
+                let exhausted = self.is_exhausted(Write::Create, &creation.key);
+                if exhausted || !self.may_write() || self.not_offered.load(Ordering::Relaxed) {
                     return Ok(());
                 }
                 sent.fetch_add(1, Ordering::Relaxed);
@@ -423,11 +187,6 @@ impl<'a> Delivery<'a> {
             .await?;
         }
         Ok(sent.into_inner())
-    }
-
-    /// Whether creates had better wait: they are not offered, or the peer falters and the list is to be looked into first.
-    fn no_more_creates(&self) -> bool {
-        self.not_offered.load(Ordering::Relaxed) || self.jumpcloud.session().lane().failures() >= PEER_FALTERS
     }
 
     /// Sends one create, and notes what came of it. The intent is in the state before the request is on the wire.
@@ -451,58 +210,43 @@ impl<'a> Delivery<'a> {
                 }
                 Err(failure) => failure,
             };
+            if failure.effect_unknown() {
+                // Nothing more for this e-mail before the list was looked into.
+                return self.unanswered(Write::Create, &creation.key, failure).await;
+            }
             let key = creation.key.clone();
+            if failure.kind == FailureKind::Conflict {
+                self.answered();
+                self.state
+                    .call(move |store| store.create_conflicted(&key, unanswered))
+                    .await?;
+                return Ok(());
+            }
+            self.state
+                .call(move |store| store.not_created(&key, unanswered))
+                .await?;
             match failure.kind {
-                _ if failure.effect_unknown() => {
-                    // Nothing more for this e-mail before the list was looked into.
-                    self.count_attempt(&creation.key);
-                    return self.unless_down(failure);
+                _ if failure.is_temporary() => {
+                    return self.unanswered(Write::Create, &creation.key, failure).await;
                 }
-                FailureKind::Later { .. } => {
-                    self.state
-                        .call(move |store| store.not_created(&key, unanswered))
-                        .await?;
-                    return self.unless_down(failure);
-                }
-                FailureKind::Conflict => {
-                    self.state
-                        .call(move |store| store.create_conflicted(&key, unanswered))
-                        .await?;
-                    return Ok(());
-                }
-                FailureKind::Refused if directory_user.is_some() => {
-                    // The directory user may have vanished since it was matched.
-                    self.state
-                        .call(move |store| store.not_created(&key, unanswered))
-                        .await?;
-                    directory_user = None;
-                }
+                // The directory user may have vanished since it was matched.
+                FailureKind::Refused | FailureKind::NotFound if directory_user.is_some() => directory_user = None,
                 FailureKind::Refused => {
-                    let reason = words(&failure);
+                    self.answered();
+                    let (key, reason) = (creation.key, words(&failure));
                     self.state
                         .call(move |store| store.create_refused(Timestamp::now(), &key, &reason))
                         .await?;
                     return Ok(());
                 }
-                FailureKind::NotFound | FailureKind::NotOffered => {
-                    self.state
-                        .call(move |store| store.not_created(&key, unanswered))
-                        .await?;
-                    return self.not_offered(&failure).await;
-                }
-                _ => {
-                    self.state
-                        .call(move |store| store.not_created(&key, unanswered))
-                        .await?;
-                    return Err(self.halt_write(failure).await);
-                }
+                FailureKind::NotFound | FailureKind::NotOffered => return self.not_offered(&failure).await,
+                _ => return Err(self.halt_write(failure).await),
             }
         }
     }
 
     async fn note_created(&self, creation: Creation, account: Account, vanished: bool) -> Result<(), Trouble> {
-        let writes = self.writes.fetch_add(1, Ordering::Relaxed) + 1;
-        self.connector.note_phase(Phase::Delivering { writes });
+        self.wrote();
         self.state
             .call(move |store| {
                 let now = Timestamp::now();
@@ -536,26 +280,31 @@ impl<'a> Delivery<'a> {
 
     /// Associates accounts with the directory users whom they belong to by e-mail.
     async fn associate(&self) -> Result<(), Trouble> {
-        let unavailable = AtomicBool::new(false);
-        let mut after = EmailKey::fold("");
-        loop {
-            let from = after.clone();
-            let rows = self.state.call(move |store| store.to_associate(&from, CHUNK)).await?;
-            let Some(last) = rows.last() else { return Ok(()) };
-            after = last.key.clone();
-            each(rows, CONCURRENCY, |association| async {
-                self.connector.go_on()?;
-                if !unavailable.load(Ordering::Relaxed) && !self.associate_one(association).await? {
-                    unavailable.store(true, Ordering::Relaxed);
-                }
-                Ok(())
-            })
-            .await?;
+        for _ in 0..MAX_ATTEMPTS {
+            let failures = self.begin_pass();
+            let mut after = EmailKey::fold("");
+            while self.may_write() && !self.associating_not_offered.load(Ordering::Relaxed) {
+                let from = after.clone();
+                let rows = self.state.call(move |store| store.to_associate(&from, CHUNK)).await?;
+                let Some(last) = rows.last() else { break };
+                after = last.key.clone();
+                each(rows, CONCURRENCY, |association| async {
+                    self.connector.go_on()?;
+                    if !self.may_write() || self.associating_not_offered.load(Ordering::Relaxed) {
+                        return Ok(());
+                    }
+                    self.associate_one(association).await
+                })
+                .await?;
+            }
+            if self.tally().failures == failures {
+                break;
+            }
         }
+        Ok(())
     }
 
-    /// Associates one account. `false` when associating is not offered.
-    async fn associate_one(&self, association: Association) -> Result<bool, Trouble> {
+    async fn associate_one(&self, association: Association) -> Result<(), Trouble> {
         let result = self
             .jumpcloud
             .associate(&self.application, &association.account, &association.directory_user)
@@ -563,37 +312,37 @@ impl<'a> Delivery<'a> {
         let now = Timestamp::now();
         let failure = match result {
             Ok(()) => {
-                let writes = self.writes.fetch_add(1, Ordering::Relaxed) + 1;
-                self.connector.note_phase(Phase::Delivering { writes });
+                self.wrote();
                 self.state
                     .call(move |store| {
                         store.associated(now, &association)?;
                         store.note_associations_offered(now, true)
                     })
                     .await?;
-                return Ok(true);
+                return Ok(());
             }
             Err(failure) => failure,
         };
         match failure.kind {
-            _ if failure.is_temporary() => self.unless_down(failure).map(|()| true),
+            _ if failure.is_temporary() => self.unanswered(Write::Associate, &association.key, failure).await,
             FailureKind::Refused | FailureKind::Conflict => {
+                self.answered();
                 let reason = words(&failure);
                 self.state
                     .call(move |store| store.association_refused(now, &association, &reason))
                     .await?;
-                Ok(true)
+                Ok(())
             }
             FailureKind::NotFound => match self.jumpcloud.account(&self.application, &association.account).await {
                 Ok(Some(_)) => self.associations_not_offered(&failure).await,
                 // Gone since the list was read; the next run will notice, and look before it creates.
                 Ok(None) => {
-                    let lost = crate::state::Unresolved {
+                    let lost = Unresolved {
                         key: association.key,
                         account: association.account,
                     };
                     self.state.call(move |store| store.account_lost(now, &lost)).await?;
-                    Ok(true)
+                    Ok(())
                 }
                 Err(other) => Err(self.halt(other).await),
             },
@@ -602,28 +351,43 @@ impl<'a> Delivery<'a> {
         }
     }
 
-    async fn associations_not_offered(&self, failure: &Failure) -> Result<bool, Trouble> {
-        tracing::warn!(connector = %self.connector.name(), "{failure}: associating is not offered; creates go on");
+    async fn associations_not_offered(&self, failure: &Failure) -> Result<(), Trouble> {
+        if !self.associating_not_offered.swap(true, Ordering::Relaxed) {
+            tracing::warn!(connector = %self.connector.name(), "{failure}: associating is not offered; creates go on");
+        }
         self.state
             .call(|store| store.note_associations_offered(Timestamp::now(), false))
             .await?;
-        Ok(false)
+        Ok(())
     }
 
     /// Deletes accounts of ours whose users were removed.
     async fn delete(&self) -> Result<(), Trouble> {
-        let mut after = EmailKey::fold("");
-        loop {
-            let from = after.clone();
-            let rows = self.state.call(move |store| store.to_delete(&from, CHUNK)).await?;
-            let Some(last) = rows.last() else { return Ok(()) };
-            after = last.key.clone();
-            each(rows, CONCURRENCY, |deletion| self.delete_one(deletion)).await?;
+        for _ in 0..MAX_ATTEMPTS {
+            let failures = self.begin_pass();
+            let mut after = EmailKey::fold("");
+            while self.may_write() {
+                let from = after.clone();
+                let rows = self.state.call(move |store| store.to_delete(&from, CHUNK)).await?;
+                let Some(last) = rows.last() else { break };
+                after = last.key.clone();
+                each(rows, CONCURRENCY, |deletion| async {
+                    self.connector.go_on()?;
+                    if !self.may_write() {
+                        return Ok(());
+                    }
+                    self.delete_one(deletion).await
+                })
+                .await?;
+            }
+            if self.tally().failures == failures {
+                break;
+            }
         }
+        Ok(())
     }
 
     async fn delete_one(&self, deletion: Deletion) -> Result<(), Trouble> {
-        self.connector.go_on()?;
         let result = self
             .jumpcloud
             .delete_account(&self.application, &deletion.account)
@@ -631,18 +395,18 @@ impl<'a> Delivery<'a> {
         let now = Timestamp::now();
         match result {
             Ok(()) => {
-                let writes = self.writes.fetch_add(1, Ordering::Relaxed) + 1;
-                self.connector.note_phase(Phase::Delivering { writes });
+                self.wrote();
                 self.state.call(move |store| store.deleted(now, &deletion)).await?;
                 Ok(())
             }
-            Err(failure) if failure.is_temporary() => self.unless_down(failure),
+            Err(failure) if failure.is_temporary() => self.unanswered(Write::Delete, &deletion.key, failure).await,
             Err(failure)
                 if matches!(
                     failure.kind,
                     FailureKind::Refused | FailureKind::NotOffered | FailureKind::Conflict
                 ) =>
             {
+                self.answered();
                 let reason = words(&failure);
                 self.state
                     .call(move |store| store.delete_refused(now, &deletion, &reason))
@@ -653,32 +417,65 @@ impl<'a> Delivery<'a> {
         }
     }
 
-    fn attempts_of(&self, key: &EmailKey) -> u32 {
-        let attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-        attempts.get(key).copied().unwrap_or_default()
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn count_attempt(&self, key: &EmailKey) {
-        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-        *attempts.entry(key.clone()).or_default() += 1;
+    /// Begins a pass over what remains. Returns how many writes went unanswered before it.
+    fn begin_pass(&self) -> u64 {
+        let mut tally = self.tally();
+        tally.silent = 0;
+        tally.failures
     }
 
-    /// A temporary failure is the row's, which waits, as long as the peer answers others; otherwise the run ends here.
-    fn unless_down(&self, failure: Failure) -> Result<(), Trouble> {
-        if self.jumpcloud.session().lane().is_down() {
-            return Err(Halt::Unavailable(failure).into());
+    /// Whether a pass goes on: not after so many writes in a row without an answer.
+    fn may_write(&self) -> bool {
+        self.tally().silent < MAX_SILENT
+    }
+
+    fn is_exhausted(&self, write: Write, key: &EmailKey) -> bool {
+        let tally = self.tally();
+        tally
+            .attempts
+            .get(&(write, key.clone()))
+            .is_some_and(|attempts| *attempts >= MAX_ATTEMPTS)
+    }
+
+    /// A write was answered, be it with a refusal: JumpCloud takes writes.
+    fn answered(&self) {
+        let mut tally = self.tally();
+        tally.answered += 1;
+        tally.silent = 0;
+    }
+
+    fn wrote(&self) {
+        self.answered();
+        let writes = self.writes.fetch_add(1, Ordering::Relaxed) + 1;
+        self.connector.note_phase(Phase::Delivering { writes });
+    }
+
+    /// A write was not answered. Is it the peer, or only this row? Something harmless is asked, with all the patience there is: if
+    /// that is answered, the row waits and the others go on.
+    async fn unanswered(&self, write: Write, key: &EmailKey, failure: Failure) -> Result<(), Trouble> {
+        let too_fast = failure.status == Some(http::StatusCode::TOO_MANY_REQUESTS);
+        {
+            let mut tally = self.tally();
+            tally.failures += 1;
+            tally.silent += 1;
+            tally.last_failure = Some(failure);
+            if !too_fast {
+                // Being too fast is nobody's fault in particular.
+                *tally.attempts.entry((write, key.clone())).or_default() += 1;
+            }
         }
-        Ok(())
-    }
-
-    fn gone_or(&self, failure: Failure) -> Trouble {
-        match failure.kind {
-            FailureKind::NotFound => Trouble::ApplicationGone,
-            _ => Trouble::Halt(Halt::of(failure)),
+        match self.jumpcloud.application(&self.application).await {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(Trouble::ApplicationGone),
+            Err(failure) => Err(self.halt(failure).await),
         }
     }
 
-    async fn halt(&self, failure: Failure) -> Trouble {
+    pub(super) async fn halt(&self, failure: Failure) -> Trouble {
         refusal(self.jumpcloud, failure, false).await.into()
     }
 
@@ -688,15 +485,34 @@ impl<'a> Delivery<'a> {
     }
 }
 
-/// Does something with each row, several at a time; the first that ends the delivery ends it.
-async fn each<T, F: Future<Output = Result<(), Trouble>>>(
+/// Does something with each row, several at a time. After the first that ends the delivery no further row is begun; what is under
+/// way is let finish, so that its outcome is noted.
+pub(super) async fn each<T, F: Future<Output = Result<(), Trouble>>>(
     rows: Vec<T>,
     side_by_side: usize,
     work: impl Fn(T) -> F,
 ) -> Result<(), Trouble> {
-    stream::iter(rows.into_iter().map(Ok))
-        .try_for_each_concurrent(side_by_side, work)
-        .await
+    let ended: Mutex<Option<Trouble>> = Mutex::new(None);
+    let has_ended = || ended.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+    stream::iter(rows)
+        .for_each_concurrent(side_by_side, |row| {
+            let work = (!has_ended()).then(|| work(row));
+            let ended = &ended;
+            async move {
+                let Some(work) = work else { return };
+                if let Err(trouble) = work.await {
+                    ended
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .get_or_insert(trouble);
+                }
+            }
+        })
+        .await;
+    match ended.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(trouble) => Err(trouble),
+        None => Ok(()),
+    }
 }
 
 /// The peer's words about a refused item.

@@ -3,7 +3,9 @@
 
 use jiff::Timestamp;
 
-use super::deliver::{self, Delivery, Trouble};
+use super::application;
+use super::deliver::{Delivery, Trouble};
+use super::learn::learn_without_application;
 use super::{Connector, Halt, collect};
 use crate::config::Removals;
 use crate::model::EmailKey;
@@ -16,14 +18,14 @@ impl Connector {
         let run = self.begin().await?;
         let end = collect::collect(self).await?;
         let mut notes = Vec::new();
-        let learnt = match deliver::find_application(self, false).await? {
+        let learnt = match application::find_application(self, false).await? {
             Some(application) => Delivery::new(self, application).learn().await,
             None => Err(Trouble::ApplicationGone),
         };
         let learnt = match learnt {
             Err(Trouble::ApplicationGone) => {
                 notes.push(self.note_no_application());
-                deliver::learn_without_application(self).await
+                learn_without_application(self).await
             }
             learnt => learnt,
         };
@@ -33,7 +35,7 @@ impl Connector {
             Err(Trouble::Halt(halt)) => return Err(halt),
         }
         let about = self.state.call(|store| store.about()).await?;
-        if let Some(reason) = deliver::report_only(&about) {
+        if let Some(reason) = application::report_only(&about) {
             notes.push(format!("{reason}; what is shown as created would stay pending"));
         }
         let name = self.name().to_string();

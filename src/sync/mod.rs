@@ -8,10 +8,12 @@
 //!
 //! What a run does is decided from the state alone, so it can be cut short anywhere: the next one goes on.
 
+mod application;
 mod collect;
 mod deliver;
 mod dry_run;
 mod halt;
+mod learn;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,12 +29,14 @@ use crate::jumpcloud::{self, JumpCloud};
 use crate::metrics;
 use crate::model::{ConnectorName, Peer};
 use crate::oauth::{Auth, Session, TokenManager};
-use crate::state::{RemovalRules, Sides, State, StateError};
+use crate::state::{About, Offered, RemovalRules, Sides, State, StateError};
 use crate::torq::{self, Torq};
 use crate::view::{ConnectorState, ConnectorStatus, RunCounts, RunOutcome};
 
 pub use halt::Halt;
 
+/// How long an operation that JumpCloud does not offer is not tried again.
+const NOT_OFFERED_AGE: SignedDuration = SignedDuration::from_hours(24);
 /// How old the names of roles may grow.
 const ROLES_AGE: SignedDuration = SignedDuration::from_hours(24);
 
@@ -308,7 +312,8 @@ impl Connector {
             .call(move |store| {
                 let now = Timestamp::now();
                 let status = store.status()?;
-                let report_only = deliver::report_only(&store.about()?);
+                let about = store.about()?;
+                let report_only = application::report_only(&about);
                 let unfinished = status.pending + status.parked + status.held + status.associations_pending > 0;
                 let outcome = outcome.unwrap_or(if unfinished || report_only.is_some() {
                     RunOutcome::Partial
@@ -333,7 +338,10 @@ impl Connector {
                             );
                             store.note_state(now, ConnectorState::ReportOnly, Some(&reason), Some(&action))?;
                         }
-                        None => store.note_state(now, ConnectorState::Connected, None, None)?,
+                        None => {
+                            let (reason, action) = shortfall(&status, &about, name.as_str()).unzip();
+                            store.note_state(now, ConnectorState::Connected, reason.as_deref(), action.as_deref())?;
+                        }
                     },
                 }
                 let status = store.status()?;
@@ -375,6 +383,38 @@ impl Connector {
     fn note_reconciled(&self) {
         self.reconciled.store(true, Ordering::Relaxed);
     }
+}
+
+/// What a finished delivery left undone, and what to do about it; `None` when there is nothing to say.
+fn shortfall(status: &ConnectorStatus, about: &About, name: &str) -> Option<(String, String)> {
+    let again = "nothing: the next run tries again".to_owned();
+    if let Offered::No(_) = about.associations
+        && status.associations_pending > 0
+    {
+        let reason = format!(
+            "JumpCloud does not offer associating accounts to this organisation: {} are without their directory user",
+            status.associations_pending
+        );
+        let action = format!("nothing: it is tried again once a day, and on: torq-connector retry {name}");
+        return Some((reason, action));
+    }
+    if status.pending > 0 {
+        let reason = format!(
+            "JumpCloud did not answer the creates of {} accounts; they stay pending",
+            status.pending
+        );
+        return Some((reason, again));
+    }
+    if status.parked > 0 {
+        let reason = format!(
+            "{} users are parked: JumpCloud refuses them, or they have no e-mail",
+            status.parked
+        );
+        let action =
+            format!("see why (torq-connector users {name}); when that is settled: torq-connector retry {name}");
+        return Some((reason, action));
+    }
+    None
 }
 
 /// The clients of both peers of a connector.

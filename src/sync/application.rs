@@ -1,0 +1,124 @@
+//! Torq's application in JumpCloud: found or created, before anything is delivered; and what it means when SaaS Management says no.
+
+use jiff::Timestamp;
+
+use super::{Connector, Halt, NOT_OFFERED_AGE, is_younger};
+use crate::http::{Failure, FailureKind};
+use crate::jumpcloud::JumpCloud;
+use crate::model::{ApplicationId, Peer};
+use crate::state::{About, Offered};
+
+/// How often the application is looked for and created in one run, where the answers are lost.
+const MAX_ATTEMPTS: u32 = 5;
+
+/// Why account writes are not offered, when the last try says so; `None` when they are, or were not tried.
+pub(super) fn report_only(about: &About) -> Option<String> {
+    matches!(about.accounts, Offered::No(_)).then(|| {
+        "JumpCloud does not offer writing accounts to this organisation: users are reported, and stay pending"
+            .to_owned()
+    })
+}
+
+/// Finds Torq's application, or creates it when `may_create`. `None` when it is not there and cannot be created.
+pub(super) async fn find_application(connector: &Connector, may_create: bool) -> Result<Option<ApplicationId>, Halt> {
+    let jumpcloud = &connector.jumpcloud;
+    let catalog_app_id = connector.config.jumpcloud.application.as_str();
+    let about = connector.state.call(|store| store.about()).await?;
+    if let Some(known) = &about.application {
+        // Asked at every run: it also tells whether credentials, organisation and licence are still good.
+        match jumpcloud.application(known).await {
+            Ok(Some(_)) => return Ok(Some(known.clone())),
+            Ok(None) => {
+                tracing::warn!(connector = %connector.name(), application = %known, "the application is not in JumpCloud any more");
+            }
+            Err(failure) => return Err(refusal(jumpcloud, failure, false).await),
+        }
+    }
+    for _ in 0..MAX_ATTEMPTS {
+        connector.go_on()?;
+        match search_application(jumpcloud, catalog_app_id).await {
+            Ok(Some(id)) => {
+                let found = id.clone();
+                connector
+                    .state
+                    .call(move |store| store.note_application(&found))
+                    .await?;
+                return Ok(Some(id));
+            }
+            Ok(None) if !may_create || recently_not_offered(&about) => return Ok(None),
+            Ok(None) => {}
+            Err(failure) => return Err(refusal(jumpcloud, failure, false).await),
+        }
+        match jumpcloud.create_application(catalog_app_id).await {
+            Ok(application) => {
+                tracing::info!(connector = %connector.name(), application = %application.id, "created the application in JumpCloud");
+                let id = application.id.clone();
+                connector.state.call(move |store| store.note_application(&id)).await?;
+                return Ok(Some(application.id));
+            }
+            // It may be there now, or somebody else was faster: the list will say.
+            Err(failure) if failure.is_temporary() || failure.kind == FailureKind::Conflict => {
+                if connector.jumpcloud.session().lane().is_down() {
+                    return Err(Halt::Unavailable(failure));
+                }
+            }
+            Err(failure) if matches!(failure.kind, FailureKind::NotOffered | FailureKind::NotFound) => {
+                tracing::warn!(connector = %connector.name(), "{failure}: the application cannot be created");
+                connector
+                    .state
+                    .call(|store| store.note_accounts_offered(Timestamp::now(), false))
+                    .await?;
+                return Ok(None);
+            }
+            Err(failure) => return Err(refusal(jumpcloud, failure, true).await),
+        }
+    }
+    Err(Halt::Unavailable(Failure::new(
+        Peer::JumpCloud,
+        "create application",
+        FailureKind::Unintelligible,
+        format!("the application {catalog_app_id} was created, and is not in the list of applications"),
+    )))
+}
+
+async fn search_application(jumpcloud: &JumpCloud, catalog_app_id: &str) -> Result<Option<ApplicationId>, Failure> {
+    let mut pages = jumpcloud.applications();
+    while let Some(page) = pages.next().await? {
+        let found = page
+            .into_iter()
+            .find(|application| application.catalog_app_id.as_deref() == Some(catalog_app_id));
+        if let Some(application) = found {
+            return Ok(Some(application.id));
+        }
+    }
+    Ok(None)
+}
+
+pub(super) fn recently_not_offered(about: &About) -> bool {
+    match about.accounts {
+        Offered::No(since) => is_younger(since, Timestamp::now(), NOT_OFFERED_AGE),
+        Offered::Untried | Offered::Yes => false,
+    }
+}
+
+/// What a refusal by SaaS Management means for the connector. A 403 alone does not say whether permission or licence is
+/// missing, so the directory is asked: if it answers the same credentials, it is the licence.
+pub(super) async fn refusal(jumpcloud: &JumpCloud, failure: Failure, reads_work: bool) -> Halt {
+    if failure.kind != FailureKind::Permission {
+        return Halt::of(failure);
+    }
+    if reads_work {
+        let mut failure = failure;
+        failure.detail = format!(
+            "these credentials may read SaaS Management and not change it ({})",
+            failure.detail
+        );
+        return Halt::of(failure);
+    }
+    match jumpcloud.directory_answers().await {
+        Ok(()) => Halt::NotLicensed(failure),
+        Err(other) if other.is_temporary() => Halt::Unavailable(other),
+        Err(other) if other.kind == FailureKind::Stopped => Halt::Stopped,
+        Err(_) => Halt::of(failure),
+    }
+}
