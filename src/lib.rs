@@ -1,4 +1,26 @@
 //! `torq-connector`: the JumpCloud SaaS Management connector for Torq, as a stand-alone daemon.
+//!
+//! A library with a thin binary. The path of a user, which is the layout, too:
+//!
+//! ```text
+//!  Torq ──pages──▶ torq ──▶ sync::collect ──▶ state ──pending work──▶ sync::deliver ──▶ jumpcloud ──▶ JumpCloud
+//!                               ▲               │
+//!                        daemon (schedule)      └──▶ status, users, events: cli, web, metrics
+//! ```
+//!
+//! Each room knows only what stands to its right here: [`cli`], [`daemon`], [`web`] → [`sync`] → [`torq`], [`jumpcloud`], [`state`]
+//! → [`oauth`] → [`http`] → [`model`], [`config`].
+//!
+//! - [`config`]: a checked configuration, or everything that is wrong with one.
+//! - [`http`]: the one way to send, and what an answer means. [`oauth`]: credentials on requests.
+//! - [`torq`], [`jumpcloud`]: the two peers, one method for each request.
+//! - [`state`]: what is known about a connector, in one SQLite file; what remains to be done is a query over it.
+//! - [`sync`]: a run, which is a poll and the delivery that follows it.
+//! - [`daemon`]: runs on schedule, and takes orders. [`cli`]: the commands. [`web`]: the status page, health, metrics.
+//! - [`view`]: the shapes that are shown, with [`wording`] for people; [`metrics`] for machines.
+//! - [`sandbox`]: both peers on loopback, for demonstration and tests. It stands alone: it shares no code with the clients.
+//!
+//! Why it is built like this: `docs/architecture.md`.
 
 pub mod cli;
 pub mod config;

@@ -62,24 +62,61 @@ pub enum ClientError {
     },
 }
 
-/// Makes the client that all requests of a connector go through. `https` says whether any of its addresses needs TLS:
-/// without, the system's trust store is not asked for, which a bare machine may not have.
-pub fn client(network: &Network, https: bool) -> Result<reqwest::Client, ClientError> {
-    // A second installation is refused, which is fine: the first one is the same.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = reqwest::Client::builder()
+/// What sends the requests of a connector. Plain HTTP, which is for loopback only, never goes through a proxy: it carries
+/// credentials. HTTPS goes through the one that the environment names, if it names one.
+#[derive(Clone)]
+pub struct Client {
+    secure: Option<reqwest::Client>,
+    plain: Option<reqwest::Client>,
+}
+
+impl Client {
+    /// A client for these addresses. Without HTTPS among them the system's trust store is not asked for, which a bare machine
+    /// may not have.
+    pub fn new(network: &Network, addresses: &[&Url]) -> Result<Self, ClientError> {
+        // A second installation is refused, which is fine: the first one is the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let has = |scheme| addresses.iter().any(|address| address.scheme() == scheme);
+        Ok(Self {
+            secure: has("https").then(|| secure(network)).transpose()?,
+            plain: has("http").then(|| plain(network)).transpose()?,
+        })
+    }
+
+    /// The one for this address. Its scheme is that of an address the client was made for.
+    fn to(&self, address: &Url) -> Option<&reqwest::Client> {
+        if address.scheme() == "https" {
+            self.secure.as_ref()
+        } else {
+            self.plain.as_ref()
+        }
+    }
+}
+
+fn builder(network: &Network) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
         .user_agent(USER_AGENT)
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .connect_timeout(network.connect_timeout)
         .timeout(network.timeout)
         .pool_max_idle_per_host(8)
-        .pool_idle_timeout(Duration::from_secs(30));
-    if !https {
-        builder = builder.tls_certs_only([]);
-    } else if let Some(path) = &network.ca_file {
+        .pool_idle_timeout(Duration::from_secs(30))
+}
+
+fn secure(network: &Network) -> Result<reqwest::Client, ClientError> {
+    let mut builder = builder(network).https_only(true);
+    if let Some(path) = &network.ca_file {
         builder = builder.tls_certs_merge(authorities(path)?);
     }
+    built(builder)
+}
+
+fn plain(network: &Network) -> Result<reqwest::Client, ClientError> {
+    built(builder(network).no_proxy().tls_certs_only([]))
+}
+
+fn built(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, ClientError> {
     builder.build().map_err(|error| ClientError::Tls {
         message: clean(&format!("{error:?}")),
     })
@@ -185,7 +222,7 @@ pub struct Lane {
 
 struct LaneInner {
     peer: Peer,
-    client: reqwest::Client,
+    client: Client,
     timeout: Duration,
     patience: Patience,
     pace: Mutex<Pace>,
@@ -211,7 +248,7 @@ impl Lane {
     pub fn new(
         peer: Peer,
         base: &Url,
-        client: reqwest::Client,
+        client: Client,
         timeout: Duration,
         rate: f64,
         patience: Patience,
@@ -340,9 +377,16 @@ impl Lane {
     }
 
     async fn send(&self, request: &Request, headers: http::HeaderMap) -> Result<Answer, Failure> {
-        let mut builder = self
-            .inner
-            .client
+        let Some(client) = self.inner.client.to(&request.url) else {
+            let detail = format!("no request was made for {} addresses", request.url.scheme());
+            return Err(Failure::new(
+                self.inner.peer,
+                request.operation,
+                FailureKind::Unreachable,
+                detail,
+            ));
+        };
+        let mut builder = client
             .request(request.method.clone(), request.url.clone())
             .header(http::header::ACCEPT, "application/json")
             .headers(headers);

@@ -13,10 +13,11 @@ fn lane(peer: Peer) -> Lane {
         connect_timeout: Duration::from_secs(5),
         timeout: Duration::from_secs(5),
     };
-    let client = crate::http::client(&network, false).unwrap();
+    let base: Url = "http://127.0.0.1:1".parse().unwrap();
+    let client = crate::http::Client::new(&network, &[&base]).unwrap();
     Lane::new(
         peer,
-        &"http://127.0.0.1:1".parse().unwrap(),
+        &base,
         client,
         network.timeout,
         1000.0,

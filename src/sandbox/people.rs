@@ -229,7 +229,13 @@ impl Inventor {
         // Nine in ten who accepted the invitation logged in since.
         let last_login_time = (verified && self.random.f64() < 0.9).then(|| {
             let later = SignedDuration::from_nanos(self.random.i64(1..86_400_000_000_000));
-            nanos(joined.saturating_add(later).unwrap_or(joined))
+            // Nobody logged in tomorrow.
+            nanos(
+                joined
+                    .saturating_add(later)
+                    .unwrap_or(joined)
+                    .min(Timestamp::now().max(joined)),
+            )
         });
         let person = Person {
             id: uuid::Builder::from_random_bytes(self.random.u128(..).to_be_bytes())

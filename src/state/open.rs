@@ -125,11 +125,7 @@ impl State {
     pub fn scratch(state_dir: &Path, name: &ConnectorName) -> Result<Self, StateError> {
         let path = database(state_dir, name);
         let classify = |source| classify(&path, source);
-        let mut db = Connection::open_in_memory().map_err(classify)?;
-        if let Some(source) = open_read_only(&path)? {
-            let copy = Backup::new(&source, &mut db).map_err(classify)?;
-            copy.run_to_completion(1000, Duration::ZERO, None).map_err(classify)?;
-        }
+        let mut db = copy(&path)?;
         configure(&db).map_err(classify)?;
         migrate(&mut db, Path::new(""))?;
         Ok(Self::new(Store::new(db, name.clone()), path, None))
@@ -140,6 +136,17 @@ impl State {
 pub fn read(state_dir: &Path, name: &ConnectorName) -> Result<Option<Store>, StateError> {
     let path = database(state_dir, name);
     Ok(open_read_only(&path)?.map(|db| Store::new(db, name.clone())))
+}
+
+/// A copy in memory; an empty one when there is no state yet.
+fn copy(path: &Path) -> Result<Connection, StateError> {
+    let classify = |source| classify(path, source);
+    let mut db = Connection::open_in_memory().map_err(classify)?;
+    if let Some(source) = open_read_only(path)? {
+        let copy = Backup::new(&source, &mut db).map_err(classify)?;
+        copy.run_to_completion(1000, Duration::ZERO, None).map_err(classify)?;
+    }
+    Ok(db)
 }
 
 fn open_read_only(path: &Path) -> Result<Option<Connection>, StateError> {

@@ -7,7 +7,7 @@
 //! Nothing is created before the accounts that are there were read to the end of the list, and nothing is created again before
 //! the list was looked into: that is what makes a second account for an e-mail impossible on our side.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -184,6 +184,25 @@ async fn refusal(jumpcloud: &JumpCloud, failure: Failure, reads_work: bool) -> H
         Err(other) if other.kind == FailureKind::Stopped => Halt::Stopped,
         Err(_) => Halt::of(failure),
     }
+}
+
+/// What there is to learn where the application is not there (any more) and must not be created, as in a dry run: its accounts
+/// are gone with it, and the directory answers all the same.
+pub(super) async fn learn_without_application(connector: &Connector) -> Result<(), Trouble> {
+    let now = Timestamp::now();
+    connector
+        .state
+        .call(move |store| {
+            store.begin_reconciliation(now)?;
+            for account in store.accounts_not_in(&HashSet::new())? {
+                store.account_lost(now, &account)?;
+            }
+            store.finish_adoption(now)
+        })
+        .await?;
+    // The directory is not the application's: no request to it names one.
+    let nowhere = ApplicationId::new("");
+    Delivery::new(connector, nowhere).match_directory().await
 }
 
 /// One delivery to one application.

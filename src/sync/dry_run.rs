@@ -16,13 +16,21 @@ impl Connector {
         let run = self.begin().await?;
         let end = collect::collect(self).await?;
         let mut notes = Vec::new();
-        match deliver::find_application(self, false).await? {
-            Some(application) => match Delivery::new(self, application).learn().await {
-                Ok(()) => {}
-                Err(Trouble::ApplicationGone) => notes.push(self.note_no_application()),
-                Err(Trouble::Halt(halt)) => return Err(halt),
-            },
-            None => notes.push(self.note_no_application()),
+        let learnt = match deliver::find_application(self, false).await? {
+            Some(application) => Delivery::new(self, application).learn().await,
+            None => Err(Trouble::ApplicationGone),
+        };
+        let learnt = match learnt {
+            Err(Trouble::ApplicationGone) => {
+                notes.push(self.note_no_application());
+                deliver::learn_without_application(self).await
+            }
+            learnt => learnt,
+        };
+        match learnt {
+            // Only what names an application can find it gone.
+            Ok(()) | Err(Trouble::ApplicationGone) => {}
+            Err(Trouble::Halt(halt)) => return Err(halt),
         }
         let about = self.state.call(|store| store.about()).await?;
         if let Some(reason) = deliver::report_only(&about) {

@@ -389,7 +389,7 @@ pub fn peers(
         &config.jumpcloud.console_url,
         &config.jumpcloud.token_url,
     ];
-    let client = http::client(network, urls.iter().any(|url| url.scheme() == "https"))?;
+    let client = http::Client::new(network, &urls)?;
     let lane = |peer, base, rate| {
         Lane::new(
             peer,

@@ -9,7 +9,7 @@ use maud::{DOCTYPE, Markup, html};
 use super::Site;
 use super::api::ApiError;
 use crate::state::EventQuery;
-use crate::view::{ConnectorStatus, EventView, StatusReport};
+use crate::view::{ConnectorState, ConnectorStatus, EventView, StatusReport};
 use crate::wording::{self, Weight, printable};
 
 /// Where the page finds its style: its own policy forbids anything inline.
@@ -113,7 +113,7 @@ fn happened(latest: &[EventView], now: Timestamp) -> Markup {
                                 td { (event.connector) }
                                 td { (wording::event(event.kind)) }
                                 td { (printable(event.email.as_deref().or(event.user_id.as_deref()).unwrap_or_default())) }
-                                td class="faint" { (printable(event.reason.as_deref().unwrap_or_default())) }
+                                td class="faint" { (printable(&why(event))) }
                             }
                         }
                     }
@@ -121,6 +121,25 @@ fn happened(latest: &[EventView], now: Timestamp) -> Markup {
             }
         }
     }
+}
+
+/// The reason of an event; of a change of state, which one.
+fn why(event: &EventView) -> String {
+    let state = |value: &Option<serde_json::Value>| {
+        let name = value.as_ref()?.get("state")?.as_str()?;
+        Some(wording::state(ConnectorState::parse(name)?))
+    };
+    let change = match (state(&event.before), state(&event.after)) {
+        (Some(before), Some(after)) => format!("{before} → {after}"),
+        _ => String::new(),
+    };
+    let reason = event.reason.as_deref().unwrap_or_default();
+    let separator = if change.is_empty() || reason.is_empty() {
+        ""
+    } else {
+        ": "
+    };
+    format!("{change}{separator}{reason}")
 }
 
 fn row(status: &ConnectorStatus, now: Timestamp) -> Markup {

@@ -1,7 +1,9 @@
-//! Whole stories against the sandbox: arrange a world, act as a user would, look at what the peers received.
+//! Whole stories against the sandbox: arrange a world, act as a user would, look at what the peers received. And the real
+//! binary, used as a person would.
 
 mod binary;
 mod cli;
 mod daemon;
 mod secrets;
-mod story;
+mod stories;
+mod world;

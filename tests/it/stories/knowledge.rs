@@ -1,0 +1,146 @@
+//! Knowledge grows old: what others change in JumpCloud is noticed by the next process.
+
+use torq_connector::sandbox::{Account, Endpoint, Options};
+use torq_connector::view::EventKind;
+
+use crate::world::{Scene, assert_in_step, writes};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_somebody_deleted_is_made_again() {
+    let scene = Scene::with_people(30).await;
+    let world = scene.world();
+    scene.run_to_the_end().await;
+    for account in &world.accounts()[..4] {
+        world.delete_account(&account.id);
+    }
+    world.clear_requests();
+    let end = scene.run_to_the_end().await;
+    assert_eq!(end.counts.created, 4);
+    assert_eq!(world.writes().len(), 4);
+    assert_eq!(scene.events(EventKind::AccountLost).len(), 4);
+    assert_in_step(&scene);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_somebody_replaced_is_adopted() {
+    let scene = Scene::with_people(10).await;
+    let world = scene.world();
+    scene.behave(|behaviour| behaviour.accept_duplicates = true);
+    scene.run_to_the_end().await;
+    let old = world.accounts().swap_remove(0);
+    world.delete_account(&old.id);
+    let new = world.add_account(Account {
+        id: String::new(),
+        ..old
+    });
+    world.clear_requests();
+    let end = scene.run_to_the_end().await;
+    assert_eq!((end.counts.found, end.counts.created), (1, 0));
+    assert!(world.writes().is_empty());
+    assert!(scene.users().iter().any(|user| user.account_id.as_ref() == Some(&new)));
+    assert_in_step(&scene);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_that_was_deleted_is_made_again_with_its_accounts() {
+    let scene = Scene::with_people(20).await;
+    let world = scene.world();
+    scene.run_to_the_end().await;
+    world.delete_application();
+    world.clear_requests();
+    let end = scene.run_to_the_end().await;
+    assert_eq!(end.counts.created, 20);
+    assert_eq!(writes(&scene, Endpoint::ApplicationCreate).len(), 1);
+    assert_in_step(&scene);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_that_disappears_in_the_middle_of_a_delivery_is_made_again() {
+    let scene = Scene::with_people(40).await;
+    let world = scene.world();
+    let connector = scene.connector().await;
+    let delete = async {
+        world.seen(Endpoint::AccountCreate, 12).await;
+        world.delete_application();
+    };
+    let (end, ()) = tokio::join!(connector.run(), delete);
+    drop(connector);
+    assert!(end.unwrap().halt.is_none());
+    scene.run_to_the_end().await;
+    assert_in_step(&scene);
+    assert_eq!(world.accounts().len(), 40);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_association_follows_a_directory_user_who_is_made_anew() {
+    let scene = Scene::new(Options {
+        people: 20,
+        directory_share: 1.0,
+        ..Options::default()
+    })
+    .await;
+    let world = scene.world();
+    scene.run_to_the_end().await;
+    let people = world.people();
+    // One is gone for good, one is there again under another id before anybody looked.
+    world.remove_from_directory(&people[0].email);
+    world.remove_from_directory(&people[1].email);
+    world.add_to_directory(&people[1].email);
+    world.clear_requests();
+    scene.run_to_the_end().await;
+    assert_eq!(world.writes().len(), 1);
+    assert_eq!(writes(&scene, Endpoint::AccountAssociate).len(), 1);
+    assert_in_step(&scene);
+    assert_eq!(scene.user(&people[0].id).directory_user_id, None);
+
+    world.add_to_directory(&people[0].email);
+    scene.run_to_the_end().await;
+    assert_eq!(world.writes().len(), 2);
+    assert_in_step(&scene);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_that_is_lost_costs_nobody_a_second_account() {
+    let scene = Scene::with_people(20).await;
+    let world = scene.world();
+    scene.behave(|behaviour| behaviour.accept_duplicates = true);
+    scene.run_to_the_end().await;
+    std::fs::remove_dir_all(scene.state_dir()).unwrap();
+    world.clear_requests();
+    let end = scene.run_to_the_end().await;
+    assert_eq!((end.counts.found, end.counts.created), (20, 0));
+    assert!(world.writes().is_empty());
+    assert_in_step(&scene);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_api_key_of_the_same_workspace_removes_nobody() {
+    let mut scene = Scene::with_people(20).await;
+    let world = scene.world();
+    scene.set("REMOVALS", "delete");
+    scene.run_to_the_end().await;
+    // The key of another workspace by mistake: everybody is missing, somebody else is there.
+    let people = world.people();
+    for person in &people[..3] {
+        world.remove_person(&person.id);
+    }
+    scene.set(
+        "TORQ__API_URL",
+        &scene.sandbox.torq_api_url().replace("127.0.0.1", "localhost"),
+    );
+    scene.run_to_the_end().await;
+    world.clear_requests();
+    let end = scene.run().await;
+    assert_eq!(
+        (end.status.held, end.counts.disappeared),
+        (3, 0),
+        "three would be believed, were it the same key"
+    );
+    assert!(world.writes().is_empty());
+    for person in &people[..3] {
+        world.add_person(person.clone());
+    }
+    scene.run_to_the_end().await;
+    assert!(world.writes().is_empty());
+    assert_in_step(&scene);
+}

@@ -1,0 +1,18 @@
+//! What must hold, each room about one side of it. The harness is [`crate::world`].
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod adoption;
+mod dry_run;
+mod histories;
+mod knowledge;
+mod lists;
+mod lost_answers;
+mod pages;
+mod refusals;
+mod removals;
+mod resuming;
+mod thousand;
+mod tokens;
+mod unoffered;
+mod weather;

@@ -1,0 +1,304 @@
+//! People who leave Torq: believed after two polls, never too many at once, and only what is ours is deleted.
+
+use torq_connector::sandbox::{Endpoint, Options, Person};
+use torq_connector::view::{AccountStanding, ConnectorState, EventKind, RunOutcome};
+
+use crate::world::{Scene, assert_in_step, fold, writes};
+
+/// A workspace in step, half of whose accounts were there before.
+async fn workspace(people: usize, removals: &str) -> Scene {
+    let mut scene = Scene::new(Options {
+        people,
+        existing_share: 0.5,
+        ..Options::default()
+    })
+    .await;
+    scene.set("REMOVALS", removals);
+    scene.run_to_the_end().await;
+    scene.world().clear_requests();
+    scene
+}
+
+/// So many people with created or with adopted accounts.
+fn some(scene: &Scene, count: usize, standing: AccountStanding) -> Vec<Person> {
+    let users = scene.users().into_iter();
+    let ids: Vec<_> = users
+        .filter(|one| one.account == standing)
+        .map(|one| one.id)
+        .take(count)
+        .collect();
+    assert_eq!(ids.len(), count);
+    let people = scene.world().people().into_iter();
+    people.filter(|person| ids.contains(&person.id)).collect()
+}
+
+fn leave(scene: &Scene, people: &[Person]) {
+    for person in people {
+        scene.world().remove_person(&person.id).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_absent_once_is_still_a_user_and_whoever_is_absent_twice_is_not() {
+    let scene = workspace(30, "report").await;
+    let world = scene.world();
+    let accounts = world.accounts();
+    let mut gone = some(&scene, 2, AccountStanding::Created);
+    gone.extend(some(&scene, 2, AccountStanding::Found));
+    leave(&scene, &gone);
+    let end = scene.run_to_the_end().await;
+    assert_eq!(
+        (end.counts.disappeared, end.status.users, end.status.removed),
+        (0, 30, 0)
+    );
+    // One is back before the second poll.
+    world.add_person(gone[0].clone());
+    let end = scene.run_to_the_end().await;
+    assert_eq!(
+        (end.counts.disappeared, end.status.users, end.status.removed),
+        (3, 27, 3)
+    );
+    assert_eq!(scene.events(EventKind::UserDisappeared).len(), 3);
+    scene.run_to_the_end().await;
+    assert!(world.writes().is_empty(), "report: every account stays");
+    assert_eq!(world.accounts(), accounts);
+    assert_in_step(&scene);
+
+    // Whoever comes back later has their account still.
+    world.add_person(gone[1].clone());
+    let end = scene.run_to_the_end().await;
+    assert_eq!((end.counts.appeared, end.counts.created, end.status.removed), (1, 0, 2));
+    assert!(world.writes().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_delete_the_accounts_that_we_made_go_and_the_adopted_ones_stay() {
+    let scene = workspace(30, "delete").await;
+    let world = scene.world();
+    let (ours, theirs) = (
+        some(&scene, 2, AccountStanding::Created),
+        some(&scene, 2, AccountStanding::Found),
+    );
+    leave(&scene, &ours);
+    leave(&scene, &theirs);
+    scene.run_to_the_end().await;
+    assert!(world.writes().is_empty());
+    let end = scene.run_to_the_end().await;
+    assert_eq!((end.counts.disappeared, end.counts.deleted), (4, 2));
+    assert_eq!(world.writes().len(), 2);
+    assert!(ours.iter().all(|one| scene.account(&one.email).is_none()));
+    assert!(theirs.iter().all(|one| scene.account(&one.email).is_some()));
+    assert_in_step(&scene);
+    scene.run_to_the_end().await;
+    assert_eq!(world.writes().len(), 2);
+
+    // Whoever comes back gets a new one.
+    world.add_person(ours[0].clone());
+    assert_eq!(scene.run_to_the_end().await.counts.created, 1);
+    assert_in_step(&scene);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_removals_than_are_believed_are_held_until_they_are_approved() {
+    let scene = workspace(30, "delete").await;
+    let world = scene.world();
+    let mut gone = some(&scene, 4, AccountStanding::Created);
+    gone.extend(some(&scene, 4, AccountStanding::Found));
+    leave(&scene, &gone);
+    scene.run_to_the_end().await;
+    for _ in 0..3 {
+        let end = scene.run().await;
+        assert_eq!(
+            (end.outcome, end.status.state),
+            (RunOutcome::Partial, ConnectorState::Held)
+        );
+        assert_eq!((end.status.held, end.status.users, end.counts.disappeared), (8, 30, 0));
+    }
+    assert!(world.writes().is_empty());
+    assert_eq!(scene.events(EventKind::RemovalHeld).len(), 8);
+    assert_eq!(scene.user(&gone[0].id).account, AccountStanding::Held);
+
+    assert_eq!(scene.act(|store| store.approve(jiff::Timestamp::now())).await, 8);
+    let end = scene.run_to_the_end().await;
+    assert_eq!((end.counts.disappeared, end.counts.deleted, end.status.held), (8, 4, 0));
+    assert_eq!(end.status.state, ConnectorState::Connected);
+    assert_eq!(scene.events(EventKind::RemovalApproved).len(), 8);
+    assert_in_step(&scene);
+
+    // What was approved does not use up what is believed unasked.
+    leave(&scene, &some(&scene, 2, AccountStanding::Created));
+    scene.run_to_the_end().await;
+    assert_eq!(scene.run_to_the_end().await.counts.deleted, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_held_is_dropped_when_the_people_are_back() {
+    let scene = workspace(30, "delete").await;
+    let world = scene.world();
+    let gone: Vec<_> = world.people()[..10].to_vec();
+    leave(&scene, &gone);
+    scene.run_to_the_end().await;
+    assert_eq!(scene.run().await.status.held, 10);
+    for person in &gone {
+        world.add_person(person.clone());
+    }
+    let end = scene.run_to_the_end().await;
+    assert_eq!((end.status.held, end.status.state), (0, ConnectorState::Connected));
+    assert!(world.writes().is_empty());
+    assert!(scene.events(EventKind::UserDisappeared).is_empty());
+
+    // Approved and back all the same: nothing happens to them.
+    leave(&scene, &gone);
+    scene.run_to_the_end().await;
+    assert_eq!(scene.run().await.status.held, 10);
+    scene.act(|store| store.approve(jiff::Timestamp::now())).await;
+    for person in &gone {
+        world.add_person(person.clone());
+    }
+    for _ in 0..2 {
+        assert_eq!(scene.run_to_the_end().await.counts.disappeared, 0);
+    }
+    assert!(world.writes().is_empty());
+    assert_in_step(&scene);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trickle_of_removals_is_held_when_a_day_brings_too_many() {
+    let mut scene = workspace(30, "delete").await;
+    scene.set("MAX_REMOVALS", "4");
+    let world = scene.world();
+    leave(&scene, &some(&scene, 3, AccountStanding::Created));
+    scene.run_to_the_end().await;
+    assert_eq!(scene.run_to_the_end().await.counts.disappeared, 3);
+    leave(&scene, &some(&scene, 2, AccountStanding::Created));
+    scene.run_to_the_end().await;
+    assert_eq!(scene.run().await.status.held, 2);
+    assert_eq!(writes(&scene, Endpoint::AccountDelete).len(), 3);
+    assert_eq!(world.accounts().len(), 27);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_workspace_is_always_held() {
+    let mut scene = workspace(4, "delete").await;
+    scene.set("MAX_REMOVALS", "1000");
+    let world = scene.world();
+    let people = world.people();
+    leave(&scene, &people);
+    scene.run().await;
+    for _ in 0..3 {
+        let end = scene.run().await;
+        assert_eq!((end.status.held, end.status.users), (4, 4));
+    }
+    assert!(world.writes().is_empty());
+    for person in people {
+        world.add_person(person);
+    }
+    scene.run_to_the_end().await;
+    assert!(world.writes().is_empty());
+    assert_in_step(&scene);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_e_mail_is_a_new_account_and_the_old_one_goes_only_under_delete_and_only_if_ours() {
+    for removals in ["report", "delete"] {
+        let scene = workspace(20, removals).await;
+        let world = scene.world();
+        let ours = some(&scene, 1, AccountStanding::Created).remove(0);
+        let theirs = some(&scene, 1, AccountStanding::Found).remove(0);
+        for person in [&ours, &theirs] {
+            world.update_person(&person.id, |one| one.email = format!("new.{}", one.email));
+        }
+        let end = scene.run_to_the_end().await;
+        assert_eq!((end.counts.changed, end.counts.created, end.counts.deleted), (2, 2, 0));
+        assert_in_step(&scene);
+        for _ in 0..2 {
+            scene.run_to_the_end().await;
+        }
+        let deleted = usize::from(removals == "delete");
+        assert_eq!(world.writes().len(), 2 + deleted);
+        assert_eq!(writes(&scene, Endpoint::AccountDelete).len(), deleted);
+        assert_eq!(scene.account(&ours.email).is_none(), removals == "delete");
+        assert!(scene.account(&theirs.email).is_some());
+        assert!(scene.events(EventKind::UserDisappeared).is_empty());
+        assert_in_step(&scene);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_e_mail_that_changes_and_changes_back_keeps_its_account() {
+    let scene = workspace(20, "delete").await;
+    let world = scene.world();
+    let ours = some(&scene, 1, AccountStanding::Created).remove(0);
+    let account = scene.account(&ours.email).unwrap();
+    world.update_person(&ours.id, |one| one.email = "elsewhere@example.com".to_owned());
+    scene.run_to_the_end().await;
+    world.update_person(&ours.id, |one| one.email = ours.email.clone());
+    for _ in 0..3 {
+        scene.run_to_the_end().await;
+    }
+    assert_eq!(scene.account(&ours.email), Some(account));
+    assert!(scene.account("elsewhere@example.com").is_none(), "ours, and nobody's");
+    assert_in_step(&scene);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_e_mail_that_changes_only_its_case_changes_no_account() {
+    let scene = workspace(20, "delete").await;
+    let world = scene.world();
+    let person = some(&scene, 1, AccountStanding::Created).remove(0);
+    world.update_person(&person.id, |one| one.email = one.email.to_uppercase());
+    for _ in 0..3 {
+        scene.run_to_the_end().await;
+    }
+    assert!(world.writes().is_empty());
+    assert_in_step(&scene);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_users_with_the_same_e_mail_share_one_account_that_goes_with_the_last() {
+    let mut scene = Scene::with_people(20).await;
+    scene.set("REMOVALS", "delete");
+    let world = scene.world();
+    scene.behave(|behaviour| behaviour.accept_duplicates = true);
+    let first = Person::with_email("Shared.Box@Example.com");
+    let mut second = Person::with_email("shared.box@example.com");
+    second.sso_provision = true;
+    world.add_person(first.clone());
+    world.add_person(second.clone());
+    let end = scene.run_to_the_end().await;
+    assert_eq!((end.status.users, end.counts.created), (22, 21));
+    assert_in_step(&scene);
+    let account = scene.account("shared.box@example.com").unwrap();
+
+    world.clear_requests();
+    leave(&scene, std::slice::from_ref(&first));
+    for _ in 0..3 {
+        scene.run_to_the_end().await;
+    }
+    assert!(world.writes().is_empty());
+    assert_eq!(scene.account(&fold(&first.email)), Some(account));
+    leave(&scene, std::slice::from_ref(&second));
+    for _ in 0..2 {
+        scene.run_to_the_end().await;
+    }
+    assert_eq!(writes(&scene, Endpoint::AccountDelete).len(), 1);
+    assert!(scene.account("shared.box@example.com").is_none());
+    assert_in_step(&scene);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn filters_that_change_remove_nobody() {
+    let mut scene = workspace(20, "delete").await;
+    let world = scene.world();
+    let person = some(&scene, 1, AccountStanding::Created).remove(0);
+    scene.set("USERS__EXCLUDE_EMAILS", &person.email);
+    for _ in 0..3 {
+        let end = scene.run_to_the_end().await;
+        assert_eq!((end.status.filtered, end.status.users), (1, 20));
+    }
+    assert!(world.writes().is_empty());
+    scene.unset("USERS__EXCLUDE_EMAILS");
+    scene.run_to_the_end().await;
+    assert!(world.writes().is_empty());
+    assert_in_step(&scene);
+}

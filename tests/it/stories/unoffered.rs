@@ -1,0 +1,160 @@
+//! What JumpCloud refuses for one user, and what it does not offer at all.
+
+use torq_connector::sandbox::{Account, Endpoint, Fault, FaultRule, Options};
+use torq_connector::view::{AccountStanding, ConnectorState, EventKind, RunOutcome};
+
+use crate::world::{Scene, assert_in_step, writes};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_user_is_parked_with_the_peers_words_and_the_others_go_on() {
+    let scene = Scene::with_people(20).await;
+    let world = scene.world();
+    let people = world.people();
+    let refused: Vec<_> = people[..3].iter().map(|one| one.email.clone()).collect();
+    scene.behave(|behaviour| behaviour.refused_emails = refused);
+    let end = scene.run().await;
+    assert_eq!(end.outcome, RunOutcome::Partial);
+    assert_eq!((end.counts.created, end.counts.refused, end.status.parked), (17, 3, 3));
+    for person in &people[..3] {
+        let user = scene.user(&person.id);
+        assert_eq!(user.account, AccountStanding::Parked);
+        let reason = user.reason.unwrap();
+        assert!(reason.contains("the e-mail address is not acceptable"), "{reason}");
+        assert!(reason.contains("422"), "{reason}");
+    }
+    assert_eq!(scene.events(EventKind::AccountRefused).len(), 3);
+
+    // Not tried again by itself, but on demand.
+    world.clear_requests();
+    assert_eq!(scene.run().await.status.parked, 3);
+    assert!(world.writes().is_empty());
+    scene.behave(|behaviour| behaviour.refused_emails.clear());
+    assert_eq!(scene.act(|store| store.retry()).await, 3);
+    assert_eq!(scene.run_to_the_end().await.counts.created, 3);
+    assert_in_step(&scene);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_create_that_is_refused_with_its_directory_user_is_made_without() {
+    for status in [400, 422] {
+        let scene = Scene::new(Options {
+            people: 6,
+            directory_share: 1.0,
+            ..Options::default()
+        })
+        .await;
+        let world = scene.world();
+        world.fault(FaultRule::once(Endpoint::AccountCreate, Fault::status(status)).after(2));
+        let end = scene.run_to_the_end().await;
+        assert_eq!((end.counts.created, end.counts.refused), (6, 0));
+        assert_eq!(writes(&scene, Endpoint::AccountCreate).len(), 7);
+        let without = |account: &Account| account.user_id.is_none();
+        assert_eq!(world.accounts().into_iter().filter(without).count(), 1);
+
+        // The directory is asked again by the next process.
+        world.clear_requests();
+        scene.run_to_the_end().await;
+        assert_eq!(writes(&scene, Endpoint::AccountAssociate).len(), 1);
+        assert_eq!(world.writes().len(), 1);
+        assert_in_step(&scene);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_creating_is_not_offered_everything_stays_pending_and_is_not_tried_again_for_a_day() {
+    for status in [404, 405, 501] {
+        let scene = Scene::new(Options {
+            people: 20,
+            directory_share: 1.0,
+            application_exists: Some(true),
+            ..Options::default()
+        })
+        .await;
+        let world = scene.world();
+        let known = &world.people()[0];
+        world.add_account(Account {
+            email: Some(known.email.clone()),
+            ..Account::default()
+        });
+        scene.behave(|behaviour| behaviour.account_create_refused = Some(status));
+        let end = scene.run().await;
+        assert_eq!(end.outcome, RunOutcome::Partial);
+        assert_eq!((end.status.state, end.status.pending), (ConnectorState::ReportOnly, 19));
+        assert!(world.count(Endpoint::AccountCreate) <= 8, "only those under way");
+        assert_eq!(end.counts.associated, 1, "what is offered goes on");
+
+        world.clear_requests();
+        let end = scene.run().await;
+        assert_eq!((end.status.state, end.status.pending), (ConnectorState::ReportOnly, 19));
+        assert!(world.writes().is_empty());
+
+        scene.behave(|behaviour| behaviour.account_create_refused = None);
+        assert_eq!(scene.run().await.status.pending, 19, "within the day");
+        assert!(world.writes().is_empty());
+        scene.act(|store| store.forget_not_offered()).await;
+        let end = scene.run_to_the_end().await;
+        assert_eq!((end.counts.created, end.status.state), (19, ConnectorState::Connected));
+        assert_in_step(&scene);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_associating_is_not_offered_creates_go_on() {
+    for status in [404, 405, 501] {
+        let scene = Scene::new(Options {
+            people: 20,
+            directory_share: 1.0,
+            application_exists: Some(true),
+            ..Options::default()
+        })
+        .await;
+        let world = scene.world();
+        for person in &world.people()[..12] {
+            world.add_account(Account {
+                email: Some(person.email.clone()),
+                ..Account::default()
+            });
+        }
+        scene.behave(|behaviour| behaviour.account_associate_refused = Some(status));
+        let end = scene.run().await;
+        assert_eq!(end.outcome, RunOutcome::Partial);
+        assert_eq!((end.counts.found, end.counts.created), (12, 8));
+        assert_eq!((end.status.pending, end.status.associations_pending), (0, 12));
+        assert!(world.count(Endpoint::AccountAssociate) <= 8);
+
+        world.clear_requests();
+        world.add_people(1);
+        let end = scene.run().await;
+        assert_eq!((end.counts.created, end.status.associations_pending), (1, 12));
+        assert_eq!(world.writes().len(), 1);
+
+        scene.behave(|behaviour| behaviour.account_associate_refused = None);
+        scene.act(|store| store.forget_not_offered()).await;
+        assert_eq!(scene.run_to_the_end().await.counts.associated, 12);
+        assert_in_step(&scene);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_association_that_is_refused_stops_nobody() {
+    let scene = Scene::new(Options {
+        people: 10,
+        directory_share: 1.0,
+        application_exists: Some(true),
+        ..Options::default()
+    })
+    .await;
+    let world = scene.world();
+    for person in world.people() {
+        world.add_account(Account {
+            email: Some(person.email),
+            ..Account::default()
+        });
+    }
+    world.fault(FaultRule::once(Endpoint::AccountAssociate, Fault::status(422)).after(4));
+    let end = scene.run().await;
+    assert_eq!((end.counts.associated, end.counts.refused), (9, 1));
+    scene.act(|store| store.retry()).await;
+    assert_eq!(scene.run_to_the_end().await.counts.associated, 1);
+    assert_in_step(&scene);
+}
