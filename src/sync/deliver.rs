@@ -9,9 +9,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use futures_util::{TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Connector, Halt, Phase};
@@ -688,15 +688,31 @@ impl<'a> Delivery<'a> {
     }
 }
 
-/// Does something with each row, several at a time; the first that ends the delivery ends it.
+/// Does something with each row, several at a time. The first that ends the delivery ends it: no other row is begun, and what
+/// is on the wire is waited for, because an answer that nobody reads must be looked for later.
 async fn each<T, F: Future<Output = Result<(), Trouble>>>(
     rows: Vec<T>,
     side_by_side: usize,
     work: impl Fn(T) -> F,
 ) -> Result<(), Trouble> {
-    stream::iter(rows.into_iter().map(Ok))
-        .try_for_each_concurrent(side_by_side, work)
-        .await
+    let ended: Mutex<Option<Trouble>> = Mutex::new(None);
+    stream::iter(rows)
+        .for_each_concurrent(side_by_side, async |row| {
+            if lock(&ended).is_none()
+                && let Err(trouble) = work(row).await
+            {
+                lock(&ended).get_or_insert(trouble);
+            }
+        })
+        .await;
+    match ended.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(trouble) => Err(trouble),
+        None => Ok(()),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The peer's words about a refused item.
