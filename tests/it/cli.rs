@@ -1,5 +1,7 @@
 //! The commands, by the real binary: what they do, what they say and where, and how they exit.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod check;
 mod look;
 mod sandbox;

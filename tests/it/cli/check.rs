@@ -1,5 +1,7 @@
 //! `check`: each thing that can be wrong is tested apart, and the answer names the one that is. It writes nothing.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use torq_connector::sandbox::{Endpoint, Fault, FaultRule, Licence, Sandbox};
 
 use super::{gone, place};

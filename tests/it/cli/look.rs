@@ -1,5 +1,7 @@
 //! `status`, `users`, `events`: what is known, as a table, as JSON and as CSV, before any run and after.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::collections::BTreeMap;
 
 use serde_json::Value;

@@ -1,5 +1,7 @@
 //! `sandbox`, `demo`, `--help`, `--version`: trying things out.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::process::Stdio;
 
 use crate::binary::{bare, eventually, finish, get};
