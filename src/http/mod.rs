@@ -20,6 +20,7 @@ use std::time::{Duration, SystemTime};
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use jiff::Timestamp;
+use secrecy::SecretString;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -33,6 +34,9 @@ use pace::Pace;
 
 /// The largest body that is read, decompressed, in bytes. A page of 10,000 users is about 5 MB.
 pub const MAX_BODY: usize = 16 * 1024 * 1024;
+
+/// How many bytes of an announced body room is made for in advance. A page of 100 users has about 46 KB.
+const ROOM: u64 = 256 * 1024;
 
 /// How long nothing is sent after a 403 that speaks of abuse.
 pub const ABUSE_PAUSE: Duration = Duration::from_secs(15 * 60);
@@ -272,6 +276,11 @@ impl Lane {
         }
     }
 
+    /// Lets at most `rate` requests out a second from now on.
+    pub fn set_rate(&self, rate: f64) {
+        *lock(&self.inner.pace) = Pace::new(rate, Instant::now());
+    }
+
     /// Who is at the other end.
     pub fn peer(&self) -> Peer {
         self.inner.peer
@@ -401,14 +410,16 @@ impl Lane {
                 .body(*text),
         };
         let broken = |error: reqwest::Error| Failure {
-            source: None,
+            sent: !error.is_connect(),
             detail: outcome::describe_transport(&error, self.inner.timeout),
             ..Failure::new(self.inner.peer, request.operation, FailureKind::Unreachable, "")
         };
         let mut response = builder.send().await.map_err(broken)?;
         let status = response.status();
         let retry_after = backoff::retry_after(response.headers(), SystemTime::now());
-        let mut body = BytesMut::new();
+        // Room for all of it at once, as far as a page goes; beyond that a peer's word is not taken for it.
+        let announced = response.content_length().unwrap_or_default().min(ROOM);
+        let mut body = BytesMut::with_capacity(announced as usize);
         while let Some(chunk) = response.chunk().await.map_err(broken)? {
             if body.len() + chunk.len() > MAX_BODY {
                 let detail = format!("the answer is larger than {} MiB", MAX_BODY / 1024 / 1024);
@@ -428,6 +439,15 @@ impl Lane {
 
     /// Waits until this request may go out.
     async fn turn(&self, operation: &'static str) -> Result<(), Failure> {
+        let pause = self.paused_until().saturating_duration_since(Instant::now());
+        if pause > self.inner.patience.within {
+            // Somebody else on this road was told so; nobody need wait for it to hear the same.
+            let detail = format!("asked for a pause of {} s", pause.as_secs());
+            return Err(Failure {
+                sent: false,
+                ..Failure::new(self.inner.peer, operation, FailureKind::Later { after: None }, detail)
+            });
+        }
         let until = async {
             loop {
                 let own = lock(&self.inner.pace).reserve(Instant::now());
@@ -532,11 +552,18 @@ fn shared_road(base: &Url, rate: f64) -> Arc<Mutex<Pace>> {
 }
 
 /// What an answer means: itself when it is a success, otherwise the failure it stands for.
-pub fn judge(peer: Peer, operation: &'static str, answer: Answer) -> Result<Answer, Failure> {
+///
+/// `secrets` are what the peer's words must not repeat.
+pub fn judge(
+    peer: Peer,
+    operation: &'static str,
+    answer: Answer,
+    secrets: &[&SecretString],
+) -> Result<Answer, Failure> {
     let words = if answer.status.is_success() {
         String::new()
     } else {
-        words_of(&answer.body)
+        words_of(&answer.body, secrets)
     };
     match outcome::judge_status(answer.status, answer.retry_after, &words) {
         Ok(()) => Ok(answer),

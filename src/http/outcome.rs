@@ -4,10 +4,10 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::model::Peer;
 
@@ -27,8 +27,8 @@ pub struct Failure {
     pub status: Option<StatusCode>,
     /// What happened, for a person: the peer's words or a description. Never a secret, never a whole body.
     pub detail: String,
-    /// The transport error behind it.
-    pub source: Option<Arc<dyn StdError + Send + Sync>>,
+    /// Whether the request may have left us. Where it surely did not, it cannot have taken effect.
+    pub sent: bool,
 }
 
 /// What a failure means for the one who asked.
@@ -89,7 +89,7 @@ impl Failure {
             kind,
             status: None,
             detail: detail.into(),
-            source: None,
+            sent: true,
         }
     }
 
@@ -101,10 +101,10 @@ impl Failure {
         )
     }
 
-    /// Whether a write that failed like this may have taken effect all the same. A 429 has not; everything
+    /// Whether a write that failed like this may have taken effect all the same. A 429 has not, and what was not sent; everything
     /// else that is temporary may have.
     pub fn effect_unknown(&self) -> bool {
-        self.is_temporary() && !(self.status == Some(StatusCode::TOO_MANY_REQUESTS))
+        self.is_temporary() && self.sent && self.status != Some(StatusCode::TOO_MANY_REQUESTS)
     }
 
     /// Whether a person must act before anything goes on.
@@ -127,11 +127,7 @@ impl fmt::Display for Failure {
     }
 }
 
-impl StdError for Failure {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
-    }
-}
+impl StdError for Failure {}
 
 /// What a status code means, as far as it means the same for both peers. `Ok` for 2xx.
 ///
@@ -162,8 +158,8 @@ pub(super) fn judge_status(status: StatusCode, retry_after: Option<Duration>, wo
 }
 
 /// The peer's own words in an error body: `message` (both peers), `error_description` and `error` (RFC 6749), or what
-/// kind of thing the body is. Short, without control characters.
-pub fn words_of(body: &[u8]) -> String {
+/// kind of thing the body is. Without `secrets`, which a peer may repeat; short, without control characters.
+pub fn words_of(body: &[u8], secrets: &[&SecretString]) -> String {
     let Ok(value) = serde_json::from_slice::<serde_json::Value>(body) else {
         return match body.trim_ascii_start().first() {
             Some(b'<') => "an HTML page instead of JSON".to_owned(),
@@ -181,7 +177,20 @@ pub fn words_of(body: &[u8]) -> String {
         (None, Some(description), Some(error)) => format!("{error}: {description}"),
         (None, description, error) => description.or(error).unwrap_or_default().to_owned(),
     };
-    clean(&words)
+    // Before it is shortened: of a secret that straddles the end, the beginning would stay.
+    clean(&scrub(words, secrets))
+}
+
+/// Removes secrets that a peer's words repeat.
+fn scrub(text: String, secrets: &[&SecretString]) -> String {
+    secrets.iter().fold(text, |text, secret| {
+        let secret = secret.expose_secret();
+        if secret.len() < 4 {
+            text
+        } else {
+            text.replace(secret, "[redacted]")
+        }
+    })
 }
 
 /// Shortens foreign text and removes what could disturb a terminal or a log.
@@ -285,6 +294,7 @@ mod tests {
 
     #[test]
     fn words_are_the_peers_message_and_never_a_page() {
+        let words_of = |body: &[u8]| super::words_of(body, &[]);
         assert_eq!(words_of(br#"{"code":7,"message":"no user.read\n"}"#), "no user.read");
         assert_eq!(
             words_of(br#"{"error":"invalid_client","error_description":"expired"}"#),
@@ -294,6 +304,13 @@ mod tests {
         assert_eq!(words_of(b"garbage"), "");
         let long = format!(r#"{{"message":"{}"}}"#, "x".repeat(10_000));
         assert_eq!(words_of(long.as_bytes()).chars().count(), MAX_WORDS + 1);
+    }
+
+    #[test]
+    fn a_secret_that_straddles_the_end_of_the_excerpt_is_removed_whole() {
+        let secret: SecretString = "t".repeat(400).into();
+        let body = serde_json::json!({ "message": format!("bad token: {}", secret.expose_secret()) }).to_string();
+        assert_eq!(words_of(body.as_bytes(), &[&secret]), "bad token: [redacted]");
     }
 
     #[test]
@@ -308,6 +325,9 @@ mod tests {
         assert!(!failure.effect_unknown());
         failure.status = Some(StatusCode::SERVICE_UNAVAILABLE);
         assert!(failure.effect_unknown());
+        failure.sent = false;
+        assert!(!failure.effect_unknown(), "what never left us cannot have taken effect");
+        failure.sent = true;
         failure.kind = FailureKind::Refused;
         assert!(!failure.effect_unknown());
     }

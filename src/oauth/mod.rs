@@ -138,7 +138,11 @@ impl TokenManager {
         {
             return Err(failure.clone());
         }
-        let result = self.refresh(slot.generation + 1).await;
+        let mut result = self.refresh(slot.generation + 1).await;
+        if let Err(failure) = &mut result {
+            // Whatever the token was for has not been sent.
+            failure.sent = false;
+        }
         slot.refreshes += 1;
         self.refreshes.store(slot.refreshes, Ordering::Release);
         metrics::token_renewed(self.lane.peer(), result.is_ok());
@@ -233,12 +237,11 @@ impl TokenManager {
             .ok()
             .and_then(|body| body.get("error").and_then(serde_json::Value::as_str).map(str::to_owned));
         let page = answer.body.trim_ascii_start().first() == Some(&b'<');
-        let mut failure = match judge(self.lane.peer(), operation, answer) {
+        let mut failure = match judge(self.lane.peer(), operation, answer, &[&self.client_secret]) {
             Err(failure) => failure,
             // Not reached: only called for other statuses than 2xx.
             Ok(_) => Failure::new(self.lane.peer(), operation, FailureKind::Unintelligible, ""),
         };
-        failure.detail = scrub(&failure.detail, &[&self.client_secret]);
         failure.kind = match (status, error.as_deref()) {
             (400 | 401, Some("temporarily_unavailable" | "server_error")) => FailureKind::Later { after: None },
             (400 | 401 | 403, _) if page => FailureKind::Unintelligible,
@@ -293,23 +296,11 @@ fn margin(lifetime: Duration) -> Duration {
     (lifetime / 10).clamp(MIN_MARGIN, MAX_MARGIN).min(lifetime / 2)
 }
 
-/// Removes secrets that a peer's words may repeat.
-fn scrub(text: &str, secrets: &[&SecretString]) -> String {
-    secrets.iter().fold(text.to_owned(), |text, secret| {
-        let secret = secret.expose_secret();
-        if secret.len() < 4 {
-            text
-        } else {
-            text.replace(secret, "[redacted]")
-        }
-    })
-}
-
 /// The two ways to authenticate.
 #[derive(Debug)]
 pub enum Auth {
     /// OAuth client credentials.
-    Token(TokenManager),
+    Token(Box<TokenManager>),
     /// JumpCloud's `x-api-key`.
     ApiKey(SecretString),
 }
@@ -331,7 +322,7 @@ impl Session {
     pub fn torq(lane: Lane, base: Url, tokens: TokenManager) -> Self {
         Self {
             lane,
-            auth: Auth::Token(tokens),
+            auth: Auth::Token(Box::new(tokens)),
             headers: HeaderMap::new(),
             base,
             refused_by: &[302, 401],
@@ -413,10 +404,7 @@ impl Session {
         if self.refused_by.contains(&answer.status.as_u16()) {
             return Err(self.refused(operation, &answer, &secret));
         }
-        judge(self.lane.peer(), operation, answer).map_err(|mut failure| {
-            failure.detail = scrub(&failure.detail, &[&secret]);
-            failure
-        })
+        judge(self.lane.peer(), operation, answer, &[&secret])
     }
 
     /// [`Self::attempt`], repeated while that can help; `read` turns the answer into what was asked for. An answer that
@@ -444,7 +432,7 @@ impl Session {
 
     /// A fresh token was refused, too: the key behind it is revoked or expired.
     fn refused(&self, operation: &'static str, answer: &Answer, secret: &SecretString) -> Failure {
-        let words = scrub(&crate::http::words_of(&answer.body), &[secret]);
+        let words = crate::http::words_of(&answer.body, &[secret]);
         let what = match (&self.auth, self.lane.peer()) {
             (Auth::ApiKey(_), _) => "the API key was refused",
             (Auth::Token(_), Peer::Torq) => "a new token was refused, too: the API key is revoked or expired",

@@ -109,7 +109,7 @@ async fn a_jumpcloud_service_account_asks_for_the_api_scope_and_names_its_organi
         .await;
     let lane = lane(Peer::JumpCloud);
     let tokens = TokenManager::jumpcloud(lane.clone(), url(&server, "/token"), "id", "s3cret".to_owned().into());
-    let session = Session::jumpcloud(lane, url(&server, "/api"), Auth::Token(tokens), Some("org-7"));
+    let session = Session::jumpcloud(lane, url(&server, "/api"), Auth::Token(Box::new(tokens)), Some("org-7"));
     session.attempt(&get(&session)).await.unwrap();
 }
 

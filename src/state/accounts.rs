@@ -157,8 +157,13 @@ impl Store {
     }
 
     /// Folded e-mails whose directory user is to be asked for, in order, after `after`.
-    pub fn to_match(&self, after: &EmailKey, limit: usize) -> Sql<Vec<EmailKey>> {
-        self.db
+    pub fn to_match(&mut self, after: &EmailKey, limit: usize) -> Sql<Vec<EmailKey>> {
+        let version = self.version();
+        if self.settled.matches == Some(version) {
+            return Ok(Vec::new());
+        }
+        let found: Vec<EmailKey> = self
+            .db
             .prepare_cached(
                 "SELECT DISTINCT u.email_key FROM users u
                  LEFT JOIN accounts a ON a.email_key = u.email_key, connector c
@@ -169,7 +174,11 @@ impl Store {
             .query_map(params![after.as_str(), limit], |row| {
                 Ok(EmailKey::fold(row.get_ref(0)?.as_str()?))
             })?
-            .collect()
+            .collect::<Sql<_>>()?;
+        if found.is_empty() && after.is_empty() {
+            self.settled.matches = Some(version);
+        }
+        Ok(found)
     }
 
     /// Notes what the directory said about a batch of e-mails.
@@ -197,8 +206,13 @@ impl Store {
     }
 
     /// Accounts to be created, in the order of their e-mails, after `after`. One for each folded e-mail.
-    pub fn to_create(&self, after: &EmailKey, limit: usize) -> Sql<Vec<Creation>> {
-        self.db
+    pub fn to_create(&mut self, after: &EmailKey, limit: usize) -> Sql<Vec<Creation>> {
+        let version = self.version();
+        if self.settled.creations == Some(version) {
+            return Ok(Vec::new());
+        }
+        let found: Vec<Creation> = self
+            .db
             .prepare_cached(
                 "SELECT u.email_key, u.email, u.id, a.match_id, min(u.no) FROM users u
                  LEFT JOIN accounts a ON a.email_key = u.email_key
@@ -214,7 +228,11 @@ impl Store {
                     directory_user: row.get::<_, Option<String>>(3)?.map(DirectoryUserId::new),
                 })
             })?
-            .collect()
+            .collect::<Sql<_>>()?;
+        if found.is_empty() && after.is_empty() {
+            self.settled.creations = Some(version);
+        }
+        Ok(found)
     }
 
     /// A create is about to be sent. Whether an earlier one for the same e-mail was not answered.
@@ -293,8 +311,13 @@ impl Store {
     }
 
     /// Accounts to be associated, in the order of their e-mails, after `after`.
-    pub fn to_associate(&self, after: &EmailKey, limit: usize) -> Sql<Vec<Association>> {
-        self.db
+    pub fn to_associate(&mut self, after: &EmailKey, limit: usize) -> Sql<Vec<Association>> {
+        let version = self.version();
+        if self.settled.associations == Some(version) {
+            return Ok(Vec::new());
+        }
+        let found: Vec<Association> = self
+            .db
             .prepare_cached(
                 "SELECT a.email_key, a.account_id, a.match_id, a.directory_user_id FROM accounts a
                  WHERE a.email_key > ?1 AND a.account_id IS NOT NULL AND a.match_id IS NOT NULL
@@ -311,7 +334,11 @@ impl Store {
                     before: row.get::<_, Option<String>>(3)?.map(DirectoryUserId::new),
                 })
             })?
-            .collect()
+            .collect::<Sql<_>>()?;
+        if found.is_empty() && after.is_empty() {
+            self.settled.associations = Some(version);
+        }
+        Ok(found)
     }
 
     /// An account was associated.
@@ -347,8 +374,8 @@ impl Store {
         let run = self.run;
         let transaction = self.db.transaction()?;
         transaction.execute(
-            "UPDATE accounts SET association_refused = ?2 WHERE email_key = ?1",
-            [association.key.as_str(), association.directory_user.as_str()],
+            "UPDATE accounts SET association_refused = ?2, association_words = ?3 WHERE email_key = ?1",
+            [association.key.as_str(), association.directory_user.as_str(), reason],
         )?;
         let reason = format!("associating: {reason}");
         refusal(&transaction, now, run, &association.key, &reason)?;

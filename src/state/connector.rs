@@ -26,6 +26,8 @@ pub struct About {
     pub application: Option<ApplicationId>,
     /// When JumpCloud's accounts were last read.
     pub known_at: Option<Timestamp>,
+    /// Since when matches with the directory count as fresh.
+    pub directory_since: Option<Timestamp>,
     /// Whether accounts may be created there.
     pub accounts: Offered,
     /// Whether accounts may be associated there.
@@ -70,7 +72,8 @@ impl Store {
         self.db
             .prepare_cached(
                 "SELECT state, reason, action, paused, last_success, first_poll_at, application_id, known_at,
-                        accounts_offered, accounts_tried_at, associations_offered, associations_tried_at, roles_read_at
+                        accounts_offered, accounts_tried_at, associations_offered, associations_tried_at, roles_read_at,
+                        directory_since
                  FROM connector",
             )?
             .query_row([], |row| {
@@ -84,6 +87,7 @@ impl Store {
                     collected: row.get::<_, Option<String>>(5)?.is_some(),
                     application: row.get::<_, Option<String>>(6)?.map(ApplicationId::new),
                     known_at: instant(row.get(7)?),
+                    directory_since: instant(row.get(13)?),
                     accounts: Offered::read(row.get(8)?, instant(row.get(9)?)),
                     associations: Offered::read(row.get(10)?, instant(row.get(11)?)),
                     roles_read_at: instant(row.get(12)?),
@@ -91,8 +95,8 @@ impl Store {
             })
     }
 
-    /// Notes the state; a change of it, or of its reason, leaves an event. What comes and goes with every run
-    /// (`syncing`, and `connected` after it) leaves none.
+    /// Notes the state; a change of it leaves an event. That a run is going on (`collecting`, `syncing`) is not noted: the
+    /// status says it of the process that runs, and what was there before stays true until the run ends.
     pub fn note_state(
         &mut self,
         now: Timestamp,
@@ -104,14 +108,24 @@ impl Store {
         if about.state == state && about.reason.as_deref() == reason && about.action.as_deref() == action {
             return Ok(());
         }
+        self.keep_books(|store| store.write_state(now, &about, state, reason, action))
+    }
+
+    fn write_state(
+        &mut self,
+        now: Timestamp,
+        about: &About,
+        state: ConnectorState,
+        reason: Option<&str>,
+        action: Option<&str>,
+    ) -> Sql<()> {
         let transaction = self.db.transaction()?;
         transaction.execute(
             "UPDATE connector SET state = ?1, reason = ?2, action = ?3,
                 state_since = CASE WHEN state = ?1 THEN state_since ELSE ?4 END",
             params![state.as_str(), reason, action, stored(now)],
         )?;
-        let routine = |state| matches!(state, ConnectorState::Syncing | ConnectorState::Connected);
-        if about.state != state && !(routine(about.state) && routine(state)) {
+        if about.state != state {
             let event = NewEvent {
                 before: Some(serde_json::json!({ "state": about.state.as_str() })),
                 after: Some(serde_json::json!({ "state": state.as_str() })),

@@ -75,6 +75,10 @@ pub(super) fn count(db: &Connection, run: Option<i64>, counts: RunCounts) -> Sql
 impl Store {
     /// Begins a run. A run that a kill cut short is ended as failed, and one that its successor continues keeps its number.
     pub fn begin_run(&mut self, now: Timestamp) -> Sql<i64> {
+        self.keep_books(|store| store.open_run(now))
+    }
+
+    fn open_run(&mut self, now: Timestamp) -> Sql<i64> {
         let unfinished: Option<i64> = self
             .db
             .query_row(
@@ -107,6 +111,10 @@ impl Store {
         let Some(run) = self.run.take() else {
             return Ok(RunCounts::default());
         };
+        self.keep_books(|store| store.close_run(run, now, outcome, reason))
+    }
+
+    fn close_run(&mut self, run: i64, now: Timestamp, outcome: RunOutcome, reason: Option<&str>) -> Sql<RunCounts> {
         let transaction = self.db.transaction()?;
         transaction.execute(
             "UPDATE runs SET finished = ?2, outcome = ?3, reason = ?4 WHERE no = ?1",

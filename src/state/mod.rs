@@ -8,7 +8,9 @@
 //! | --- | --- |
 //! | `open` | files, the lock, migrations, copies |
 //! | `connector` | the one row about the connector itself |
-//! | `poll` | pages, cursors, who was seen, what a complete poll means |
+//! | `poll` | pages, cursors, and the snapshot that comes of them |
+//! | `seen` | what a running poll keeps in memory |
+//! | `removal` | who counts as gone, what is believed, what is held |
 //! | `accounts` | what JumpCloud is known to have, and what remains to be done |
 //! | `events` | events and runs |
 //! | `shown` | status, users, events as people see them |
@@ -18,6 +20,8 @@ mod connector;
 mod events;
 mod open;
 mod poll;
+mod removal;
+mod seen;
 mod shown;
 #[cfg(test)]
 mod tests;
@@ -32,7 +36,8 @@ pub use accounts::{Adopted, Association, Creation, Deletion, Unresolved};
 pub use connector::{About, Offered, Sides};
 pub use events::NewEvent;
 pub use open::{Lock, has_state, read};
-pub use poll::{Applied, Cursor, PollEnd, RemovalRules};
+pub use poll::{Applied, Cursor};
+pub use removal::{PollEnd, RemovalRules};
 pub use shown::EventQuery;
 
 use crate::model::ConnectorName;
@@ -161,9 +166,26 @@ pub struct Store {
     /// The run that is going on.
     run: Option<i64>,
     /// What the running poll keeps in memory: a few bytes a user.
-    poll: Option<poll::Memory>,
-    /// The last counted status, and the number of changes it was counted at.
+    poll: Option<seen::Memory>,
+    /// Changes so far that say nothing about users and accounts: cursors, runs, states. See [`Store::version`].
+    bookkeeping: u64,
+    /// The last counted status, and the version it was counted at.
     counted: Option<(u64, shown::Counts)>,
+    settled: Settled,
+}
+
+/// Questions whose answer walks over all users or accounts, each with the version at which the answer was "nobody". As long as
+/// that is the version, the answer is the same: a run over unchanged users does not walk at all.
+#[derive(Default)]
+struct Settled {
+    /// Whom to look for in the directory.
+    matches: Option<u64>,
+    /// Which accounts to create.
+    creations: Option<u64>,
+    /// Which accounts to associate.
+    associations: Option<u64>,
+    /// Which accounts have lost their user, or have one again.
+    releases: Option<u64>,
 }
 
 impl Store {
@@ -173,8 +195,24 @@ impl Store {
             name,
             run: None,
             poll: None,
+            bookkeeping: 0,
             counted: None,
+            settled: Settled::default(),
         }
+    }
+
+    /// A number that changes with everything written through this handle, bookkeeping excepted. What is forgotten to be
+    /// counted as bookkeeping makes a difference too many, never one too few.
+    fn version(&self) -> u64 {
+        self.db.total_changes() - self.bookkeeping
+    }
+
+    /// Runs an operation that writes nothing about users and accounts.
+    fn keep_books<R>(&mut self, operation: impl FnOnce(&mut Self) -> Sql<R>) -> Sql<R> {
+        let before = self.version();
+        let result = operation(self);
+        self.bookkeeping += self.version() - before;
+        result
     }
 
     /// The name of the connector.

@@ -42,11 +42,16 @@ impl Store {
     pub fn status(&mut self) -> Sql<ConnectorStatus> {
         let about = self.about()?;
         let counts = self.counts()?;
-        let state = if about.paused {
-            ConnectorState::Paused
-        } else {
-            about.state
+        let running = self.run.is_some();
+        let progress = self.progress()?;
+        let state = match about.state {
+            _ if about.paused => ConnectorState::Paused,
+            ConnectorState::Starting if about.collected && running => ConnectorState::Syncing,
+            ConnectorState::Starting if running || progress.is_some() => ConnectorState::Collecting,
+            ConnectorState::Connected if running => ConnectorState::Syncing,
+            stored => stored,
         };
+        let progress = progress.filter(|_| running || state == ConnectorState::Collecting);
         Ok(ConnectorStatus {
             name: self.name.to_string(),
             state,
@@ -71,7 +76,7 @@ impl Store {
             removed: counts.removed,
             filtered: counts.filtered,
             associations_pending: counts.associations_pending,
-            progress: self.progress()?,
+            progress,
             last_run: self.last_run()?,
         })
     }
@@ -83,7 +88,7 @@ impl Store {
 
     /// Counting walks the snapshot, so it is done again only when something was written.
     fn counts(&mut self) -> Sql<Counts> {
-        let version = self.db.total_changes();
+        let version = self.version();
         if let Some((at, counts)) = self.counted
             && at == version
             && !self.only_looks()?
@@ -92,19 +97,19 @@ impl Store {
         }
         let mut counts = Counts::default();
         {
+            // Added up here: GROUP BY would sort all rows, through a file.
             let mut statement = self
                 .db
-                .prepare_cached("SELECT account, count(*), sum(association_pending) FROM standing GROUP BY account")?;
+                .prepare_cached("SELECT account, association_pending FROM standing")?;
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
-                let number: u64 = row.get(1)?;
-                counts.users += number;
-                counts.associations_pending += row.get::<_, u64>(2)?;
+                counts.users += 1;
+                counts.associations_pending += u64::from(row.get::<_, bool>(1)?);
                 match row.get_ref(0)?.as_str()? {
-                    "pending" => counts.pending = number,
-                    "parked" => counts.parked = number,
-                    "held" => counts.held = number,
-                    "filtered" => counts.filtered = number,
+                    "pending" => counts.pending += 1,
+                    "parked" => counts.parked += 1,
+                    "held" => counts.held += 1,
+                    "filtered" => counts.filtered += 1,
                     _ => {}
                 }
             }
@@ -134,7 +139,7 @@ impl Store {
         let poll = self
             .db
             .query_row(
-                "SELECT started, (SELECT coalesce(sum(pages), 0) FROM poll_listings) FROM poll",
+                "SELECT started, (SELECT count(*) FROM poll_pages) FROM poll",
                 [],
                 |row| Ok((instant(row.get(0)?), row.get(1)?)),
             )

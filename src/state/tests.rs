@@ -431,23 +431,80 @@ fn an_email_that_is_suddenly_missing_does_not_turn_a_person_into_nobody() {
 }
 
 #[test]
-fn what_comes_and_goes_with_every_run_leaves_no_event_and_everything_else_does() {
+fn a_run_covers_up_no_state_and_leaves_no_event_and_a_change_of_state_does() {
     let mut store = store();
     let now = Timestamp::now();
-    for state in [
-        ConnectorState::Connected,
-        ConnectorState::Syncing,
-        ConnectorState::Connected,
-    ] {
-        store.note_state(now, state, None, None).unwrap();
+    assert_eq!(store.status().unwrap().state, ConnectorState::Starting);
+    store.begin_run(now).unwrap();
+    assert_eq!(store.status().unwrap().state, ConnectorState::Collecting);
+    poll(&mut store, &[user(1, 0)], MaxRemovals::Users(5));
+    store.note_state(now, ConnectorState::Connected, None, None).unwrap();
+    store.end_run(now, crate::view::RunOutcome::Done, None).unwrap();
+    let events = kinds(&store).len();
+    for _ in 0..3 {
+        assert_eq!(store.status().unwrap().state, ConnectorState::Connected);
+        store.begin_run(now).unwrap();
+        assert_eq!(store.status().unwrap().state, ConnectorState::Syncing);
+        store.note_state(now, ConnectorState::Connected, None, None).unwrap();
+        store.end_run(now, crate::view::RunOutcome::Done, None).unwrap();
     }
+    assert_eq!(kinds(&store).len(), events);
     store
-        .note_state(now, ConnectorState::ReconnectRequired, Some("revoked"), None)
+        .note_state(now, ConnectorState::NotLicensed, Some("no licence"), None)
         .unwrap();
+    store.begin_run(now).unwrap();
+    assert_eq!(store.status().unwrap().state, ConnectorState::NotLicensed);
+    assert_eq!(kinds(&store).len(), events + 1);
+}
+
+#[test]
+fn a_migration_of_addresses_step_by_step_does_not_slip_under_the_guard() {
+    let now = Timestamp::now();
+    let mut store = store();
+    let mut users: Vec<_> = (0..20).map(|number| user(number, 0)).collect();
+    let max = MaxRemovals::Users(5);
+    poll(&mut store, &users, max);
+    let first = EmailKey::fold("");
+    for row in store.to_create(&first, 99).unwrap() {
+        store.creating(now, &row.key).unwrap();
+        store.created(now, &row, &account(&row.user_id, &row.email)).unwrap();
+    }
+    let mut deleted = 0;
+    for step in 0..5 {
+        for user in &mut users[step * 4..step * 4 + 4] {
+            user.email = user.email.replace("example.com", "example.org");
+        }
+        poll(&mut store, &users, max);
+        poll(&mut store, &users, max);
+        for deletion in store.to_delete(&first, 99).unwrap() {
+            store.deleted(now, &deletion).unwrap();
+            deleted += 1;
+        }
+    }
+    assert_eq!(deleted, 4, "five within a day, and the second step would make eight");
+    assert_eq!(store.status().unwrap().held, 16);
+}
+
+#[test]
+fn a_refused_association_is_shown_and_is_not_done() {
+    let now = Timestamp::now();
+    let mut store = store();
+    poll(&mut store, &[user(1, 0)], MaxRemovals::Users(5));
+    let key = EmailKey::fold(&user(1, 0).email);
+    store.adopt(now, &[account("a1", key.as_str())]).unwrap();
     store
-        .note_state(now, ConnectorState::ReconnectRequired, Some("revoked"), None)
+        .matched(now, &[(key.clone(), Some(crate::model::DirectoryUserId::new("d1")))])
         .unwrap();
-    assert_eq!(kinds(&store), [EventKind::StateChanged, EventKind::StateChanged]);
+    let first = EmailKey::fold("");
+    let row = store.to_associate(&first, 9).unwrap().remove(0);
+    store.association_refused(now, &row, "no such user (400)").unwrap();
+    assert!(store.to_associate(&first, 9).unwrap().is_empty(), "not again and again");
+    let shown = store.users().unwrap().remove(0);
+    assert_eq!(
+        shown.reason.as_deref(),
+        Some("associating was refused: no such user (400)")
+    );
+    assert_eq!(store.status().unwrap().associations_pending, 1);
 }
 
 #[tokio::test]

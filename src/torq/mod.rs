@@ -14,7 +14,7 @@ use crate::http::{Body, Failure, FailureKind, Request, decode};
 use crate::model::{Listing, Peer};
 use crate::oauth::Session;
 
-pub use users::{Unreadable, User, UsersPage};
+pub use users::{Unreadable, User, UsersPage, read_page};
 
 /// The page size asked for: the documented maximum (the default is 50).
 pub const PAGE_SIZE: usize = 100;
@@ -76,7 +76,7 @@ impl Torq {
             query,
             body: Body::Empty,
         };
-        let page = self.session.ask(&request, users::read_page).await;
+        let page = self.session.ask(&request, read_page).await;
         page.map_err(explain)
     }
 

@@ -115,7 +115,10 @@ struct Record {
 }
 
 /// Reads a page. Structs first, which is twice as fast as [`Value`]; record by record when that fails.
-pub(super) fn read_page(answer: &Answer) -> Result<UsersPage, Failure> {
+///
+/// # Errors
+/// [`FailureKind::Unintelligible`] when the body is not a page of users at all.
+pub fn read_page(answer: &Answer) -> Result<UsersPage, Failure> {
     match serde_json::from_slice::<Page>(&answer.body) {
         Ok(Page {
             users: Some(records),

@@ -69,6 +69,17 @@ impl Scene {
             .remove(&format!("TORQ_CONNECTOR__CONNECTORS__DEMO__{key}"));
     }
 
+    /// Sets a key outside of the connector: `NETWORK__TIMEOUT`, …
+    pub fn set_general(&mut self, key: &str, value: &str) {
+        self.environment
+            .insert(format!("TORQ_CONNECTOR__{key}"), value.to_owned());
+    }
+
+    /// Changes the configuration file.
+    pub fn edit(&mut self, edit: impl FnOnce(&str) -> String) {
+        self.file = edit(&self.file);
+    }
+
     pub fn world(&self) -> WorldHandle {
         self.sandbox.world()
     }

@@ -60,11 +60,18 @@ CREATE TABLE accounts (
     refused           TEXT,                   -- why the create was refused for good
     refused_at        TEXT,
     association_refused TEXT,                 -- the directory user with whom associating was refused for good
+    association_words TEXT,                   -- in the peer's words
     absent_polls      INTEGER NOT NULL DEFAULT 0, -- complete polls in a row that saw no user with this e-mail
     release           TEXT CHECK (release IN ('reported', 'held', 'approved', 'due')) -- what becomes of it without a user
 ) WITHOUT ROWID;
 CREATE INDEX accounts_look ON accounts (email_key) WHERE look = 1;
 CREATE INDEX accounts_due ON accounts (email_key) WHERE release = 'due';
+
+-- Accounts that lost their user to a changed e-mail and were released unasked: the guard counts those of a day.
+CREATE TABLE releases (
+    at        TEXT NOT NULL,
+    email_key TEXT NOT NULL
+);
 
 CREATE TABLE roles (
     id   TEXT PRIMARY KEY,
@@ -83,7 +90,7 @@ CREATE TABLE events (
     after   TEXT,
     reason  TEXT
 );
-CREATE INDEX events_by_user ON events (user_id, no) WHERE user_id IS NOT NULL;
+CREATE INDEX events_unreadable ON events (user_id) WHERE kind = 'record_unreadable';
 
 CREATE TABLE runs (
     no          INTEGER PRIMARY KEY,
@@ -105,18 +112,15 @@ CREATE TABLE runs (
 CREATE TABLE poll (
     only       INTEGER PRIMARY KEY CHECK (only = 1),
     started    TEXT NOT NULL,
-    touched    TEXT NOT NULL,                 -- when the last page was applied
     clean      INTEGER NOT NULL DEFAULT 1     -- 0: a record had no readable id, so nobody is missing
 );
-CREATE TABLE poll_listings (
-    listing    TEXT PRIMARY KEY,              -- sso, local
-    page_token TEXT,                          -- of the next page; NULL: the first
-    pages      INTEGER NOT NULL DEFAULT 0,
-    done       INTEGER NOT NULL DEFAULT 0
-) WITHOUT ROWID;
+
+-- Its pages so far. The last one of a listing says where that goes on.
 CREATE TABLE poll_pages (
     no         INTEGER PRIMARY KEY,
-    listing    TEXT NOT NULL,
+    listing    TEXT NOT NULL,                 -- sso, local; empty for pages of a pass that was started again
+    at         TEXT NOT NULL,
+    next_token TEXT,                          -- of the next page; NULL: this was the last
     seen       BLOB NOT NULL                  -- users.no of this page, as differences
 );
 
@@ -133,10 +137,11 @@ SELECT u.no, u.id, u.email, u.email_key, u.status, u.sso, u.role_id, u.created, 
        CASE WHEN u.removal = 'held' THEN 'gone from Torq; the removal waits for approval'
             WHEN u.removal = 'approved' THEN 'gone from Torq; the removal is approved'
             WHEN u.filtered IS NOT NULL THEN u.filtered
-            WHEN a.account_id IS NOT NULL THEN NULL
+            WHEN a.account_id IS NOT NULL THEN
+                CASE WHEN a.association_refused = a.match_id THEN 'associating was refused: ' || a.association_words END
             WHEN u.email_key = '' THEN 'Torq has no e-mail for this user'
             ELSE a.refused END AS reason,
        (a.account_id IS NOT NULL AND a.match_id IS NOT NULL AND a.match_id IS NOT a.directory_user_id
-        AND u.filtered IS NULL AND u.removal IS NULL AND a.association_refused IS NOT a.match_id) AS association_pending
+        AND u.filtered IS NULL AND u.removal IS NULL) AS association_pending
 FROM users u LEFT JOIN accounts a ON a.email_key = u.email_key
 WHERE u.removed_at IS NULL;

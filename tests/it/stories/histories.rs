@@ -138,7 +138,7 @@ async fn happen(scene: &Scene, step: &Step, number: usize) {
         }
         Step::LoseApplication => world.delete_application(),
         Step::ExpireTokens(torq) => world.expire_tokens(if *torq { Peer::Torq } else { Peer::JumpCloud }),
-        Step::Run => drop(run(scene).await),
+        Step::Run => run(scene).await,
         Step::RunUnder(fault, endpoint, skip, times) => {
             world.fault(FaultRule {
                 endpoint: Some(*endpoint),

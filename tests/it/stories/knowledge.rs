@@ -1,6 +1,6 @@
 //! Knowledge grows old: what others change in JumpCloud is noticed by the next process.
 
-use torq_connector::sandbox::{Account, Endpoint, Options};
+use torq_connector::sandbox::{Account, Endpoint, Options, Peer};
 use torq_connector::view::EventKind;
 
 use crate::world::{Scene, assert_in_step, writes};
@@ -142,5 +142,45 @@ async fn another_api_key_of_the_same_workspace_removes_nobody() {
     }
     scene.run_to_the_end().await;
     assert!(world.writes().is_empty());
+    assert_in_step(&scene);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_knows_asks_jumpcloud_for_its_application_and_nothing_more() {
+    let scene = Scene::with_people(30).await;
+    let world = scene.world();
+    let connector = scene.connector().await;
+    connector.run().await.unwrap();
+    world.clear_requests();
+    for _ in 0..3 {
+        connector.run().await.unwrap();
+    }
+    let jumpcloud = world.requests().into_iter().filter(|one| one.peer == Peer::JumpCloud);
+    let asked: Vec<_> = jumpcloud.map(|one| one.endpoint).collect();
+    assert_eq!(asked, [Endpoint::Application; 3]);
+    assert_eq!(world.count(Endpoint::TorqUsers), 3 * 2);
+    assert_eq!(world.count(Endpoint::TorqToken), 0);
+
+    // Somebody new: the directory is asked for them alone.
+    let new = world.add_people(1);
+    connector.run().await.unwrap();
+    drop(connector);
+    let search = world
+        .requests()
+        .into_iter()
+        .rfind(|one| one.endpoint == Endpoint::DirectorySearch);
+    let asked = search.unwrap().body.unwrap()["filter"]["or"].clone();
+    assert_eq!(asked, serde_json::json!([{ "email": new[0].email.to_lowercase() }]));
+    assert_eq!(world.writes().len(), 1);
+    assert_in_step(&scene);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_workspace_is_a_fine_workspace_to_begin_with() {
+    let scene = Scene::with_people(0).await;
+    scene.run_to_the_end().await;
+    scene.world().add_people(3);
+    let end = scene.run_to_the_end().await;
+    assert_eq!((end.counts.created, end.status.users), (3, 3));
     assert_in_step(&scene);
 }

@@ -133,3 +133,25 @@ async fn a_deletion_whose_answer_is_lost_is_done() {
     assert_eq!(world.accounts().len(), 17);
     assert_in_step(&scene);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_whose_user_left_before_anybody_looked_is_ours_to_delete() {
+    let mut scene = Scene::with_people(10).await;
+    scene.set("REMOVALS", "delete");
+    let world = scene.world();
+    world.fault(FaultRule::once(Endpoint::AccountCreate, Fault::LostAnswer));
+    world.fault(FaultRule::always(Endpoint::Accounts, Fault::status(503)).after(1));
+    scene.run().await;
+    world.clear_faults();
+    let made = writes(&scene, Endpoint::AccountCreate).remove(0);
+    let email = made.body.unwrap()["email"].as_str().unwrap().to_owned();
+    let person = world.people().into_iter().find(|one| one.email == email).unwrap();
+    world.remove_person(&person.id);
+    assert!(scene.account(&email).is_some());
+    for _ in 0..2 {
+        scene.run_to_the_end().await;
+    }
+    assert!(scene.account(&email).is_none());
+    assert_in_step(&scene);
+    assert_eq!(world.accounts().len(), 9);
+}

@@ -158,3 +158,35 @@ async fn an_association_that_is_refused_stops_nobody() {
     assert_eq!(scene.run_to_the_end().await.counts.associated, 1);
     assert_in_step(&scene);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_403_on_writing_alone_is_missing_permission_and_says_so() {
+    let scene = Scene::with_people(10).await;
+    let world = scene.world();
+    world.fault(FaultRule::always(Endpoint::AccountCreate, Fault::status(403)));
+    let end = scene.run().await;
+    assert_eq!(
+        (end.outcome, end.status.state),
+        (RunOutcome::Refused, ConnectorState::ReconnectRequired)
+    );
+    let text = end.halt.unwrap().to_string();
+    assert!(text.contains("may read SaaS Management and not change it"), "{text}");
+    assert_eq!(end.status.pending, 10);
+    world.clear_faults();
+    assert_eq!(scene.run_to_the_end().await.counts.created, 10);
+    assert_in_step(&scene);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parked_user_whose_e_mail_changes_is_delivered() {
+    let scene = Scene::with_people(10).await;
+    let world = scene.world();
+    let person = world.people().swap_remove(0);
+    let refused = person.email.clone();
+    scene.behave(|behaviour| behaviour.refused_emails = vec![refused]);
+    assert_eq!(scene.run().await.status.parked, 1);
+    world.update_person(&person.id, |one| one.email = "acceptable@example.com".to_owned());
+    let end = scene.run_to_the_end().await;
+    assert_eq!((end.counts.created, end.status.parked), (1, 0));
+    assert_in_step(&scene);
+}

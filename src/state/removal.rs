@@ -1,0 +1,395 @@
+//! Removals: who counts as gone after a complete poll, what is believed, what is held, what becomes of accounts without a user.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::poll::clear_poll;
+use super::seen::{Bits, Memory};
+use super::{NewEvent, Sql, Store, events, stored};
+use crate::config::{MaxRemovals, Removals};
+use crate::view::{EventKind, Guard, RunCounts};
+
+/// When removals are believed, and what they entail.
+#[derive(Clone, Copy, Debug)]
+pub struct RemovalRules {
+    /// Whether accounts that we created go, too.
+    pub removals: Removals,
+    /// How many are believed within 24 hours.
+    pub max: MaxRemovals,
+}
+
+impl RemovalRules {
+    /// How many removals within 24 hours are believed for a snapshot of `users`.
+    pub fn limit(&self, users: u64) -> u64 {
+        match self.max {
+            MaxRemovals::Users(users) => users,
+            // At least 5, or a small workspace could never lose anybody unasked.
+            MaxRemovals::Percent(percent) => ((users as f64 * percent / 100.0).floor() as u64).max(5),
+        }
+    }
+}
+
+/// What a complete poll meant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PollEnd {
+    /// Users of the snapshot who were not seen.
+    pub missing: u64,
+    /// Users removed now.
+    pub removed: u64,
+    /// Removals held now.
+    pub held: u64,
+    /// What the guard said.
+    pub guard: Guard,
+}
+
+impl Store {
+    /// Ends a poll whose both listings reached their last page: decides who is missing, who is removed, what is held.
+    pub fn finish_poll(&mut self, now: Timestamp, rules: &RemovalRules) -> Sql<PollEnd> {
+        let memory = match self.poll.take() {
+            Some(memory) => memory,
+            None => Memory::load(&self.db)?,
+        };
+        let run = self.run;
+        let version = self.version();
+        let changes = self.db.total_changes();
+        let settled = self.settled.releases == Some(version);
+        let transaction = self.db.transaction()?;
+        let db = &transaction;
+        forgive_returned(db, &memory.seen, settled)?;
+        let clean: bool = db
+            .query_row("SELECT clean FROM poll", [], |row| row.get(0))
+            .optional()?
+            .unwrap_or(false);
+        let mut end = PollEnd::default();
+        // A record without a readable id may be anybody, so such a poll says nothing about who is missing.
+        if clean {
+            end = judge_missing(db, now, run, &memory, rules, settled)?;
+        }
+        let nothing = db.total_changes() == changes;
+        db.execute(
+            "UPDATE connector SET first_poll_at = ?1 WHERE first_poll_at IS NULL",
+            [stored(now)],
+        )?;
+        clear_poll(db)?;
+        transaction.commit()?;
+        if nothing {
+            self.bookkeeping += self.db.total_changes() - changes;
+        }
+        if nothing && clean {
+            self.settled.releases = Some(version);
+        }
+        Ok(end)
+    }
+
+    /// Approves the removals that are held now: the next run carries them out, unless the users are back by then.
+    pub fn approve(&mut self, now: Timestamp) -> Sql<u64> {
+        let transaction = self.db.transaction()?;
+        let mut approved = 0;
+        {
+            let mut held =
+                transaction.prepare("SELECT id, email FROM users WHERE removal = 'held' AND removed_at IS NULL")?;
+            let mut rows = held.query([])?;
+            while let Some(row) = rows.next()? {
+                let (id, email): (String, String) = (row.get(0)?, row.get(1)?);
+                let event = NewEvent {
+                    user_id: Some(&id),
+                    email: Some(&email),
+                    ..NewEvent::default()
+                };
+                events::record(&transaction, now, None, EventKind::RemovalApproved, event)?;
+                approved += 1;
+            }
+            let mut held = transaction.prepare("SELECT email_key FROM accounts WHERE release = 'held'")?;
+            let mut rows = held.query([])?;
+            while let Some(row) = rows.next()? {
+                let email: String = row.get(0)?;
+                let event = NewEvent {
+                    email: Some(&email),
+                    ..NewEvent::default()
+                };
+                events::record(&transaction, now, None, EventKind::RemovalApproved, event)?;
+                approved += 1;
+            }
+        }
+        transaction.execute_batch(
+            "UPDATE users SET removal = 'approved' WHERE removal = 'held' AND removed_at IS NULL;
+             UPDATE accounts SET release = 'approved' WHERE release = 'held';
+             UPDATE connector SET hold_removals = 0;",
+        )?;
+        transaction.commit()?;
+        Ok(approved)
+    }
+}
+
+/// Whoever was absent and is seen again counts as never absent: nothing is held or approved for them any more.
+fn forgive_returned(db: &Connection, seen: &Bits, settled: bool) -> Sql<()> {
+    let returned: Vec<u32> = {
+        let mut statement = db.prepare("SELECT no FROM users WHERE absent_polls > 0 AND removed_at IS NULL")?;
+        let numbers = statement.query_map([], |row| row.get(0))?;
+        numbers
+            .filter(|no| no.as_ref().map_or(true, |no| seen.contains(*no)))
+            .collect::<Sql<_>>()?
+    };
+    for no in returned {
+        db.execute("UPDATE users SET absent_polls = 0, removal = NULL WHERE no = ?1", [no])?;
+    }
+    if settled {
+        return Ok(());
+    }
+    // An account whose e-mail somebody has again is nobody's to release.
+    db.execute(
+        "UPDATE accounts SET absent_polls = 0, release = NULL
+         WHERE (absent_polls > 0 OR release IS NOT NULL)
+           AND EXISTS (SELECT 1 FROM users u WHERE u.email_key = accounts.email_key AND u.removed_at IS NULL)",
+        [],
+    )?;
+    Ok(())
+}
+
+/// Accounts that we created and that no user of the snapshot has the e-mail of (any more), undecided as yet.
+const ORPHANS: &str = "origin = 'created' AND account_id IS NOT NULL AND release IS NULL
+    AND NOT EXISTS (SELECT 1 FROM users u WHERE u.email_key = accounts.email_key AND u.removed_at IS NULL)";
+
+/// Decides about users who were not seen, and accounts without a user. `settled`: no account has lost its user since the last
+/// poll found that none had, so only users are looked at.
+fn judge_missing(
+    db: &Connection,
+    now: Timestamp,
+    run: Option<i64>,
+    memory: &Memory,
+    rules: &RemovalRules,
+    settled: bool,
+) -> Sql<PollEnd> {
+    let (seen, present) = (&memory.seen, memory.present);
+    let mut missing = Vec::new();
+    if seen.count < present {
+        let mut statement = db.prepare("SELECT no FROM users WHERE removed_at IS NULL")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let no: u32 = row.get(0)?;
+            if !seen.contains(no) {
+                missing.push(no);
+            }
+        }
+    }
+    for no in &missing {
+        db.prepare_cached("UPDATE users SET absent_polls = absent_polls + 1 WHERE no = ?1")?
+            .execute([no])?;
+    }
+    if !settled {
+        db.execute(
+            &format!("UPDATE accounts SET absent_polls = absent_polls + 1 WHERE {ORPHANS}"),
+            [],
+        )?;
+    }
+
+    // Once is an accident: a user can change listing while a poll runs. Twice in a row is gone.
+    let candidates: Vec<u32> = numbers(db, "absent_polls >= 2 AND removal IS NULL")?;
+    let approved: Vec<u32> = numbers(db, "absent_polls >= 2 AND removal = 'approved'")?;
+    let count = |sql: &str| db.query_row(sql, [], |row| row.get::<_, u64>(0));
+    let orphans = match settled {
+        true => 0,
+        false => count(&format!(
+            "SELECT count(*) FROM accounts WHERE absent_polls >= 2 AND {ORPHANS}"
+        ))?,
+    };
+    let total = candidates.len() as u64 + orphans;
+    let held_already = match total {
+        0 => 0,
+        _ => {
+            count("SELECT count(*) FROM users WHERE absent_polls > 0 AND removal = 'held' AND removed_at IS NULL")?
+                + count("SELECT count(*) FROM accounts WHERE release = 'held'")?
+        }
+    };
+    let day_ago = stored(now - jiff::SignedDuration::from_hours(24));
+    // What a person approved does not use up what is believed unasked.
+    let removals_24h: u64 = db.query_row(
+        "SELECT (SELECT count(*) FROM users WHERE removed_at > ?1 AND removal IS NULL)
+              + (SELECT count(*) FROM releases WHERE at > ?1)",
+        [day_ago],
+        |row| row.get(0),
+    )?;
+    let side_changed: bool = db.query_row("SELECT hold_removals FROM connector", [], |row| row.get(0))?;
+    let limit = rules.limit(present);
+    let too_many = removals_24h + held_already + total > limit;
+    let empty = seen.count == 0 && present > 0;
+    let guard = Guard {
+        limit,
+        removals_24h,
+        candidates: total,
+        held: total > 0 && (too_many || empty || side_changed),
+    };
+    let mut end = PollEnd {
+        missing: missing.len() as u64,
+        guard,
+        ..PollEnd::default()
+    };
+    if guard.held {
+        let reason = if empty {
+            "the whole workspace came back empty".to_owned()
+        } else if side_changed {
+            "the Torq API key or region is another one than before".to_owned()
+        } else {
+            format!(
+                "{total} removals, and {removals_24h} in the last 24 hours, are more than the {limit} that are believed unasked"
+            )
+        };
+        for no in &candidates {
+            hold_user(db, now, run, *no, &reason)?;
+        }
+        hold_orphans(db, now, run, &reason)?;
+        end.held = total;
+    } else {
+        if orphans > 0 {
+            note_releases(db, now)?;
+        }
+        for no in &candidates {
+            remove_user(db, now, run, *no)?;
+        }
+        if !settled || !candidates.is_empty() {
+            release_orphans(db, rules.removals)?;
+        }
+        end.removed += candidates.len() as u64;
+    }
+    for no in &approved {
+        remove_user(db, now, run, *no)?;
+    }
+    end.removed += approved.len() as u64;
+    if !settled || end.removed > 0 {
+        release_approved(db, rules.removals)?;
+    }
+    if missing.is_empty() && side_changed {
+        // Everybody is still there: the new key opens the same workspace.
+        db.execute("UPDATE connector SET hold_removals = 0", [])?;
+    }
+    Ok(end)
+}
+
+/// Users who were absent from the last poll, and more. The first terms are those of the index `users_absent`.
+fn numbers(db: &Connection, which: &str) -> Sql<Vec<u32>> {
+    db.prepare(&format!(
+        "SELECT no FROM users WHERE absent_polls > 0 AND removed_at IS NULL AND {which}"
+    ))?
+    .query_map([], |row| row.get(0))?
+    .collect()
+}
+
+fn named(db: &Connection, no: u32) -> Sql<(String, String)> {
+    db.prepare_cached("SELECT id, email FROM users WHERE no = ?1")?
+        .query_row([no], |row| Ok((row.get(0)?, row.get(1)?)))
+}
+
+fn hold_user(db: &Connection, now: Timestamp, run: Option<i64>, no: u32, reason: &str) -> Sql<()> {
+    db.execute("UPDATE users SET removal = 'held' WHERE no = ?1", [no])?;
+    let (id, email) = named(db, no)?;
+    let event = NewEvent {
+        user_id: Some(&id),
+        email: Some(&email),
+        reason: Some(reason),
+        ..NewEvent::default()
+    };
+    events::record(db, now, run, EventKind::RemovalHeld, event)
+}
+
+fn hold_orphans(db: &Connection, now: Timestamp, run: Option<i64>, reason: &str) -> Sql<()> {
+    let keys: Vec<String> = db
+        .prepare(&format!(
+            "SELECT email_key FROM accounts WHERE absent_polls >= 2 AND {ORPHANS}"
+        ))?
+        .query_map([], |row| row.get(0))?
+        .collect::<Sql<_>>()?;
+    for key in keys {
+        db.execute("UPDATE accounts SET release = 'held' WHERE email_key = ?1", [&key])?;
+        let event = NewEvent {
+            email: Some(&key),
+            reason: Some(reason),
+            ..NewEvent::default()
+        };
+        events::record(db, now, run, EventKind::RemovalHeld, event)?;
+    }
+    Ok(())
+}
+
+fn remove_user(db: &Connection, now: Timestamp, run: Option<i64>, no: u32) -> Sql<()> {
+    let (id, email) = named(db, no)?;
+    db.execute(
+        "UPDATE users SET removed_at = ?2 WHERE no = ?1",
+        params![no, stored(now)],
+    )?;
+    // The account is undecided no longer than its last user: it need not be absent twice more.
+    db.execute(
+        "UPDATE accounts SET absent_polls = 2 WHERE email_key = ?1 AND release IS NULL",
+        [crate::model::EmailKey::fold(&email).as_str()],
+    )?;
+    events::count(
+        db,
+        run,
+        RunCounts {
+            disappeared: 1,
+            ..RunCounts::default()
+        },
+    )?;
+    let event = NewEvent {
+        user_id: Some(&id),
+        email: Some(&email),
+        reason: Some("absent from two complete polls in a row"),
+        ..NewEvent::default()
+    };
+    events::record(db, now, run, EventKind::UserDisappeared, event)
+}
+
+/// Notes the accounts whose release is believed now although nobody was removed: those that a changed e-mail left behind.
+fn note_releases(db: &Connection, now: Timestamp) -> Sql<()> {
+    let day_ago = stored(now - jiff::SignedDuration::from_hours(24));
+    db.execute("DELETE FROM releases WHERE at <= ?1", [day_ago])?;
+    db.execute(
+        &format!("INSERT INTO releases (at, email_key) SELECT ?1, email_key FROM accounts WHERE absent_polls >= 2 AND {ORPHANS}"),
+        [stored(now)],
+    )?;
+    Ok(())
+}
+
+/// Decides about accounts without a user: under `report` they are only shown, and stay so should the setting change later.
+fn release_orphans(db: &Connection, removals: Removals) -> Sql<()> {
+    db.execute(
+        &format!("UPDATE accounts SET release = ?1 WHERE absent_polls >= 2 AND {ORPHANS}"),
+        [released(removals)],
+    )?;
+    Ok(())
+}
+
+fn release_approved(db: &Connection, removals: Removals) -> Sql<()> {
+    // Those whose user a person has just approved to remove, and those who were held by themselves.
+    db.execute(
+        "UPDATE accounts SET release = ?1
+         WHERE (release = 'approved'
+                OR (release IS NULL AND absent_polls >= 2 AND origin = 'created' AND account_id IS NOT NULL
+                    AND EXISTS (SELECT 1 FROM users r WHERE r.email_key = accounts.email_key AND r.removal = 'approved')))
+           AND NOT EXISTS (SELECT 1 FROM users u WHERE u.email_key = accounts.email_key AND u.removed_at IS NULL)",
+        [released(removals)],
+    )?;
+    Ok(())
+}
+
+fn released(removals: Removals) -> &'static str {
+    match removals {
+        Removals::Report => "reported",
+        Removals::Delete => "due",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guard_believes_a_tenth_and_at_least_five() {
+        let rules = |max| RemovalRules {
+            removals: Removals::Report,
+            max,
+        };
+        assert_eq!(rules(MaxRemovals::Percent(10.0)).limit(1000), 100);
+        assert_eq!(rules(MaxRemovals::Percent(10.0)).limit(3), 5);
+        assert_eq!(rules(MaxRemovals::Users(0)).limit(1000), 0);
+    }
+}
