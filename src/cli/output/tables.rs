@@ -236,6 +236,8 @@ pub(super) fn details(event: &EventView) -> String {
         let after = field(&event.after, name);
         match (before, after) {
             (None, None) => None,
+            // The line says already whom it is about.
+            (None, after) if name == "email" && after == event.email => None,
             (Some(before), Some(after)) => Some(format!("{name}: {before} → {after}")),
             (Some(before), None) => Some(format!("{name}: was {before}")),
             (None, Some(after)) => Some(format!("{name}: {after}")),
