@@ -14,6 +14,7 @@ use super::logging::{self, Who};
 use super::sandbox::{live, parse_duration};
 use super::{CommandError, Context, Exit, serve, tell};
 use crate::config::{self, Log, LogFormat};
+use crate::daemon::control::Control;
 use crate::daemon::{self, Setup};
 use crate::sandbox::{Options, Sandbox};
 use crate::state;
@@ -89,7 +90,8 @@ pub(super) async fn run(context: Context, args: DemoArgs) -> Result<Exit, Comman
         origin: None,
         metrics: Some(serve::recorder()?),
     };
-    let daemon = daemon::run(setup, Some(listener), stop.clone());
+    let control = Control::bind(&config.state_dir).map_err(CommandError::unexpected)?;
+    let daemon = daemon::run(setup, control, Some(listener), stop.clone());
     let lasts = async {
         match args.lasts {
             Some(lasts) => tokio::time::sleep(lasts).await,

@@ -5,6 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::logging::{self, Who};
 use super::{CommandError, Context, Exit, tell};
+use crate::daemon::control::Control;
 use crate::daemon::{self, DaemonError, Origin, Setup};
 use crate::metrics;
 
@@ -30,8 +31,10 @@ pub(super) async fn serve(setup: Setup, stop: CancellationToken) -> Result<Exit,
         DaemonError::TaskEnded { .. } => CommandError::new(Exit::Died, error),
         DaemonError::Listen { .. } | DaemonError::Control(_) => CommandError::unexpected(error),
     };
+    // First, so that a second daemon hears of the first, and not of an address in use.
+    let control = Control::bind(&setup.config.state_dir).map_err(|error| failed(error.into()))?;
     let listener = daemon::listen(&setup.config).await.map_err(failed)?;
-    daemon::run(setup, listener, stop).await.map_err(failed)?;
+    daemon::run(setup, control, listener, stop).await.map_err(failed)?;
     Ok(Exit::Done)
 }
 

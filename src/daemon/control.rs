@@ -28,8 +28,18 @@ const MAX_REQUEST: u64 = 64 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// Another daemon has it.
-    #[error("another daemon works with this state_dir: {0}")]
-    Taken(StateError),
+    #[error(
+        "another daemon is at work in the state_dir {dir} ({holder}): stop that one first, or give this one a state_dir of its own"
+    )]
+    Taken {
+        /// The folder.
+        dir: PathBuf,
+        /// Which process, as far as known.
+        holder: String,
+    },
+    /// The folder cannot be used.
+    #[error(transparent)]
+    State(StateError),
     /// The file system said no.
     #[error("cannot open the control socket {path}: {source}")]
     Socket {
@@ -152,7 +162,13 @@ fn socket(state_dir: &Path) -> PathBuf {
 impl Control {
     /// Takes the control socket of a state folder. One daemon at a time has it.
     pub fn bind(state_dir: &Path) -> Result<Self, ControlError> {
-        let lock = Lock::take_daemon(state_dir).map_err(ControlError::Taken)?;
+        let lock = Lock::take_daemon(state_dir).map_err(|error| match error {
+            StateError::InUse { holder, .. } => ControlError::Taken {
+                dir: state_dir.to_owned(),
+                holder,
+            },
+            other => ControlError::State(other),
+        })?;
         let path = socket(state_dir);
         let failed = |source| ControlError::Socket {
             path: path.clone(),

@@ -20,9 +20,10 @@ use crate::config::Config;
 use crate::web::{self, Access, Board};
 
 use attend::Attendant;
+use control::Control;
 
-/// How long what is in flight may take after the daemon was told to stop.
-pub const GRACE: Duration = Duration::from_secs(10);
+/// How long what is in flight may take after the daemon was told to stop. `docker stop` kills after 10 s.
+pub const GRACE: Duration = Duration::from_secs(8);
 
 /// Why the daemon could not start, or cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -81,13 +82,17 @@ pub async fn listen(config: &Config) -> Result<Option<TcpListener>, DaemonError>
 }
 
 /// Runs until `stop` is cancelled, then lets what is in flight finish, within [`GRACE`].
-pub async fn run(setup: Setup, listener: Option<TcpListener>, stop: CancellationToken) -> Result<(), DaemonError> {
+pub async fn run(
+    setup: Setup,
+    control: Control,
+    listener: Option<TcpListener>,
+    stop: CancellationToken,
+) -> Result<(), DaemonError> {
     let Setup {
         config,
         origin,
         metrics,
     } = setup;
-    let control = control::Control::bind(&config.state_dir)?;
     let board = Board::new();
     let mut tasks: JoinSet<String> = JoinSet::new();
     let mut desks = BTreeMap::new();

@@ -202,6 +202,14 @@ impl WorldHandle {
         self.lock().tokens(peer).forget_all();
     }
 
+    /// Every token that either peer issued, also those that are no good any more; the newest thousands: for tests
+    /// that look for them where they must not be.
+    pub fn issued_tokens(&self) -> Vec<String> {
+        let world = self.lock();
+        let desks = [&world.torq_tokens, &world.jumpcloud_tokens];
+        desks.iter().flat_map(|desk| desk.ever_issued()).collect()
+    }
+
     // How the peers behave.
 
     /// Changes the switches.

@@ -31,6 +31,8 @@ pub(super) struct TokenDesk {
     token_type: &'static str,
     scope: Option<&'static str>,
     issued: HashMap<String, Instant>,
+    /// The newest [`Self::REMEMBERED`] tokens, whatever became of them.
+    history: VecDeque<String>,
     random: fastrand::Rng,
 }
 
@@ -54,6 +56,7 @@ impl TokenDesk {
             token_type,
             scope,
             issued: HashMap::new(),
+            history: VecDeque::new(),
             random: fastrand::Rng::with_seed(seed),
         }
     }
@@ -70,6 +73,10 @@ impl TokenDesk {
         for expires in self.issued.values_mut() {
             *expires = now;
         }
+    }
+
+    pub(super) fn ever_issued(&self) -> impl Iterator<Item = String> {
+        self.history.iter().cloned()
     }
 
     pub(super) fn forget_all(&mut self) {
@@ -115,6 +122,10 @@ impl TokenDesk {
         }
         let token = format!("sandbox-{:032x}", self.random.u128(..));
         self.issued.insert(token.clone(), now + self.lifetime);
+        if self.history.len() >= Self::REMEMBERED {
+            self.history.pop_front();
+        }
+        self.history.push_back(token.clone());
         let expires_in = advertised.unwrap_or(self.lifetime).as_secs();
         Reply::json(
             200,

@@ -84,13 +84,16 @@ fn when(at: Option<Timestamp>, look: Look, never: &str) -> String {
     at.map_or_else(|| never.to_owned(), |at| wording::relative(look.now, at))
 }
 
+/// A column for what is left to do, and how much of it a connector has.
+type LeftOver = (&'static str, fn(&ConnectorStatus) -> u64);
+
 /// One line for each connector; below, what there is to say about any of them.
 pub(super) fn status(out: &mut dyn Write, report: &StatusReport, look: Look) -> io::Result<()> {
     if report.connectors.is_empty() {
         return writeln!(out, "no connectors");
     }
     // What is left to do has a column only where there is something, so that the table of a calm day fits into 80 columns.
-    let left: Vec<(&str, fn(&ConnectorStatus) -> u64)> = vec![
+    let left: [LeftOver; 3] = [
         ("PENDING", |status| status.pending),
         ("PARKED", |status| status.parked),
         ("HELD", |status| status.held),
@@ -233,6 +236,8 @@ pub(super) fn details(event: &EventView) -> String {
         let after = field(&event.after, name);
         match (before, after) {
             (None, None) => None,
+            // The line says already whom it is about.
+            (None, after) if name == "email" && after == event.email => None,
             (Some(before), Some(after)) => Some(format!("{name}: {before} → {after}")),
             (Some(before), None) => Some(format!("{name}: was {before}")),
             (None, Some(after)) => Some(format!("{name}: {after}")),

@@ -1,0 +1,397 @@
+//! The real binary, used as a person would: a configuration file, commands, exit codes, and what is said where.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+use torq_connector::sandbox::{Options, Sandbox, WorldHandle};
+
+/// After this long a test gives up waiting.
+pub const DEADLINE: Duration = Duration::from_secs(90);
+
+/// Looks again and again until there is something to see.
+pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(seen) = look().await {
+            return seen;
+        }
+        assert!(began.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+}
+
+/// A sandbox with so many people, and nothing else out of the ordinary.
+pub async fn sandbox(people: usize) -> Sandbox {
+    let options = Options {
+        people,
+        torq_rate: 0,
+        jumpcloud_rate: 0,
+        ..Options::default()
+    };
+    Sandbox::start(options).await.unwrap()
+}
+
+/// The accounts' e-mails, folded and sorted: what a delivery is about.
+pub fn account_emails(world: &WorldHandle) -> Vec<String> {
+    let mut emails: Vec<_> = world
+        .accounts()
+        .into_iter()
+        .filter_map(|account| account.email)
+        .map(|email| email.to_lowercase())
+        .collect();
+    emails.sort();
+    emails
+}
+
+/// The people's e-mails, folded and sorted.
+pub fn people_emails(world: &WorldHandle) -> Vec<String> {
+    let mut emails: Vec<_> = world.people().iter().map(|one| one.email.to_lowercase()).collect();
+    emails.sort();
+    emails
+}
+
+/// `[connectors.NAME]` between the two APIs of a sandbox; every value can be another one.
+pub struct Connector {
+    pub name: String,
+    pub settings: Vec<(&'static str, String)>,
+}
+
+impl Connector {
+    pub fn new(name: &str, sandbox: &Sandbox) -> Self {
+        let settings = [
+            ("poll_interval", "1m".to_owned()),
+            ("torq.api_url", sandbox.torq_api_url()),
+            ("torq.token_url", sandbox.torq_token_url()),
+            ("torq.client_id", "sandbox-torq-id".to_owned()),
+            ("torq.client_secret", "sandbox-torq-secret".to_owned()),
+            ("jumpcloud.console_url", sandbox.console_url()),
+            ("jumpcloud.token_url", sandbox.jumpcloud_token_url()),
+            ("jumpcloud.client_id", "sandbox-jumpcloud-id".to_owned()),
+            ("jumpcloud.client_secret", "sandbox-jumpcloud-secret".to_owned()),
+        ];
+        Self {
+            name: name.to_owned(),
+            settings: settings.to_vec(),
+        }
+    }
+
+    /// The same with this setting.
+    pub fn with(mut self, key: &'static str, value: impl Into<String>) -> Self {
+        self.settings.retain(|(known, _)| *known != key);
+        self.settings.push((key, value.into()));
+        self
+    }
+
+    /// The same without this setting.
+    pub fn without(mut self, key: &str) -> Self {
+        self.settings.retain(|(known, _)| *known != key);
+        self
+    }
+
+    fn toml(&self) -> String {
+        let lines = self.settings.iter().map(|(key, value)| {
+            let value = Value::from(value.as_str());
+            format!("{key} = {value}\n")
+        });
+        format!("\n[connectors.{}]\n{}", self.name, lines.collect::<String>())
+    }
+}
+
+/// What a command left behind.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+    pub took: Duration,
+}
+
+impl Ran {
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.out, self.err);
+        self
+    }
+
+    /// Standard error says all of this, and so it did not go to standard output.
+    #[track_caller]
+    pub fn tells(self, words: &[&str]) -> Self {
+        for word in words {
+            assert!(self.err.contains(word), "{word:?} is not in stderr:\n{}", self.err);
+        }
+        self
+    }
+
+    /// Standard output says all of this.
+    #[track_caller]
+    pub fn shows(self, words: &[&str]) -> Self {
+        for word in words {
+            assert!(self.out.contains(word), "{word:?} is not in stdout:\n{}", self.out);
+        }
+        self
+    }
+
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}:\n{}\n{}", self.out, self.err))
+    }
+
+    /// The lines of a CSV output, header first.
+    pub fn csv(&self) -> Vec<Vec<String>> {
+        let mut lines = csv::ReaderBuilder::new()
+            .has_headers(false)
+            .from_reader(self.out.as_bytes());
+        lines
+            .records()
+            .map(|line| line.unwrap().iter().map(str::to_owned).collect())
+            .collect()
+    }
+}
+
+/// The binary, with nothing of the environment but the path.
+pub fn bare() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_torq-connector"));
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    command
+}
+
+/// Runs a command to its end.
+pub async fn finish(mut command: Command) -> Ran {
+    let began = Instant::now();
+    let output = tokio::time::timeout(DEADLINE, command.output())
+        .await
+        .expect("the command ends")
+        .unwrap();
+    Ran {
+        code: output.status.code().unwrap_or(-1),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+        took: began.elapsed(),
+    }
+}
+
+/// Where a connector lives: its configuration and its state, in a folder of their own.
+pub struct Place {
+    dir: TempDir,
+}
+
+impl Place {
+    pub fn new(connectors: &[Connector]) -> Self {
+        Self::with("", connectors)
+    }
+
+    /// The same, with further sections.
+    pub fn with(sections: &str, connectors: &[Connector]) -> Self {
+        let place = Self {
+            dir: tempfile::tempdir().unwrap(),
+        };
+        place.configure(sections, connectors);
+        place
+    }
+
+    pub fn configure(&self, sections: &str, connectors: &[Connector]) {
+        let connectors: String = connectors.iter().map(Connector::toml).collect();
+        let http = if sections.contains("[http]") {
+            ""
+        } else {
+            "[http]\nlisten = \"127.0.0.1:0\"\n"
+        };
+        self.write(
+            "config.toml",
+            &format!("state_dir = \"state\"\n{sections}\n{http}{connectors}"),
+        );
+    }
+
+    /// Writes a private file into the folder.
+    pub fn write(&self, name: &str, text: &str) {
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(self.path(name))
+            .unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn state_dir(&self) -> PathBuf {
+        self.path("state")
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = bare();
+        command.arg("--config").arg(self.path("config.toml")).args(args);
+        command
+    }
+
+    pub async fn run(&self, args: &[&str]) -> Ran {
+        finish(self.command(args)).await
+    }
+
+    /// Starts the daemon and waits until it listens.
+    pub async fn daemon(&self) -> Daemon {
+        let log = self.path(&format!("daemon-{}.log", fastrand::u32(..)));
+        let mut command = self.command(&["run"]);
+        command.stdout(Stdio::piped()).stderr(fs::File::create(&log).unwrap());
+        let mut daemon = Daemon {
+            child: command.spawn().unwrap(),
+            log,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+        };
+        daemon.address = eventually("the daemon listens", async || {
+            if let Some(status) = daemon.child.try_wait().unwrap() {
+                panic!("the daemon ended with {status}:\n{}", daemon.said());
+            }
+            address_in(&daemon.said())
+        })
+        .await;
+        daemon
+    }
+
+    /// Every file in the state folder, and what is in it.
+    pub fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        files(&self.state_dir())
+    }
+}
+
+pub fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return BTreeMap::new();
+    };
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths
+        .map(|path| {
+            // A socket, or a file that went away since, has no content.
+            let content = fs::read(&path).unwrap_or_default();
+            (path, content)
+        })
+        .collect()
+}
+
+/// The address in the line that says where the daemon listens, as text or as JSON.
+fn address_in(log: &str) -> Option<SocketAddr> {
+    let line = log
+        .lines()
+        .find(|line| line.contains("status page, health and metrics"))?;
+    let rest = line
+        .split_once("address=")
+        .or_else(|| line.split_once("\"address\":\""))?
+        .1;
+    rest.split(['"', ' ']).next()?.parse().ok()
+}
+
+/// A running daemon; it is killed when dropped.
+pub struct Daemon {
+    child: Child,
+    log: PathBuf,
+    pub address: SocketAddr,
+}
+
+impl Daemon {
+    /// What it wrote to standard error so far.
+    pub fn said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Sends it a signal, such as `TERM`.
+    pub fn signal(&self, signal: &str) {
+        let pid = self.child.id().expect("it still runs").to_string();
+        let status = std::process::Command::new("kill").args(["-s", signal, &pid]).status();
+        assert!(status.unwrap().success(), "kill -s {signal} {pid}");
+    }
+
+    /// Waits for its end: the exit code (128 and the signal, when one ended it), and how long that took.
+    pub async fn ended(&mut self) -> (i32, Duration) {
+        use std::os::unix::process::ExitStatusExt;
+        let began = Instant::now();
+        let status = tokio::time::timeout(DEADLINE, self.child.wait())
+            .await
+            .unwrap_or_else(|_| panic!("the daemon does not end:\n{}", self.said()))
+            .unwrap();
+        let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+        (code.unwrap(), began.elapsed())
+    }
+
+    /// Tells it to stop, and expects that it does so in good order.
+    pub async fn stop(mut self) {
+        self.signal("TERM");
+        let (code, _) = self.ended().await;
+        assert_eq!(code, 0, "{}", self.said());
+    }
+
+    /// `GET`: status, headers and body together.
+    pub async fn get(&self, path: &str) -> (u16, String) {
+        get(self.address, path).await
+    }
+
+    pub async fn json(&self, path: &str) -> Value {
+        let (status, answer) = self.get(path).await;
+        assert_eq!(status, 200, "{answer}");
+        serde_json::from_str(body(&answer)).unwrap_or_else(|error| panic!("{error}: {answer}"))
+    }
+
+    /// Waits until a connector's status is as wanted, and returns it.
+    pub async fn status(&self, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let mut last = Value::Null;
+        eventually(&format!("{name} is as wanted\n{}", self.said()), async || {
+            let report = self.json("/api/status").await;
+            let all = report["connectors"].as_array().unwrap().clone();
+            last = all.into_iter().find(|one| one["name"] == name)?;
+            wanted(&last).then(|| last.clone())
+        })
+        .await
+    }
+
+    /// Waits until a connector is in this state.
+    pub async fn state(&self, name: &str, state: &str) -> Value {
+        self.status(name, |status| status["state"] == state).await
+    }
+}
+
+/// One request on a connection of its own; status, and the answer with its headers.
+pub async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    tokio::time::timeout(DEADLINE, stream.read_to_string(&mut answer))
+        .await
+        .expect("an answer")
+        .unwrap();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, answer)
+}
+
+/// What follows the headers.
+pub fn body(answer: &str) -> &str {
+    answer.split_once("\r\n\r\n").map_or("", |(_, body)| body)
+}
+
+/// The keys of a JSON object, sorted.
+pub fn keys(value: &Value) -> Vec<&str> {
+    let object = value.as_object().unwrap_or_else(|| panic!("not an object: {value}"));
+    let mut keys: Vec<_> = object.keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    keys
+}

@@ -1,0 +1,229 @@
+//! `check`: each thing that can be wrong is tested apart, and the answer names the one that is. It writes nothing.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use torq_connector::sandbox::{Endpoint, Fault, FaultRule, Licence, Sandbox};
+
+use super::{gone, place};
+use crate::binary::{Connector, Place, Ran, sandbox};
+
+/// Runs `check`, which must write nothing, whatever it finds.
+async fn check(place: &Place, sandbox: &Sandbox) -> Ran {
+    let before = place.files();
+    let ran = place.run(&["check"]).await;
+    assert!(sandbox.world().writes().is_empty(), "check writes nothing in JumpCloud");
+    assert_eq!(place.files(), before, "check writes nothing in the state folder");
+    ran
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_names_every_step_and_writes_nothing() {
+    let sandbox = sandbox(3).await;
+    let place = place(&sandbox);
+    let ran = check(&place, &sandbox).await.exits(0);
+    assert_eq!(ran.err, "");
+    let steps = [
+        "ok      configuration",
+        "ok      Torq connection",
+        "ok      Torq credentials",
+        "ok      Torq user.read",
+        "ok      JumpCloud connection",
+        "ok      JumpCloud credentials",
+        "ok      JumpCloud directory",
+        "ok      JumpCloud licence",
+        "note    JumpCloud application",
+        "note    JumpCloud account writes",
+    ];
+    let ran = ran
+        .shows(&steps)
+        .shows(&["1 connector\n", "not there yet", "not tried yet"]);
+    let order: Vec<_> = steps.iter().map(|step| ran.out.find(step)).collect();
+    assert!(order.is_sorted(), "{}", ran.out);
+    assert!(!place.state_dir().exists());
+
+    place.run(&["sync"]).await.exits(0);
+    sandbox.world().clear_requests();
+    let ran = check(&place, &sandbox).await.exits(0);
+    ran.shows(&[
+        "ok      JumpCloud application",
+        "torq is there",
+        "the last delivery created accounts",
+    ]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_offline_sends_nothing() {
+    let sandbox = sandbox(1).await;
+    let connector = Connector::new("main", &sandbox).with("torq.client_secret", "wrong");
+    let place = Place::new(&[connector]);
+    let ran = place.run(&["check", "--offline"]).await.exits(0);
+    ran.shows(&[
+        "ok      configuration",
+        "main",
+        &sandbox.torq_api_url(),
+        &sandbox.console_url(),
+    ]);
+    assert!(sandbox.world().requests().is_empty());
+    assert!(!place.state_dir().exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_names_a_peer_that_cannot_be_reached() {
+    let sandbox = sandbox(1).await;
+    let away = gone().await.settings;
+    let setting = |key| away.iter().find(|(known, _)| *known == key).unwrap().1.clone();
+    let torq = Connector::new("main", &sandbox)
+        .with("torq.api_url", setting("torq.api_url"))
+        .with("torq.token_url", setting("torq.token_url"));
+    let ran = check(&Place::new(&[torq]), &sandbox).await.exits(69);
+    ran.tells(&["main: failed: Torq connection"]).shows(&[
+        "FAILED  Torq connection",
+        "cannot connect",
+        "ok      JumpCloud licence",
+    ]);
+
+    let jumpcloud = Connector::new("main", &sandbox)
+        .with("jumpcloud.console_url", setting("jumpcloud.console_url"))
+        .with("jumpcloud.token_url", setting("jumpcloud.token_url"));
+    let ran = check(&Place::new(&[jumpcloud]), &sandbox).await.exits(69);
+    ran.tells(&["main: failed: JumpCloud connection"])
+        .shows(&["ok      Torq user.read", "FAILED  JumpCloud connection"]);
+
+    let nobody = Connector::new("main", &sandbox)
+        .with("torq.token_url", "https://torq.invalid/token")
+        .with("torq.api_url", "https://torq.invalid/public/v1alpha");
+    let ran = check(&Place::new(&[nobody]), &sandbox).await.exits(69);
+    ran.shows(&["FAILED  Torq connection"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_names_wrong_credentials() {
+    let sandbox = sandbox(1).await;
+    let torq = Connector::new("main", &sandbox).with("torq.client_secret", "wrong");
+    let ran = check(&Place::new(&[torq]), &sandbox).await.exits(77);
+    ran.tells(&["main: failed: Torq credentials"]).shows(&[
+        "ok      Torq connection",
+        "FAILED  Torq credentials",
+        "(401)",
+        "what to do: make a new API key in Torq",
+        "ok      JumpCloud licence",
+    ]);
+
+    let jumpcloud = Connector::new("main", &sandbox).with("jumpcloud.client_secret", "wrong");
+    let ran = check(&Place::new(&[jumpcloud]), &sandbox).await.exits(77);
+    ran.tells(&["main: failed: JumpCloud credentials"]).shows(&[
+        "ok      Torq user.read",
+        "ok      JumpCloud connection",
+        "FAILED  JumpCloud credentials",
+        "(401)",
+    ]);
+
+    let key = Connector::new("main", &sandbox)
+        .without("jumpcloud.client_id")
+        .without("jumpcloud.client_secret");
+    let good = key.with("jumpcloud.api_key", "sandbox-jumpcloud-key");
+    check(&Place::new(&[good]), &sandbox).await.exits(0);
+    let key = Connector::new("main", &sandbox)
+        .without("jumpcloud.client_id")
+        .without("jumpcloud.client_secret");
+    let wrong = key.with("jumpcloud.api_key", "wrong");
+    let ran = check(&Place::new(&[wrong]), &sandbox).await.exits(77);
+    ran.shows(&["FAILED  JumpCloud credentials"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_names_a_missing_scope() {
+    let sandbox = sandbox(1).await;
+    sandbox.world().set_torq_scope(false);
+    let ran = check(&place(&sandbox), &sandbox).await.exits(77);
+    ran.tells(&["main: failed: Torq user.read"]).shows(&[
+        "ok      Torq credentials",
+        "FAILED  Torq user.read",
+        "(403)",
+        "what to do: give the role of the API key the scope user.read",
+    ]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_says_which_api_url_answers() {
+    let sandbox = sandbox(1).await;
+    let without = sandbox.torq_api_url().replace("/public", "");
+    let place = Place::new(&[Connector::new("main", &sandbox).with("torq.api_url", without.clone())]);
+    let ran = check(&place, &sandbox).await.exits(77);
+    let there = format!(
+        "but there is one below {}: set torq.api_url to it",
+        sandbox.torq_api_url()
+    );
+    ran.shows(&["FAILED  Torq user.read", &there]);
+
+    sandbox.world().behave(|behaviour| behaviour.torq_without_public = true);
+    check(&place, &sandbox).await.exits(0);
+    let place = super::place(&sandbox);
+    let ran = check(&place, &sandbox).await.exits(77);
+    ran.shows(&[
+        "FAILED  Torq user.read",
+        &format!("but there is one below {without}: set torq.api_url to it"),
+    ]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_names_a_wrong_or_missing_organisation() {
+    let sandbox = sandbox(1).await;
+    sandbox.world().set_org_id(Some("5f1b1d2e3c4b5a6978877665"));
+    let ran = check(&place(&sandbox), &sandbox).await.exits(77);
+    ran.tells(&["main: failed: JumpCloud directory"]).shows(&[
+        "ok      JumpCloud credentials",
+        "FAILED  JumpCloud directory",
+        "x-org-id header is required",
+        "jumpcloud.org_id",
+    ]);
+    let with = |id| Place::new(&[Connector::new("main", &sandbox).with("jumpcloud.org_id", id)]);
+    let ran = check(&with("000000000000000000000000"), &sandbox).await.exits(77);
+    ran.shows(&[
+        "FAILED  JumpCloud directory",
+        "no such organization",
+        "jumpcloud.org_id",
+    ]);
+    let ran = check(&with("5f1b1d2e3c4b5a6978877665"), &sandbox).await.exits(0);
+    ran.shows(&["ok      JumpCloud directory", "organisation 5f1b1d2e3c4b5a6978877665"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_names_a_missing_licence() {
+    let sandbox = sandbox(1).await;
+    for licence in [Licence::PaymentRequired, Licence::Forbidden] {
+        sandbox.world().behave(|behaviour| behaviour.licence = licence);
+        let ran = check(&place(&sandbox), &sandbox).await.exits(77);
+        ran.tells(&["main: failed: JumpCloud licence"]).shows(&[
+            "ok      JumpCloud directory",
+            "FAILED  JumpCloud licence",
+            "no licence for SaaS Management",
+        ]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_of_a_peer_that_fails_ends_soon_with_69() {
+    let sandbox = sandbox(1).await;
+    sandbox
+        .world()
+        .fault(FaultRule::always(Endpoint::TorqUsers, Fault::status(503)));
+    let ran = check(&place(&sandbox), &sandbox).await.exits(69);
+    ran.shows(&["FAILED  Torq user.read", "(503)", "ok      JumpCloud licence"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_of_several_goes_through_all_of_them() {
+    let sandbox = sandbox(1).await;
+    let connectors = [
+        Connector::new("bad", &sandbox).with("torq.client_secret", "wrong"),
+        Connector::new("good", &sandbox),
+    ];
+    let place = Place::new(&connectors);
+    let ran = check(&place, &sandbox)
+        .await
+        .exits(77)
+        .shows(&["2 connectors", "\nbad\n", "\ngood\n"]);
+    assert_eq!(ran.err, "bad: failed: Torq credentials\n");
+    place.run(&["check", "good"]).await.exits(0);
+}

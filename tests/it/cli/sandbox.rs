@@ -1,0 +1,162 @@
+//! `sandbox`, `demo`, `--help`, `--version`: trying things out.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::process::Stdio;
+
+use crate::binary::{bare, eventually, finish, get};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_shows_the_whole_thing_and_leaves_nothing_behind() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut command = bare();
+    command
+        .env("TMPDIR", temp.path())
+        .args(["demo", "--for", "8s", "--people", "20", "--listen", "127.0.0.1:0"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = {
+        use tokio::io::{AsyncBufReadExt, BufReader};
+        BufReader::new(child.stderr.take().unwrap()).lines()
+    };
+    let mut said = Vec::new();
+    let mut page = None;
+    while let Some(line) = lines.next_line().await.unwrap() {
+        if let Some(rest) = line.strip_prefix("Status page:  http://") {
+            let address = rest.trim_end_matches('/').parse().unwrap();
+            page = Some(
+                eventually("the status page says connected", async || {
+                    let (status, answer) = get(address, "/").await;
+                    (status == 200 && answer.contains("connected")).then_some(answer)
+                })
+                .await,
+            );
+        }
+        said.push(line);
+    }
+    let status = child.wait().await.unwrap();
+    let said = said.join("\n");
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert!(page.is_some(), "{said}");
+    for words in [
+        "An invented Torq workspace with 20 people",
+        "/api/status",
+        "new in Torq",
+        "At the end: ",
+    ] {
+        assert!(said.contains(words), "{words:?} is not in:\n{said}");
+    }
+    assert_eq!(
+        std::fs::read_dir(temp.path()).unwrap().count(),
+        0,
+        "nothing is left behind"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sandbox_writes_a_configuration_that_works() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("try.toml");
+    let mut command = bare();
+    command
+        .args([
+            "sandbox",
+            "--listen",
+            "127.0.0.1:0",
+            "--people",
+            "7",
+            "--every",
+            "off",
+            "--write-config",
+        ])
+        .arg(&config)
+        .stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    eventually("the configuration is written", async || config.exists().then_some(())).await;
+    let run = async |args: &[&str]| {
+        let mut command = bare();
+        command.arg("--config").arg(&config).args(args);
+        finish(command).await
+    };
+    eventually("the configuration is complete", async || {
+        (run(&["check", "--offline"]).await.code == 0).then_some(())
+    })
+    .await;
+    run(&["check"]).await.exits(0);
+    run(&["sync"])
+        .await
+        .exits(0)
+        .tells(&["demo: 7 users; 7 new, 7 accounts created"]);
+    run(&["status"]).await.exits(0).shows(&["demo", "connected"]);
+    let pid = child.id().unwrap().to_string();
+    std::process::Command::new("kill")
+        .args(["-s", "INT", &pid])
+        .status()
+        .unwrap();
+    assert_eq!(child.wait().await.unwrap().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_in_use_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut command = bare();
+    command.args(["sandbox", "--listen", &address]);
+    finish(command).await.exits(1).tells(&[&address, "in use"]);
+    let mut command = bare();
+    command.args(["sandbox", "--listen", "0.0.0.0:0"]);
+    finish(command).await.exits(1).tells(&["loopback"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_has_help_and_the_version_is_told() {
+    let mut command = bare();
+    command.arg("--version");
+    let ran = finish(command).await.exits(0);
+    assert_eq!(ran.out, format!("torq-connector {}\n", env!("CARGO_PKG_VERSION")));
+    let mut command = bare();
+    command.arg("--help");
+    let ran = finish(command)
+        .await
+        .exits(0)
+        .shows(&["Exit codes: 0 done", "--config"]);
+    let listed = ran
+        .out
+        .split("Commands:\n")
+        .nth(1)
+        .unwrap()
+        .split("\n\n")
+        .next()
+        .unwrap();
+    let commands: Vec<_> = listed
+        .lines()
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    for known in [
+        "run",
+        "sync",
+        "check",
+        "status",
+        "users",
+        "events",
+        "reconnect",
+        "pause",
+        "resume",
+        "approve",
+        "retry",
+        "sandbox",
+        "demo",
+    ] {
+        assert!(commands.contains(&known), "{known} is not in {commands:?}");
+    }
+    for name in commands {
+        let mut command = bare();
+        command.args([name, "--help"].iter().filter(|word| name != "help" || **word == name));
+        let ran = finish(command).await.exits(0);
+        assert!(
+            ran.out.contains("Usage: torq-connector") && ran.err.is_empty(),
+            "{name}: {}",
+            ran.out
+        );
+    }
+}
