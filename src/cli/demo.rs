@@ -88,6 +88,7 @@ pub(super) async fn run(context: Context, args: DemoArgs) -> Result<Exit, Comman
     let setup = Setup {
         config: config.clone(),
         origin: None,
+        reload: tokio::sync::watch::channel(0).1,
         metrics: Some(serve::recorder()?),
     };
     let control = Control::bind(&config.state_dir).map_err(CommandError::unexpected)?;

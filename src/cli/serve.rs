@@ -1,6 +1,7 @@
 //! `run`: the daemon, its signals and its end.
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::logging::{self, Who};
@@ -20,6 +21,7 @@ pub(super) async fn run(context: Context) -> Result<Exit, CommandError> {
             path: context.path,
             env: context.env,
         }),
+        reload: reload_on_hangup()?,
         metrics: Some(recorder()?),
     };
     serve(setup, stop).await
@@ -47,6 +49,19 @@ pub(super) fn recorder() -> Result<metrics_exporter_prometheus::PrometheusHandle
         .map_err(CommandError::unexpected)?;
     metrics::describe();
     Ok(handle)
+}
+
+/// SIGHUP lets each connector read its section of the configuration and its secrets again. Whoever else would end by it.
+fn reload_on_hangup() -> Result<watch::Receiver<u64>, CommandError> {
+    let mut hangup = signal(SignalKind::hangup()).map_err(CommandError::unexpected)?;
+    let (reload, reloaded) = watch::channel(0);
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            tracing::info!("reading the connectors' configuration again; other changes need a restart");
+            reload.send_modify(|times| *times += 1);
+        }
+    });
+    Ok(reloaded)
 }
 
 /// The first SIGTERM or SIGINT lets what is in flight finish, the second quits at once.

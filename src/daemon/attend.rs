@@ -83,8 +83,12 @@ pub(super) struct Attendant {
     orders: mpsc::Receiver<Order>,
     /// Orders that came while a run was going on.
     waiting: VecDeque<Order>,
+    /// Changes when the operator asks for a reload (SIGHUP).
+    reload: watch::Receiver<u64>,
     stop: CancellationToken,
     due: Due,
+    /// What keeps the connector from running at all, until it runs: a full disk, no certificate authorities.
+    obstacle: Option<Overlay>,
     warned_days: Option<i32>,
 }
 
@@ -95,6 +99,7 @@ impl Attendant {
         network: Arc<Network>,
         origin: Option<Origin>,
         board: Board,
+        reload: watch::Receiver<u64>,
         stop: CancellationToken,
     ) -> (Self, Desk) {
         let (desk, orders) = mpsc::channel(16);
@@ -107,8 +112,10 @@ impl Attendant {
             live: watch::Sender::new(Live::default()),
             orders,
             waiting: VecDeque::new(),
+            reload,
             stop,
             due: Due::after(Duration::ZERO),
+            obstacle: None,
             warned_days: None,
         };
         (attendant, Desk(desk))
@@ -131,7 +138,8 @@ impl Attendant {
                 Err(error) => {
                     // A full disk, a file that vanished: said plainly, and tried again. Nothing is lost that is not in Torq.
                     tracing::error!(connector = %self.name(), "{error}");
-                    self.show(Some(trouble(&error)));
+                    self.obstacle = Some(trouble(&error));
+                    self.show(self.obstacle.clone());
                     connector = None;
                     self.due = Due::after(AFTER_FAILURE);
                     self.pause_for(LOOK).await;
@@ -145,9 +153,9 @@ impl Attendant {
         let about = state.call(|store| store.about()).await?;
         let asks_person = about.state == ConnectorState::ReconnectRequired && connector.is_some();
         let resting = about.paused || asks_person;
-        let overlay = connector.as_ref().and_then(overlay_of);
+        // Between runs the state has the truth: what the last run met is noted there.
         self.live.send_replace(Live {
-            overlay,
+            overlay: self.obstacle.clone(),
             next_poll: (!resting).then_some(to_the_second(self.due.wall)),
             beat: std::time::Instant::now(),
         });
@@ -161,12 +169,26 @@ impl Attendant {
                     biased;
                     () = self.stop.cancelled() => return Ok(()),
                     order = self.orders.recv() => order,
+                    Ok(()) = self.reload.changed() => {
+                        // The next run is by the new configuration; who waits for a person tries at once.
+                        self.reload();
+                        *connector = None;
+                        return if asks_person { self.run(state, connector).await.map(drop) } else { Ok(()) };
+                    }
                     () = tokio::time::sleep_until(wake) => None,
                 }
             }
         };
         match order {
-            Some(order) => self.carry_out(order, state, connector).await,
+            Some(Order { action, reply }) => {
+                let result = self.carry_out(action, state, connector).await;
+                let answer = match &result {
+                    Ok(answer) => answer.clone(),
+                    Err(error) => Answer::Refused(error.to_string()),
+                };
+                let _ = reply.send(answer);
+                result.map(drop)
+            }
             None if about.paused => Ok(()),
             None if asks_person => {
                 if self.secrets_changed() {
@@ -184,25 +206,23 @@ impl Attendant {
 
     async fn carry_out(
         &mut self,
-        order: Order,
+        action: Action,
         state: &State,
         connector: &mut Option<Connector>,
-    ) -> Result<(), StateError> {
-        let Order { action, reply } = order;
-        let answer = match action {
-            Action::Sync => {
+    ) -> Result<Answer, StateError> {
+        if action == Action::Reconnect {
+            self.reload();
+            *connector = None;
+            state.call(|store| store.forget_not_offered()).await?;
+        }
+        Ok(match action {
+            Action::Sync | Action::Reconnect => {
                 let about = state.call(|store| store.about()).await?;
                 if about.paused {
                     Answer::Paused
                 } else {
-                    Answer::Ran(self.run(state, connector).await?)
+                    Answer::Ran(Box::new(self.run(state, connector).await?))
                 }
-            }
-            Action::Reconnect => {
-                self.reload();
-                *connector = None;
-                state.call(|store| store.forget_not_offered()).await?;
-                Answer::Ran(self.run(state, connector).await?)
             }
             Action::Pause => {
                 state.call(|store| store.pause(true)).await?;
@@ -214,9 +234,8 @@ impl Attendant {
                 Answer::Done("resumed; a run starts now".to_owned())
             }
             Action::Approve => {
-                let approved = state.call(|store| store.approve(Timestamp::now())).await?;
                 self.due = Due::after(Duration::ZERO);
-                Answer::Done(approved_words(approved))
+                approve(state).await?
             }
             Action::Retry => {
                 let retried = state
@@ -228,9 +247,7 @@ impl Attendant {
                 self.due = Due::after(Duration::ZERO);
                 Answer::Done(retried_words(retried))
             }
-        };
-        let _ = reply.send(answer);
-        Ok(())
+        })
     }
 
     /// One run, while which orders are taken and the connector shows that it works.
@@ -245,6 +262,11 @@ impl Attendant {
                     Ok(connector) => connector,
                     Err(error) => {
                         tracing::error!(connector = %self.name(), "{error}");
+                        self.obstacle = Some(Overlay {
+                            state: ConnectorState::Retrying,
+                            reason: Some(error.to_string()),
+                            action: Some("see the reason; it is tried again by itself".to_owned()),
+                        });
                         let status = state.call(|store| store.status()).await?;
                         self.due = Due::after(AFTER_FAILURE.min(self.config.poll_interval));
                         return Ok(RunReport::failed(status, error.to_string()));
@@ -252,6 +274,7 @@ impl Attendant {
                 }
             }
         };
+        self.obstacle = None;
         let end = {
             let run = connector.run();
             tokio::pin!(run);
@@ -268,6 +291,12 @@ impl Attendant {
                         self.live.send_replace(live);
                     }
                     Some(order) = self.orders.recv() => {
+                        if order.action == Action::Approve {
+                            // Now: what this run is about to hold was not shown to whoever approves.
+                            let answer = approve(state).await;
+                            let _ = order.reply.send(answer.unwrap_or_else(|error| Answer::Refused(error.to_string())));
+                            continue;
+                        }
                         if matches!(order.action, Action::Pause | Action::Reconnect) {
                             // Between two pages, or two accounts: a later run goes on from there.
                             connector.stop();
@@ -415,6 +444,12 @@ impl Attendant {
             tracing::warn!(connector = %self.name(), %expires, days, "the Torq API key expires soon; extend it in Torq, or make a new one");
         }
     }
+}
+
+/// Approves what is held at this moment.
+async fn approve(state: &State) -> Result<Answer, StateError> {
+    let approved = state.call(|store| store.approve(Timestamp::now())).await?;
+    Ok(Answer::Done(approved_words(approved)))
 }
 
 /// The step of [`KEY_WARNINGS`] that so many days belong to; `None` when there is time.

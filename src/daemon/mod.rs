@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -66,6 +67,8 @@ pub struct Setup {
     pub config: Config,
     /// Where it came from; `None` for one that is not in a file.
     pub origin: Option<Origin>,
+    /// Changes when the operator asks to read the configuration again.
+    pub reload: watch::Receiver<u64>,
     /// Renders the metrics, when a recorder is installed.
     pub metrics: Option<PrometheusHandle>,
 }
@@ -91,6 +94,7 @@ pub async fn run(
     let Setup {
         config,
         origin,
+        reload,
         metrics,
     } = setup;
     let board = Board::new();
@@ -110,6 +114,7 @@ pub async fn run(
             Arc::clone(&network),
             origin.clone(),
             board.clone(),
+            reload.clone(),
             stop.child_token(),
         );
         desks.insert(name.to_string(), desk);
