@@ -1,6 +1,6 @@
 //! Exit codes, after sysexits.h where that fits, and which of several counts.
 
-use crate::daemon::control::{Answer, RunReport};
+use crate::daemon::control::Answer;
 use crate::sync::Halt;
 use crate::view::RunOutcome;
 
@@ -67,7 +67,7 @@ impl Exit {
     /// For what a connector answered to the daemon's caller.
     pub fn of_answer(answer: &Answer) -> Exit {
         match answer {
-            Answer::Ran(RunReport { outcome, .. }) => Exit::of_outcome(*outcome),
+            Answer::Ran(report) => Exit::of_outcome(report.outcome),
             Answer::Done(_) => Exit::Done,
             Answer::Paused => Exit::Partial,
             Answer::Refused(_) => Exit::Unexpected,

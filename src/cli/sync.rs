@@ -137,7 +137,7 @@ async fn sync_one(
         // The daemon would try again by itself; a command is over.
         report.action = Some(format!("later, again: torq-connector sync {}", connector.name()));
     }
-    Ok(Answer::Ran(report))
+    Ok(Answer::Ran(Box::new(report)))
 }
 
 /// An error of the state, for people, with the exit code it deserves.

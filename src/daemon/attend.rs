@@ -195,14 +195,14 @@ impl Attendant {
                 if about.paused {
                     Answer::Paused
                 } else {
-                    Answer::Ran(self.run(state, connector).await?)
+                    Answer::Ran(Box::new(self.run(state, connector).await?))
                 }
             }
             Action::Reconnect => {
                 self.reload();
                 *connector = None;
                 state.call(|store| store.forget_not_offered()).await?;
-                Answer::Ran(self.run(state, connector).await?)
+                Answer::Ran(Box::new(self.run(state, connector).await?))
             }
             Action::Pause => {
                 state.call(|store| store.pause(true)).await?;

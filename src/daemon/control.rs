@@ -88,7 +88,7 @@ pub enum Request {
 #[serde(rename_all = "lowercase")]
 pub enum Answer {
     /// It ran.
-    Ran(RunReport),
+    Ran(Box<RunReport>),
     /// Done; what that means.
     Done(String),
     /// It is paused.
