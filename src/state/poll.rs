@@ -166,7 +166,10 @@ impl Bits {
 
 impl Memory {
     fn load(db: &Connection) -> Sql<Self> {
-        let mut prints = Vec::new();
+        // Room at once: a vector that grows is there twice while it does. Rows are never deleted, so the last number is the most
+        // there can be.
+        let last: u32 = db.query_row("SELECT coalesce(max(no), 0) FROM users", [], |row| row.get(0))?;
+        let mut prints = Vec::with_capacity(last as usize);
         let mut statement = db.prepare("SELECT fingerprint, no FROM users WHERE removed_at IS NULL")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
