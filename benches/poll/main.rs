@@ -8,7 +8,7 @@
 //! Each case runs in a process of its own, so that peaks do not mix, and so does the server that stands for both peers: what
 //! it costs does not count. Every case checks what it did, so a figure is never that of work left undone.
 
-#![allow(clippy::print_stdout, clippy::unwrap_used)]
+#![allow(clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
 
 mod cases;
 mod measure;

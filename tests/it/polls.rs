@@ -1,5 +1,7 @@
 //! Polls over a state file, without the network: what is noted when, and what is asked again.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 use std::sync::Arc;
 
