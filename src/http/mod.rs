@@ -439,25 +439,28 @@ impl Lane {
 
     /// Waits until this request may go out.
     async fn turn(&self, operation: &'static str) -> Result<(), Failure> {
-        let pause = self.paused_until().saturating_duration_since(Instant::now());
-        if pause > self.inner.patience.within {
-            // Somebody else on this road was told so; nobody need wait for it to hear the same.
-            let detail = format!("asked for a pause of {} s", pause.as_secs());
-            return Err(Failure {
-                sent: false,
-                ..Failure::new(self.inner.peer, operation, FailureKind::Later { after: None }, detail)
-            });
-        }
-        let until = async {
+        let in_turn = async {
             loop {
+                let pause = self.paused_until().saturating_duration_since(Instant::now());
+                if pause > self.inner.patience.within {
+                    // Somebody else on this road was told so; nobody need wait for it to hear the same.
+                    let detail = format!("asked for a pause of {} s", pause.as_secs());
+                    return Err(Failure {
+                        sent: false,
+                        ..Failure::new(self.inner.peer, operation, FailureKind::Later { after: None }, detail)
+                    });
+                }
                 let own = lock(&self.inner.pace).reserve(Instant::now());
                 tokio::time::sleep_until(own).await;
+                // Somebody else's failure may pause the lane or the road while we sleep.
+                if self.paused_until() > Instant::now() {
+                    continue;
+                }
                 // Only now: who waits for its own turn must not keep the others from the road.
                 let road = lock(&self.inner.road).reserve(Instant::now());
                 tokio::time::sleep_until(road).await;
-                // Somebody else's failure may have paused the lane while we slept.
                 if self.paused_until() <= Instant::now() {
-                    return;
+                    return Ok(());
                 }
             }
         };
@@ -466,7 +469,7 @@ impl Lane {
             () = self.inner.stop.cancelled() => {
                 Err(Failure::new(self.inner.peer, operation, FailureKind::Stopped, "stopped before it was asked"))
             }
-            () = until => Ok(()),
+            result = in_turn => result,
         }
     }
 

@@ -80,7 +80,12 @@ async fn where_creating_is_not_offered_everything_stays_pending_and_is_not_tried
         let end = scene.run().await;
         assert_eq!(end.outcome, RunOutcome::Partial);
         assert_eq!((end.status.state, end.status.pending), (ConnectorState::ReportOnly, 19));
-        assert!(world.count(Endpoint::AccountCreate) <= 8, "only those under way");
+        // A 404 may also mean that the directory user has vanished, so those under way are sent once more without.
+        let under_way = if status == 404 { 16 } else { 8 };
+        assert!(
+            world.count(Endpoint::AccountCreate) <= under_way,
+            "only those under way"
+        );
         assert_eq!(end.counts.associated, 1, "what is offered goes on");
 
         world.clear_requests();
