@@ -19,6 +19,8 @@ use crate::sync::{Connector, Halt, Phase};
 use crate::view::{DryRunReport, RunCounts, RunOutcome};
 use crate::wording;
 
+/// How long a daemon may take before a person is told what is being waited for.
+const SAYS_NOTHING: Duration = Duration::from_secs(2);
 /// How many connectors run at a time: each has its own peers, and the machine has only so much of everything.
 const SIDE_BY_SIDE: usize = 16;
 
@@ -186,8 +188,17 @@ pub(super) async fn ask_daemon(
         action,
         connectors: names.iter().map(ToString::to_string).collect(),
     };
-    let response = control::ask(&config.state_dir, &request)
-        .await
+    let asked = control::ask(&config.state_dir, &request);
+    tokio::pin!(asked);
+    let answered = tokio::select! {
+        biased;
+        response = &mut asked => response,
+        () = tokio::time::sleep(SAYS_NOTHING) => {
+            tell("the running daemon does it; waiting for it (Ctrl-C ends the waiting, not the run; torq-connector status shows how it goes)");
+            asked.await
+        }
+    };
+    let response = answered
         .map_err(|error| CommandError::new(Exit::Unavailable, format!("cannot ask the running daemon: {error}")))?;
     match response {
         None => Ok(None),

@@ -1,11 +1,14 @@
 //! Torq's application in JumpCloud: found or created, before anything is delivered; and what it means when SaaS Management says no.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+
 use jiff::Timestamp;
 
 use super::{Connector, Halt, NOT_OFFERED_AGE, is_younger};
 use crate::http::{Failure, FailureKind};
 use crate::jumpcloud::JumpCloud;
-use crate::model::{ApplicationId, Peer};
+use crate::model::{ApplicationId, ConnectorName, Peer};
 use crate::state::{About, Offered};
 
 /// How often the application is looked for and created in one run, where the answers are lost.
@@ -17,6 +20,19 @@ pub(super) fn report_only(about: &About) -> Option<String> {
         "JumpCloud does not offer writing accounts to this organisation: users are reported, and stay pending"
             .to_owned()
     })
+}
+
+/// Which connectors of this process deliver to which application.
+static TENANTS: Mutex<BTreeMap<String, BTreeSet<ConnectorName>>> = Mutex::new(BTreeMap::new());
+
+/// Notes that a connector delivers to an application. Whether others of this process do, too: its accounts are then not one
+/// workspace's alone, and nobody who is gone from one of them is gone from all.
+pub(super) fn shares_application(connector: &Connector, application: &ApplicationId) -> bool {
+    let console = connector.config.jumpcloud.console_url.origin().ascii_serialization();
+    let mut tenants = TENANTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let here = tenants.entry(format!("{console} {application}")).or_default();
+    here.insert(connector.name().clone());
+    here.len() > 1
 }
 
 /// Finds Torq's application, or creates it when `may_create`. `None` when it is not there and cannot be created.

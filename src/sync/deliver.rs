@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 
-use super::application::{find_application, recently_not_offered, refusal};
+use super::application::{find_application, recently_not_offered, refusal, shares_application};
 use super::{Connector, Halt, NOT_OFFERED_AGE, Phase, is_younger};
 use crate::config::Removals;
 use crate::http::{Failure, FailureKind};
@@ -133,8 +133,16 @@ impl<'a> Delivery<'a> {
         if !matches!(about.associations, Offered::No(since) if recently(since)) {
             self.associate().await?;
         }
+        let shared = shares_application(self.connector, &self.application);
         if self.connector.config.removals == Removals::Delete {
-            self.delete().await?;
+            if shared {
+                tracing::warn!(
+                    connector = %self.connector.name(),
+                    "another connector delivers to the same application: no account is deleted, for it may be that one's, too"
+                );
+            } else {
+                self.delete().await?;
+            }
         }
         // One row that nobody answers for is that row's trouble, and it stays pending. If no write at all was answered, it is
         // the peer's, though its reads work.
