@@ -536,3 +536,18 @@ async fn a_dry_run_that_fails_exits_like_a_run_and_keeps_standard_output_for_dat
     assert_eq!(report["connectors"].as_array().unwrap().len(), 1);
     assert_eq!(report["connectors"][0]["name"], "good");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plain_http_never_goes_through_a_proxy_because_it_carries_credentials() {
+    let sandbox = sandbox(3).await;
+    let place = Place::new(&[Connector::new("main", &sandbox)]);
+    let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    proxy.set_nonblocking(true).unwrap();
+    let address = format!("http://{}", proxy.local_addr().unwrap());
+    let mut command = place.command(&["sync"]);
+    for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "ALL_PROXY"] {
+        command.env(name, &address);
+    }
+    finish(command).await.exits(0).tells(&["main: 3 users"]);
+    assert!(proxy.accept().is_err(), "the proxy was asked");
+}

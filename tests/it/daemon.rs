@@ -548,3 +548,52 @@ async fn without_a_status_page_the_daemon_works_all_the_same() {
     assert_eq!(status["accounts"], 3);
     child.kill().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sighup_reads_a_connectors_section_again_and_a_bad_file_changes_nothing() {
+    let sandbox = sandbox(4).await;
+    let connector = |secret: &str| Connector::new("main", &sandbox).with("torq.client_secret", secret);
+    let place = Place::new(&[connector("wrong")]);
+    let daemon = place.daemon().await;
+    daemon.state("main", "reconnect_required").await;
+
+    place.write("config.toml", "[connectors.main");
+    daemon.signal("HUP");
+    eventually("the daemon says what is wrong with the file", async || {
+        daemon.said().contains("this is not TOML").then_some(())
+    })
+    .await;
+    daemon.state("main", "reconnect_required").await;
+
+    place.configure("", &[connector("sandbox-torq-secret")]);
+    daemon.signal("HUP");
+    daemon.state("main", "connected").await;
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_connectors_to_one_application_delete_none_of_its_accounts() {
+    let sandbox = sandbox(6).await;
+    let world = sandbox.world();
+    let connector = |name: &str| Connector::new(name, &sandbox).with("removals", "delete");
+    let place = Place::new(&[connector("one"), connector("two")]);
+    let daemon = place.daemon().await;
+    daemon.state("one", "connected").await;
+    daemon.state("two", "connected").await;
+    let gone = world.people()[0].clone();
+    world.remove_person(&gone.id);
+    for _ in 0..2 {
+        place.run(&["sync"]).await.exits(0);
+    }
+    for name in ["one", "two"] {
+        daemon.status(name, |status| status["removed"] == 1).await;
+    }
+    assert!(account_emails(&world).contains(&gone.email.to_lowercase()));
+    assert_eq!(world.count(Endpoint::AccountDelete), 0);
+    assert!(
+        daemon
+            .said()
+            .contains("another connector delivers to the same application")
+    );
+    daemon.stop().await;
+}
