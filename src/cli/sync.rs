@@ -31,6 +31,7 @@ pub(super) async fn run(context: Context, args: SyncArgs) -> Result<Exit, Comman
     if let Some(exit) = ask_daemon(&config, &names, Action::Sync, !args.names.is_empty()).await? {
         return Ok(exit);
     }
+    crate::sync::note_tenants(&config);
     let stop = CancellationToken::new();
     serve::stop_on_signals(stop.clone())?;
     let bar = progress_bar(names.len());

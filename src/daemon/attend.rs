@@ -173,7 +173,12 @@ impl Attendant {
                         // The next run is by the new configuration; who waits for a person tries at once.
                         self.reload();
                         *connector = None;
-                        return if asks_person { self.run(state, connector).await.map(drop) } else { Ok(()) };
+                        self.sit(Some(state.clone()));
+                        let sooner = Due::after(self.config.poll_interval);
+                        if sooner.at < self.due.at {
+                            self.due = sooner;
+                        }
+                        return if asks_person && !about.paused { self.run(state, connector).await.map(drop) } else { Ok(()) };
                     }
                     () = tokio::time::sleep_until(wake) => None,
                 }
@@ -212,6 +217,7 @@ impl Attendant {
     ) -> Result<Answer, StateError> {
         if action == Action::Reconnect {
             self.reload();
+            self.sit(Some(state.clone()));
             *connector = None;
             state.call(|store| store.forget_not_offered()).await?;
         }
@@ -275,6 +281,7 @@ impl Attendant {
             }
         };
         self.obstacle = None;
+        let began = std::time::Instant::now();
         let end = {
             let run = connector.run();
             tokio::pin!(run);
@@ -286,7 +293,7 @@ impl Attendant {
                         let live = Live {
                             overlay: overlay_of(&connector),
                             next_poll: None,
-                            beat: connector.last_activity(),
+                            beat: connector.last_activity().max(began),
                         };
                         self.live.send_replace(live);
                     }
@@ -300,6 +307,9 @@ impl Attendant {
                         if matches!(order.action, Action::Pause | Action::Reconnect) {
                             // Between two pages, or two accounts: a later run goes on from there.
                             connector.stop();
+                            // Before whatever waits already: that would be another run.
+                            self.waiting.push_front(order);
+                            continue;
                         }
                         self.waiting.push_back(order);
                     }

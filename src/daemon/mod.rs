@@ -97,6 +97,7 @@ pub async fn run(
         reload,
         metrics,
     } = setup;
+    crate::sync::note_tenants(&config);
     let board = Board::new();
     let mut tasks: JoinSet<String> = JoinSet::new();
     let mut desks = BTreeMap::new();

@@ -90,6 +90,8 @@ pub struct Behaviour {
     pub account_associate_refused: Option<u16>,
     /// JumpCloud: accounts for these e-mails are refused with 422 (compared without regard to case).
     pub refused_emails: Vec<String>,
+    /// JumpCloud: writes about accounts with these e-mails always end in 500 (compared without regard to case).
+    pub failing_emails: Vec<String>,
     /// JumpCloud: a second account for the same e-mail is made instead of refused with 409.
     pub accept_duplicates: bool,
     /// JumpCloud: the status of a create that worked, 200 or 201.
@@ -136,6 +138,7 @@ impl Default for Behaviour {
             account_create_refused: None,
             account_associate_refused: None,
             refused_emails: Vec::new(),
+            failing_emails: Vec::new(),
             accept_duplicates: false,
             create_status: 201,
             delete_returns_object: false,

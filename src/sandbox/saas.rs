@@ -249,6 +249,10 @@ fn create_account(world: &mut World, asked: &Asked, index: usize) -> Reply {
         Ok(user_id) => user_id,
         Err(refusal) => return refusal,
     };
+    let failing = &world.behaviour.failing_emails;
+    if failing.iter().any(|other| other.eq_ignore_ascii_case(email)) {
+        return error(500, "something went wrong");
+    }
     let refused = &world.behaviour.refused_emails;
     if refused.iter().any(|other| other.eq_ignore_ascii_case(email)) {
         return error(422, "the e-mail address is not acceptable");
@@ -289,6 +293,17 @@ fn associate(world: &mut World, asked: &Asked, index: usize, id: &str) -> Reply 
         .is_some_and(|(_, accounts)| accounts.get(id).is_some());
     if !known {
         return error(404, "account not found");
+    }
+    let failing = &world.behaviour.failing_emails;
+    let email = world
+        .applications
+        .get(index)
+        .and_then(|(_, accounts)| accounts.get(id)?.email.as_deref());
+    if failing
+        .iter()
+        .any(|other| email.is_some_and(|email| other.eq_ignore_ascii_case(email)))
+    {
+        return error(500, "something went wrong");
     }
     let user_id = match directory_user(world, &body) {
         Ok(Some(user_id)) => user_id,

@@ -12,10 +12,12 @@
 //! | `seen` | what a running poll keeps in memory |
 //! | `removal` | who counts as gone, what is believed, what is held |
 //! | `accounts` | what JumpCloud is known to have, and what remains to be done |
+//! | `adoption` | JumpCloud's list of accounts compared with that |
 //! | `events` | events and runs |
 //! | `shown` | status, users, events as people see them |
 
 mod accounts;
+mod adoption;
 mod connector;
 mod events;
 mod open;
@@ -32,7 +34,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use rusqlite::Connection;
 
-pub use accounts::{Adopted, Association, Creation, Deletion, Unresolved};
+pub use accounts::{Association, Creation, Deletion};
+pub use adoption::{Adopted, Unresolved};
 pub use connector::{About, Offered, Sides};
 pub use events::NewEvent;
 pub use open::{Lock, has_state, read};

@@ -113,9 +113,12 @@ impl Store {
         }
         transaction.execute_batch(
             "UPDATE users SET removal = 'approved' WHERE removal = 'held' AND removed_at IS NULL;
-             UPDATE accounts SET release = 'approved' WHERE release = 'held';
-             UPDATE connector SET hold_removals = 0;",
+             UPDATE accounts SET release = 'approved' WHERE release = 'held';",
         )?;
+        if approved > 0 {
+            // Whoever approves has seen what the other side lacks; an approval of nothing has seen nothing.
+            transaction.execute("UPDATE connector SET hold_removals = 0", [])?;
+        }
         transaction.commit()?;
         Ok(approved)
     }

@@ -49,8 +49,12 @@ impl Store {
             ConnectorState::Starting if about.collected && running => ConnectorState::Syncing,
             ConnectorState::Starting if running || progress.is_some() => ConnectorState::Collecting,
             ConnectorState::Connected if running => ConnectorState::Syncing,
+            // The run that is going on has got past it; what it meets itself is told by the process that runs.
+            ConnectorState::Retrying if running && about.collected => ConnectorState::Syncing,
+            ConnectorState::Retrying if running => ConnectorState::Collecting,
             stored => stored,
         };
+        let over = about.state == ConnectorState::Retrying && state != ConnectorState::Retrying;
         let progress = progress.filter(|_| running || state == ConnectorState::Collecting);
         Ok(ConnectorStatus {
             name: self.name.to_string(),
@@ -58,12 +62,12 @@ impl Store {
             reason: if about.paused {
                 Some("paused by a person".to_owned())
             } else {
-                about.reason
+                about.reason.filter(|_| !over)
             },
             action: if about.paused {
                 Some(format!("to go on: torq-connector resume {}", self.name))
             } else {
-                about.action
+                about.action.filter(|_| !over)
             },
             last_success: about.last_success,
             next_poll: None,

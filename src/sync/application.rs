@@ -6,10 +6,11 @@ use std::sync::{Mutex, PoisonError};
 use jiff::Timestamp;
 
 use super::{Connector, Halt, NOT_OFFERED_AGE, is_younger};
+use crate::config::{self, Config, Removals};
 use crate::http::{Failure, FailureKind};
 use crate::jumpcloud::JumpCloud;
 use crate::model::{ApplicationId, ConnectorName, Peer};
-use crate::state::{About, Offered};
+use crate::state::{self, About, Offered};
 
 /// How often the application is looked for and created in one run, where the answers are lost.
 const MAX_ATTEMPTS: u32 = 5;
@@ -25,14 +26,38 @@ pub(super) fn report_only(about: &About) -> Option<String> {
 /// Which connectors of this process deliver to which application.
 static TENANTS: Mutex<BTreeMap<String, BTreeSet<ConnectorName>>> = Mutex::new(BTreeMap::new());
 
+/// Notes to which applications the configured connectors deliver, as far as their states know it: before any of them runs, so
+/// that none deletes what another one needs. Only of interest where one deletes.
+pub fn note_tenants(config: &Config) {
+    let deletes = config
+        .connectors
+        .iter()
+        .any(|connector| connector.removals == Removals::Delete);
+    if !deletes || config.connectors.len() < 2 {
+        return;
+    }
+    for connector in &config.connectors {
+        let known = state::read(&config.state_dir, &connector.name).ok().flatten();
+        let application = known.and_then(|store| store.about().ok()?.application);
+        if let Some(application) = application {
+            note_tenant(connector, &application);
+        }
+    }
+}
+
 /// Notes that a connector delivers to an application. Whether others of this process do, too: its accounts are then not one
 /// workspace's alone, and nobody who is gone from one of them is gone from all.
-pub(super) fn shares_application(connector: &Connector, application: &ApplicationId) -> bool {
-    let console = connector.config.jumpcloud.console_url.origin().ascii_serialization();
+fn note_tenant(connector: &config::Connector, application: &ApplicationId) -> bool {
+    let console = connector.jumpcloud.console_url.origin().ascii_serialization();
     let mut tenants = TENANTS.lock().unwrap_or_else(PoisonError::into_inner);
     let here = tenants.entry(format!("{console} {application}")).or_default();
-    here.insert(connector.name().clone());
+    here.insert(connector.name.clone());
     here.len() > 1
+}
+
+/// Whether another connector delivers to the application of this one.
+pub(super) fn shares_application(connector: &Connector, application: &ApplicationId) -> bool {
+    note_tenant(&connector.config, application)
 }
 
 /// Finds Torq's application, or creates it when `may_create`. `None` when it is not there and cannot be created.

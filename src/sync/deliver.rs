@@ -26,9 +26,10 @@ use crate::state::{Association, Creation, Deletion, Offered, State, Unresolved};
 pub(super) const CONCURRENCY: usize = 8;
 /// Rows read from the state at a time.
 const CHUNK: usize = 256;
-/// How often one row is tried in one run while the peer answers others; then it waits for the next run, and stops nobody. Also
-/// how many passes may go by without any answer to a write.
+/// How often one row is tried in one run while the peer answers others; then it waits for the next run, and stops nobody.
 const MAX_ATTEMPTS: u32 = 5;
+/// How many passes may go by without any answer to a write.
+const MAX_BARREN: u32 = 3;
 /// Writes in a row without an answer, while reads are answered, after which a pass ends.
 const MAX_SILENT: u32 = 2 * CONCURRENCY as u32;
 /// How often a delivery starts again because the application disappeared under it.
@@ -104,6 +105,10 @@ struct Tally {
     failures: u64,
     /// Those of them in a row, in this pass.
     silent: u32,
+    /// Creates whose answers were lost turned out to have taken effect.
+    recovered: bool,
+    /// Behind which row the next pass goes on: not at the front, where the rows stand that nobody answers for.
+    resume: HashMap<Write, EmailKey>,
     /// What the last of those said.
     last_failure: Option<Failure>,
 }
@@ -136,19 +141,27 @@ impl<'a> Delivery<'a> {
         let shared = shares_application(self.connector, &self.application);
         if self.connector.config.removals == Removals::Delete {
             if shared {
-                tracing::warn!(
-                    connector = %self.connector.name(),
-                    "another connector delivers to the same application: no account is deleted, for it may be that one's, too"
-                );
+                let kept = self.state.call(|store| store.report_due()).await?;
+                if kept > 0 {
+                    tracing::warn!(
+                        connector = %self.connector.name(),
+                        kept,
+                        "another connector delivers to the same application: no account is deleted, for it may be that one's, too"
+                    );
+                }
             } else {
                 self.delete().await?;
             }
         }
-        // One row that nobody answers for is that row's trouble, and it stays pending. If no write at all was answered, it is
-        // the peer's, though its reads work.
+        // A few rows that nobody answers for are those rows' trouble, and they stay pending. If nothing was ever delivered, or many
+        // rows failed and no write at all was answered, it is the peer's, though its reads work.
+        let nothing_there = self.state.call(|store| store.status()).await?.accounts == 0;
         let mut tally = self.tally();
+        let many = tally.attempts.len() >= MAX_SILENT as usize;
         match tally.last_failure.take() {
-            Some(failure) if tally.answered == 0 => Err(Halt::Unavailable(failure).into()),
+            Some(failure) if tally.answered == 0 && !tally.recovered && (many || nothing_there) => {
+                Err(Halt::Unavailable(failure).into())
+            }
             _ => Ok(()),
         }
     }
@@ -156,7 +169,7 @@ impl<'a> Delivery<'a> {
     /// Creates what is missing, in passes: what was not answered in one is looked for before it is sent in the next.
     async fn create(&self) -> Result<(), Trouble> {
         let mut barren = 0;
-        while barren < MAX_ATTEMPTS && !self.not_offered.load(Ordering::Relaxed) {
+        while barren < MAX_BARREN && !self.not_offered.load(Ordering::Relaxed) {
             let answered = self.tally().answered;
             if self.create_pass().await? == 0 {
                 break;
@@ -167,7 +180,9 @@ impl<'a> Delivery<'a> {
             }
             let unanswered = self.state.call(|store| store.unanswered()).await?;
             // Creates that took effect although their answers were lost are progress, too.
-            let progress = self.tally().answered > answered || unanswered < unknown;
+            let recovered = unanswered < unknown;
+            let progress = self.tally().answered > answered || recovered;
+            self.tally().recovered |= recovered;
             barren = if progress { 0 } else { barren + 1 };
         }
         Ok(())
@@ -177,11 +192,17 @@ impl<'a> Delivery<'a> {
     async fn create_pass(&self) -> Result<u64, Trouble> {
         self.begin_pass();
         let sent = AtomicU64::new(0);
-        let mut after = EmailKey::fold("");
+        let (mut after, mut whole) = self.resumes_after(Write::Create);
         while self.may_write() && !self.not_offered.load(Ordering::Relaxed) {
             let from = after.clone();
             let rows = self.state.call(move |store| store.to_create(&from, CHUNK)).await?;
-            let Some(last) = rows.last() else { break };
+            let Some(last) = rows.last() else {
+                if whole {
+                    break;
+                }
+                (after, whole) = (EmailKey::fold(""), true);
+                continue;
+            };
             after = last.key.clone();
             each(rows, CONCURRENCY, |creation| async {
                 self.connector.go_on()?;
@@ -190,6 +211,7 @@ impl<'a> Delivery<'a> {
                     return Ok(());
                 }
                 sent.fetch_add(1, Ordering::Relaxed);
+                self.began(Write::Create, &creation.key);
                 self.create_one(creation).await
             })
             .await?;
@@ -277,6 +299,7 @@ impl<'a> Delivery<'a> {
                 if !self.not_offered.swap(true, Ordering::Relaxed) {
                     tracing::warn!(connector = %self.connector.name(), "{failure}: account writes are not offered; going on in report-only");
                 }
+                self.answered();
                 self.state
                     .call(|store| store.note_accounts_offered(Timestamp::now(), false))
                     .await?;
@@ -290,17 +313,25 @@ impl<'a> Delivery<'a> {
     async fn associate(&self) -> Result<(), Trouble> {
         for _ in 0..MAX_ATTEMPTS {
             let failures = self.begin_pass();
-            let mut after = EmailKey::fold("");
+            let (mut after, mut whole) = self.resumes_after(Write::Associate);
             while self.may_write() && !self.associating_not_offered.load(Ordering::Relaxed) {
                 let from = after.clone();
                 let rows = self.state.call(move |store| store.to_associate(&from, CHUNK)).await?;
-                let Some(last) = rows.last() else { break };
+                let Some(last) = rows.last() else {
+                    if whole {
+                        break;
+                    }
+                    (after, whole) = (EmailKey::fold(""), true);
+                    continue;
+                };
                 after = last.key.clone();
                 each(rows, CONCURRENCY, |association| async {
                     self.connector.go_on()?;
-                    if !self.may_write() || self.associating_not_offered.load(Ordering::Relaxed) {
+                    let exhausted = self.is_exhausted(Write::Associate, &association.key);
+                    if exhausted || !self.may_write() || self.associating_not_offered.load(Ordering::Relaxed) {
                         return Ok(());
                     }
+                    self.began(Write::Associate, &association.key);
                     self.associate_one(association).await
                 })
                 .await?;
@@ -345,6 +376,7 @@ impl<'a> Delivery<'a> {
                 Ok(Some(_)) => self.associations_not_offered(&failure).await,
                 // Gone since the list was read; the next run will notice, and look before it creates.
                 Ok(None) => {
+                    self.answered();
                     let lost = Unresolved {
                         key: association.key,
                         account: association.account,
@@ -363,6 +395,7 @@ impl<'a> Delivery<'a> {
         if !self.associating_not_offered.swap(true, Ordering::Relaxed) {
             tracing::warn!(connector = %self.connector.name(), "{failure}: associating is not offered; creates go on");
         }
+        self.answered();
         self.state
             .call(|store| store.note_associations_offered(Timestamp::now(), false))
             .await?;
@@ -373,17 +406,24 @@ impl<'a> Delivery<'a> {
     async fn delete(&self) -> Result<(), Trouble> {
         for _ in 0..MAX_ATTEMPTS {
             let failures = self.begin_pass();
-            let mut after = EmailKey::fold("");
+            let (mut after, mut whole) = self.resumes_after(Write::Delete);
             while self.may_write() {
                 let from = after.clone();
                 let rows = self.state.call(move |store| store.to_delete(&from, CHUNK)).await?;
-                let Some(last) = rows.last() else { break };
+                let Some(last) = rows.last() else {
+                    if whole {
+                        break;
+                    }
+                    (after, whole) = (EmailKey::fold(""), true);
+                    continue;
+                };
                 after = last.key.clone();
                 each(rows, CONCURRENCY, |deletion| async {
                     self.connector.go_on()?;
-                    if !self.may_write() {
+                    if self.is_exhausted(Write::Delete, &deletion.key) || !self.may_write() {
                         return Ok(());
                     }
+                    self.began(Write::Delete, &deletion.key);
                     self.delete_one(deletion).await
                 })
                 .await?;
@@ -434,6 +474,22 @@ impl<'a> Delivery<'a> {
         let mut tally = self.tally();
         tally.silent = 0;
         tally.failures
+    }
+
+    /// A row is begun: a pass that ends early is gone on with behind it.
+    fn began(&self, write: Write, key: &EmailKey) {
+        let mut tally = self.tally();
+        let furthest = tally.resume.entry(write).or_insert_with(|| EmailKey::fold(""));
+        if key > furthest {
+            *furthest = key.clone();
+        }
+    }
+
+    /// Behind which row a pass begins, and whether that is the whole of them: a pass that begins in between starts over at the end.
+    fn resumes_after(&self, write: Write) -> (EmailKey, bool) {
+        let last = self.tally().resume.remove(&write);
+        let whole = last.is_none();
+        (last.unwrap_or_else(|| EmailKey::fold("")), whole)
     }
 
     /// Whether a pass goes on: not after so many writes in a row without an answer.

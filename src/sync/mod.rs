@@ -33,6 +33,7 @@ use crate::state::{About, Offered, RemovalRules, Sides, State, StateError};
 use crate::torq::{self, Torq};
 use crate::view::{ConnectorState, ConnectorStatus, RunCounts, RunOutcome};
 
+pub use application::note_tenants;
 pub use halt::Halt;
 
 /// How long an operation that JumpCloud does not offer is not tried again.
