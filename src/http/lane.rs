@@ -123,7 +123,9 @@ impl Lane {
 
     /// Lets at most `rate` requests out a second from now on.
     pub fn set_rate(&self, rate: f64) {
-        *lock(&self.inner.pace) = Pace::new(rate, Instant::now());
+        for pace in [&self.inner.pace, &*self.inner.road] {
+            *lock(pace) = Pace::new(rate, Instant::now());
+        }
     }
 
     /// Who is at the other end.
@@ -296,14 +298,14 @@ impl Lane {
                     });
                 }
                 let own = lock(&self.inner.pace).reserve(Instant::now());
-                tokio::time::sleep_until(own).await;
+                sleep_until(own).await;
                 // Somebody else's failure may pause the lane or the road while we sleep.
                 if self.paused_until() > Instant::now() {
                     continue;
                 }
                 // Only now: who waits for its own turn must not keep the others from the road.
                 let road = lock(&self.inner.road).reserve(Instant::now());
-                tokio::time::sleep_until(road).await;
+                sleep_until(road).await;
                 if self.paused_until() <= Instant::now() {
                     return Ok(());
                 }
@@ -385,6 +387,13 @@ impl Lane {
             reason: failure.to_string(),
             failures,
         });
+    }
+}
+
+/// Waits, if there is anything to wait for: a timer costs more than a look at the clock.
+async fn sleep_until(at: Instant) {
+    if at > Instant::now() {
+        tokio::time::sleep_until(at).await;
     }
 }
 
