@@ -213,10 +213,12 @@ impl Lane {
     pub async fn exchange(&self, request: &Request, headers: http::HeaderMap) -> Result<Answer, Failure> {
         let result = self.send(request, headers).await;
         let outcome = match &result {
-            Ok(answer) => match outcome::judge_status(answer.status, None, "") {
-                Ok(()) => "success",
-                Err(kind) => kind.as_str(),
-            },
+            Ok(answer) => {
+                match outcome::judge_status(answer.status, None, outcome::is_block(answer.status, &answer.body)) {
+                    Ok(()) => "success",
+                    Err(kind) => kind.as_str(),
+                }
+            }
             Err(failure) => failure.kind.as_str(),
         };
         metrics::request(self.inner.peer, outcome);
@@ -282,6 +284,13 @@ impl Lane {
             body: body.freeze(),
             retry_after,
         })
+    }
+
+    /// Waits until a request may go out that [`Self::once`] is not to take note of.
+    pub async fn await_turn(&self, operation: &'static str) -> Result<(), Failure> {
+        self.turn(operation).await?;
+        self.note_activity();
+        Ok(())
     }
 
     /// Waits until this request may go out.
@@ -351,8 +360,10 @@ impl Lane {
             let mut pace = lock(&self.inner.pace);
             let failures = pace.faltered(began, now, too_fast);
             let backoff = backoff::delay(failures, fastrand::f64());
-            // A moment more than was asked for: clocks differ, and everybody else was told the same.
-            let wait = asked.map_or(backoff, |asked| asked + Duration::from_millis(fastrand::u64(20..250)));
+            // A moment more than was asked for: clocks differ, and everybody else was told the same. Never less than our own
+            // growing pause: who answers every request with "again, at once" is not to be asked ever faster.
+            let moment = Duration::from_millis(fastrand::u64(20..250));
+            let wait = asked.map_or(backoff, |asked| (asked + moment).max(backoff));
             pace.pause(now + wait);
             if failure.status == Some(StatusCode::FORBIDDEN) {
                 // The address is blocked, not this connector.

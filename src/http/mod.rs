@@ -86,7 +86,8 @@ pub fn judge(
     } else {
         words_of(&answer.body, secrets)
     };
-    match outcome::judge_status(answer.status, answer.retry_after, &words) {
+    let blocked = outcome::is_block(answer.status, &answer.body);
+    match outcome::judge_status(answer.status, answer.retry_after, blocked) {
         Ok(()) => Ok(answer),
         Err(kind) => {
             let detail = match answer.status.as_u16() {

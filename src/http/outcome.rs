@@ -14,6 +14,9 @@ use crate::model::Peer;
 /// The longest excerpt of a peer's own words that is kept, in characters.
 const MAX_WORDS: usize = 300;
 
+/// How much of a 403's body is searched for what it speaks of, in bytes.
+const MAX_BLOCK_PAGE: usize = 64 * 1024;
+
 /// Why an exchange did not succeed.
 #[derive(Clone, Debug)]
 pub struct Failure {
@@ -131,17 +134,18 @@ impl StdError for Failure {}
 
 /// What a status code means, as far as it means the same for both peers. `Ok` for 2xx.
 ///
-/// `retry_after` is the wait the answer asked for; `words` what the peer said.
-pub(super) fn judge_status(status: StatusCode, retry_after: Option<Duration>, words: &str) -> Result<(), FailureKind> {
+/// `retry_after` is the wait the answer asked for; `abuse` whether the body of a 403 speaks of abuse.
+pub(super) fn judge_status(status: StatusCode, retry_after: Option<Duration>, abuse: bool) -> Result<(), FailureKind> {
     let kind = match status.as_u16() {
         200..=299 => return Ok(()),
         // Redirects are never followed: the Location of a Torq 302 is a login page, and credentials would go along.
         300..=399 => FailureKind::Unintelligible,
         401 => FailureKind::Credentials,
         402 => FailureKind::License,
-        // JumpCloud blocks an address that sends too much with a 403 that speaks of suspected abuse.
-        403 if words.to_ascii_lowercase().contains("abuse") => FailureKind::Later {
-            after: Some(retry_after.unwrap_or(super::ABUSE_PAUSE)),
+        // JumpCloud blocks an address that sends too much with a 403 that speaks of suspected abuse. What it asks for lengthens
+        // the pause and never shortens it: a blocked address that asks again soon stays blocked.
+        403 if abuse => FailureKind::Later {
+            after: Some(retry_after.unwrap_or_default().max(super::ABUSE_PAUSE)),
         },
         403 => FailureKind::Permission,
         404 | 410 => FailureKind::NotFound,
@@ -155,6 +159,17 @@ pub(super) fn judge_status(status: StatusCode, retry_after: Option<Duration>, wo
         _ => FailureKind::Refused,
     };
     Err(kind)
+}
+
+/// Whether an answer is the block of an address that sends too much: a 403 that speaks of abuse, in JSON of whatever shape, in a
+/// page or in plain text. What stands in front of an API seldom speaks its language.
+pub(super) fn is_block(status: StatusCode, body: &[u8]) -> bool {
+    const WORD: &[u8] = b"abuse";
+    let beginning = &body[..body.len().min(MAX_BLOCK_PAGE)];
+    status == StatusCode::FORBIDDEN
+        && beginning
+            .windows(WORD.len())
+            .any(|window| window.eq_ignore_ascii_case(WORD))
 }
 
 /// The peer's own words in an error body: `message` (both peers), `error_description` and `error` (RFC 6749), or what
@@ -252,8 +267,9 @@ fn chain(error: &dyn StdError) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn kind(status: u16, words: &str) -> Option<FailureKind> {
-        judge_status(StatusCode::from_u16(status).unwrap(), None, words).err()
+    fn kind(status: u16, body: &str) -> Option<FailureKind> {
+        let status = StatusCode::from_u16(status).unwrap();
+        judge_status(status, None, is_block(status, body.as_bytes())).err()
     }
 
     #[test]
@@ -284,12 +300,29 @@ mod tests {
 
     #[test]
     fn a_403_that_speaks_of_abuse_is_a_long_pause_and_not_a_refusal() {
-        assert_eq!(
-            kind(403, "Blocked: suspected Abuse"),
-            Some(FailureKind::Later {
-                after: Some(crate::http::ABUSE_PAUSE)
-            })
-        );
+        let paused = Some(FailureKind::Later {
+            after: Some(crate::http::ABUSE_PAUSE),
+        });
+        for body in [
+            "Blocked: suspected Abuse",
+            "<html><title>403</title><p>Your address was blocked for suspected <b>abuse</b>.</p></html>",
+            r#"{"message":"Forbidden","error":"suspected abuse of this API"}"#,
+            r#"{"error":{"message":"ABUSE"}}"#,
+        ] {
+            assert_eq!(kind(403, body), paused, "{body}");
+        }
+        for body in ["", "Forbidden", r#"{"message":"Forbidden"}"#] {
+            assert_eq!(kind(403, body), Some(FailureKind::Permission), "{body}");
+        }
+        assert_eq!(kind(401, "abuse"), Some(FailureKind::Credentials));
+    }
+
+    #[test]
+    fn a_block_is_waited_for_at_least_as_long_as_ever_whatever_it_asks_for() {
+        let after = |retry_after| judge_status(StatusCode::FORBIDDEN, Some(retry_after), true).unwrap_err();
+        let pause = crate::http::ABUSE_PAUSE;
+        assert_eq!(after(Duration::ZERO), FailureKind::Later { after: Some(pause) });
+        assert_eq!(after(pause * 2), FailureKind::Later { after: Some(pause * 2) });
     }
 
     #[test]

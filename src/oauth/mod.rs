@@ -244,9 +244,10 @@ impl TokenManager {
         };
         failure.kind = match (status, error.as_deref()) {
             (400 | 401, Some("temporarily_unavailable" | "server_error")) => FailureKind::Later { after: None },
+            // A blocked address, in whatever shape that is told.
+            (403, _) if failure.is_temporary() => failure.kind,
             (400 | 401 | 403, _) if page => FailureKind::Unintelligible,
             (400 | 401, _) => FailureKind::Credentials,
-            (403, _) if failure.is_temporary() => failure.kind,
             (402 | 403, _) => FailureKind::Credentials,
             (404 | 405 | 410, _) => {
                 failure.detail = "there is no token endpoint at this address; check region and token_url".to_owned();

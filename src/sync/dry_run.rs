@@ -35,8 +35,11 @@ impl Connector {
             Err(Trouble::Halt(halt)) => return Err(halt),
         }
         let about = self.state.call(|store| store.about()).await?;
-        if let Some(reason) = application::report_only(&about) {
-            notes.push(format!("{reason}; what is shown as created would stay pending"));
+        let report_only = application::recently_not_offered(&about);
+        match application::report_only(&about) {
+            Some(reason) if report_only => notes.push(reason),
+            Some(reason) => notes.push(format!("{reason}; it is due to be tried again")),
+            None => {}
         }
         let name = self.name().to_string();
         let deletes = self.config.removals == Removals::Delete;
@@ -90,7 +93,17 @@ impl Connector {
                 ..event
             })
             .collect();
-        for creation in creations.into_iter().filter(|creation| !creation.key.is_empty()) {
+        let mut creations: Vec<_> = creations
+            .into_iter()
+            .filter(|creation| !creation.key.is_empty())
+            .collect();
+        if report_only {
+            // A run would not even try.
+            counts.pending = creations.len() as u64;
+            notes.push(format!("{} users would stay pending", counts.pending));
+            creations.clear();
+        }
+        for creation in creations {
             counts.run.created += 1;
             counts.run.associated += u64::from(creation.directory_user.is_some());
             let after = serde_json::json!({ "directory_user_id": creation.directory_user });

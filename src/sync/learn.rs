@@ -35,8 +35,10 @@ impl Delivery<'_> {
         if stale {
             self.state.call(move |store| store.begin_reconciliation(now)).await?;
         }
+        // Looked at by itself: a reading that was begun and failed is still due.
         if stale
-            || about.known_at.is_none()
+            || !fresh(about.known_at, KNOWLEDGE_AGE)
+            || about.known_at < about.directory_since
             || unknown > 0
             || (creates && !fresh(about.known_at, KNOWLEDGE_AGE_TO_CREATE))
         {

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, JumpCloudCredentials, Network};
-use crate::http::{self, ClientError, Lane, Patience, Trouble};
+use crate::http::{self, ClientError, FailureKind, Lane, Patience, Trouble};
 use crate::jumpcloud::{self, JumpCloud};
 use crate::metrics;
 use crate::model::{ConnectorName, Peer};
@@ -300,6 +300,10 @@ impl Connector {
             Ok(roles) => roles,
             Err(failure) => {
                 tracing::debug!(connector = %self.name(), "no names for roles: {failure}");
+                // A key that may not read them is asked again in a day, a peer that failed with the next run.
+                if failure.is_temporary() || failure.kind == FailureKind::Stopped {
+                    return Ok(());
+                }
                 Default::default()
             }
         };
@@ -405,6 +409,16 @@ fn shortfall(status: &ConnectorStatus, about: &About, name: &str) -> Option<(Str
             status.pending
         );
         return Some((reason, again));
+    }
+    if status.associations_pending > 0 {
+        let reason = format!(
+            "{} accounts are without their directory user: JumpCloud did not answer, or refused it",
+            status.associations_pending
+        );
+        let action = format!(
+            "nothing: the next run tries again; what was refused (torq-connector users {name}), on: torq-connector retry {name}"
+        );
+        return Some((reason, action));
     }
     if status.parked > 0 {
         let reason = format!(

@@ -109,14 +109,14 @@ impl Torq {
         #[derive(Deserialize)]
         struct Roles {
             #[serde(default)]
-            roles: Vec<Role>,
+            roles: Option<Vec<Role>>,
         }
         #[derive(Deserialize)]
         struct Role {
             #[serde(default)]
-            id: String,
+            id: Option<String>,
             #[serde(default)]
-            name: String,
+            name: Option<String>,
         }
         let request = Request {
             operation: OPERATION,
@@ -125,11 +125,13 @@ impl Torq {
             query: Vec::new(),
             body: Body::Empty,
         };
-        // Once: names are a convenience, and nobody should wait for them.
-        let attempt = self.session.attempt(&request);
-        let answer = self.session.lane().once(OPERATION, attempt).await?;
+        // Once, and past the lane's own account of the peer: names are a convenience, nobody should wait for them, and that they
+        // are not to be had says nothing about the users.
+        self.session.lane().await_turn(OPERATION).await?;
+        let answer = self.session.attempt(&request).await?;
         let found: Roles = decode(Peer::Torq, OPERATION, &answer)?;
-        Ok(found.roles.into_iter().map(|role| (role.id, role.name)).collect())
+        let named = |role: Role| Some((role.id?, role.name?)).filter(|(id, name)| !id.is_empty() && !name.is_empty());
+        Ok(found.roles.unwrap_or_default().into_iter().filter_map(named).collect())
     }
 }
 

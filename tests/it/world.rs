@@ -124,6 +124,23 @@ impl Scene {
         }
     }
 
+    /// The connector with a daemon's patience, but for no longer than this.
+    pub async fn impatient_connector(&self, within: Duration) -> Connector {
+        let connector = self.connector().await;
+        let config = self.config();
+        let patience = Patience { attempts: None, within };
+        let state = connector.state().clone();
+        drop(connector);
+        Connector::new(
+            Arc::new(config.connectors[0].clone()),
+            &config.network,
+            state,
+            patience,
+            CancellationToken::new(),
+        )
+        .unwrap()
+    }
+
     /// One run in a new process. Whatever comes of it, nobody has two accounts and nothing else was touched.
     pub async fn run(&self) -> RunEnd {
         let end = self.connector().await.run().await.unwrap();

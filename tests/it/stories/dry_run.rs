@@ -149,3 +149,20 @@ async fn a_dry_run_beside_a_poll_that_was_cut_short_does_not_disturb_it() {
     scene.run_to_the_end().await;
     assert_in_step(&scene);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_account_writes_are_not_offered_a_dry_run_shows_who_would_stay_pending() {
+    let scene = Scene::new(Options {
+        people: 6,
+        application_exists: Some(true),
+        ..Options::default()
+    })
+    .await;
+    scene.behave(|behaviour| behaviour.account_create_refused = Some(405));
+    scene.run().await;
+    let preview = scene.dry_run().await;
+    assert_eq!((preview.counts.pending, preview.counts.run.created), (6, 0));
+    assert!(preview.changes.is_empty(), "{:?}", preview.changes);
+    let end = scene.run().await;
+    assert_eq!((end.status.pending, end.counts.created), (6, 0));
+}

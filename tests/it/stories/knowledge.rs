@@ -1,9 +1,10 @@
 //! Knowledge grows old: what others change in JumpCloud is noticed by the next process.
 
-use torq_connector::sandbox::{Account, Endpoint, Options, Peer};
-use torq_connector::view::EventKind;
+use jiff::{SignedDuration, Timestamp};
+use torq_connector::sandbox::{Account, Endpoint, Fault, FaultRule, Options, Peer};
+use torq_connector::view::{EventKind, RunOutcome};
 
-use crate::world::{Scene, assert_in_step, writes};
+use crate::world::{Scene, assert_in_step, times, writes};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_account_that_somebody_deleted_is_made_again() {
@@ -183,4 +184,81 @@ async fn an_empty_workspace_is_a_fine_workspace_to_begin_with() {
     let end = scene.run_to_the_end().await;
     assert_eq!((end.counts.created, end.status.users), (3, 3));
     assert_in_step(&scene);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daily_look_that_failed_is_still_due() {
+    let scene = Scene::with_people(10).await;
+    let world = scene.world();
+    let connector = scene.connector().await;
+    assert_eq!(connector.run().await.unwrap().outcome, RunOutcome::Done);
+    let two_days_ago = Timestamp::now() - SignedDuration::from_hours(48);
+    connector
+        .state()
+        .call(move |store| {
+            store.begin_reconciliation(two_days_ago)?;
+            store.finish_adoption(two_days_ago)
+        })
+        .await
+        .unwrap();
+    world.delete_account(&world.accounts()[0].id);
+    world.fault(times(5, Endpoint::Accounts, Fault::status(503)));
+    assert_eq!(connector.run().await.unwrap().outcome, RunOutcome::Failed);
+    world.clear_faults();
+
+    let end = connector.run().await.unwrap();
+    assert_eq!((end.outcome, end.counts.created), (RunOutcome::Done, 1));
+    assert_eq!(scene.events(EventKind::AccountLost).len(), 1);
+    assert_in_step(&scene);
+    world.clear_requests();
+    connector.run().await.unwrap();
+    assert_eq!(world.count(Endpoint::Accounts), 0, "and then not before another day");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn role_names_that_cannot_be_had_now_are_asked_for_by_the_next_run_and_trouble_nobody() {
+    let scene = Scene::with_people(5).await;
+    let world = scene.world();
+    world.fault(FaultRule::once(Endpoint::TorqRoles, Fault::status(503)));
+    let connector = scene.connector().await;
+    let watch = async {
+        world.seen(Endpoint::AccountCreate, 1).await;
+        connector.trouble()
+    };
+    let (end, trouble) = tokio::join!(connector.run(), watch);
+    assert_eq!(end.unwrap().outcome, RunOutcome::Done);
+    assert!(trouble.is_none(), "{trouble:?}");
+    assert!(scene.users().iter().all(|user| user.role.is_none()));
+
+    connector.run().await.unwrap();
+    assert!(scene.users().iter().all(|user| user.role.is_some()));
+    world.clear_requests();
+    connector.run().await.unwrap();
+    assert_eq!(world.count(Endpoint::TorqRoles), 0, "known for a day");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_without_a_name_hides_no_other() {
+    let scene = Scene::with_people(5).await;
+    let world = scene.world();
+    let known = world.people()[0].role_id.clone();
+    let body =
+        format!(r#"{{"roles":[{{"id":"{known}","name":"Owner"}},{{"id":"x","name":null}},{{"name":"nobody's"}}]}}"#);
+    world.fault(FaultRule::once(
+        Endpoint::TorqRoles,
+        Fault::Status {
+            status: 200,
+            retry_after: None,
+            body,
+        },
+    ));
+    scene.run_to_the_end().await;
+    let named = |user: &torq_connector::view::UserView| user.role_id == known;
+    assert!(
+        scene
+            .users()
+            .iter()
+            .filter(|user| named(user))
+            .all(|user| user.role.as_deref() == Some("Owner"))
+    );
 }

@@ -244,3 +244,16 @@ async fn silenced_by(fault: Fault, endpoint: Endpoint, skip: u64) -> Scene {
     assert!(sent <= 5 + 8, "{sent}");
     scene
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_answers_again_at_once_to_everything_is_asked_ever_more_slowly() {
+    let scene = Scene::with_people(5).await;
+    let world = scene.world();
+    let connector = scene.impatient_connector(Duration::from_secs(6)).await;
+    world.fault(FaultRule::always(Endpoint::TorqUsers, busy(503, Some("0".to_owned()))));
+    let end = connector.run().await.unwrap();
+    assert_eq!(end.outcome, RunOutcome::Failed);
+    // Two listings in step: 1 + 1/2 + 1 + 2 + 4 s of waiting, of which jitter takes half at most.
+    let sent = world.count(Endpoint::TorqUsers);
+    assert!(sent <= 14, "{sent} requests in six seconds");
+}
