@@ -1,5 +1,7 @@
 //! `run`: the daemon, its signals and its end.
 
+use std::time::Duration;
+
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -42,12 +44,19 @@ pub(super) async fn serve(setup: Setup, stop: CancellationToken) -> Result<Exit,
 
 /// Installs the recorder of metrics.
 pub(super) fn recorder() -> Result<metrics_exporter_prometheus::PrometheusHandle, CommandError> {
-    use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
-    let handle = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Full(metrics::RUN_HISTOGRAM.to_owned()), &metrics::RUN_BUCKETS)
-        .and_then(PrometheusBuilder::install_recorder)
+    let handle = metrics::builder()
+        .and_then(|builder| builder.install_recorder())
         .map_err(CommandError::unexpected)?;
     metrics::describe();
+    let upkeep = handle.clone();
+    tokio::spawn(async move {
+        // Where nobody scrapes, samples would pile up for ever.
+        let mut minute = tokio::time::interval(Duration::from_secs(60));
+        loop {
+            minute.tick().await;
+            upkeep.run_upkeep();
+        }
+    });
     Ok(handle)
 }
 

@@ -379,6 +379,7 @@ impl Attendant {
             name: self.name().clone(),
             state,
             poll_interval: self.config.poll_interval,
+            key_expires: self.config.torq.key_expires.and_then(end_of_day),
             live: self.live.subscribe(),
         });
     }
@@ -460,6 +461,12 @@ impl Attendant {
 async fn approve(state: &State) -> Result<Answer, StateError> {
     let approved = state.call(|store| store.approve(Timestamp::now())).await?;
     Ok(Answer::Done(approved_words(approved)))
+}
+
+/// The last moment of a day. A key that expires on a day is good until it ends, as far as anybody says.
+fn end_of_day(day: jiff::civil::Date) -> Option<Timestamp> {
+    let next = day.tomorrow().ok()?.to_zoned_datetime(jiff::tz::TimeZone::UTC).ok()?;
+    Some(next.timestamp())
 }
 
 /// The step of [`KEY_WARNINGS`] that so many days belong to; `None` when there is time.

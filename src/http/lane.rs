@@ -211,6 +211,7 @@ impl Lane {
 
     /// Sends one request and reads the whole answer. The status is not judged: see [`super::judge`].
     pub async fn exchange(&self, request: &Request, headers: http::HeaderMap) -> Result<Answer, Failure> {
+        let began = Instant::now();
         let result = self.send(request, headers).await;
         let outcome = match &result {
             Ok(answer) => {
@@ -221,7 +222,7 @@ impl Lane {
             }
             Err(failure) => failure.kind.as_str(),
         };
-        metrics::request(self.inner.peer, outcome);
+        metrics::request(self.inner.peer, outcome, began.elapsed());
         if let Ok(answer) = &result {
             tracing::debug!(
                 peer = self.inner.peer.as_str(),
@@ -295,6 +296,7 @@ impl Lane {
 
     /// Waits until this request may go out.
     async fn turn(&self, operation: &'static str) -> Result<(), Failure> {
+        let began = Instant::now();
         let in_turn = async {
             loop {
                 let pause = self.paused_until().saturating_duration_since(Instant::now());
@@ -325,7 +327,10 @@ impl Lane {
             () = self.inner.stop.cancelled() => {
                 Err(Failure::new(self.inner.peer, operation, FailureKind::Stopped, "stopped before it was asked"))
             }
-            result = in_turn => result,
+            result = in_turn => {
+                metrics::waited(self.inner.peer, began.elapsed());
+                result
+            }
         }
     }
 

@@ -140,6 +140,27 @@ impl State {
         }
     }
 
+    /// How large its files are, in bytes.
+    ///
+    /// # Errors
+    /// When the file cannot be looked at.
+    pub async fn size(&self) -> Result<u64, StateError> {
+        let path = self.shared.path.clone();
+        let look = move || {
+            let size = |path: &std::path::Path| std::fs::metadata(path).map(|file| file.len());
+            // The log is only there while something was written.
+            let log = size(&path.with_extension("db-wal")).unwrap_or_default();
+            let doing = "look at";
+            match size(&path) {
+                Ok(file) => Ok(file + log),
+                Err(source) => Err(StateError::File { doing, path, source }),
+            }
+        };
+        tokio::task::spawn_blocking(look)
+            .await
+            .map_err(|_| StateError::Ending)?
+    }
+
     /// Runs an operation off the async threads. It completes even if the caller is dropped meanwhile, so that a transaction is
     /// all or nothing for the one who asked, too.
     pub async fn call<R: Send + 'static>(

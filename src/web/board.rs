@@ -30,6 +30,8 @@ pub struct Seat {
     pub state: Option<State>,
     /// Time from one poll's start to the next.
     pub poll_interval: Duration,
+    /// When its Torq API key expires, as configured.
+    pub key_expires: Option<Timestamp>,
     /// What its task last said. The task holds the other end, and must drop it only when it ends.
     pub live: watch::Receiver<Live>,
 }
@@ -150,6 +152,11 @@ impl Seat {
         let live = self.live.borrow().clone();
         let status = self.state()?.call(|store| store.status()).await?;
         Ok(live.laid_over(status))
+    }
+
+    /// How large its state is, in bytes; `None` where that cannot be told.
+    pub(super) async fn state_size(&self) -> Option<u64> {
+        self.state().ok()?.size().await.ok()
     }
 
     /// The status of a connector whose state cannot be read: nothing is known but what its task says.

@@ -77,7 +77,12 @@ pub(super) async fn metrics(State(site): State<Site>) -> Response {
     let Some(handle) = site.metrics else {
         return (StatusCode::NOT_FOUND, "no metrics are recorded\n").into_response();
     };
+    meters::note_process();
     for seat in site.board.seats() {
+        meters::configured(seat.name.as_str(), seat.poll_interval, seat.key_expires);
+        if let Some(bytes) = seat.state_size().await {
+            meters::state_size(seat.name.as_str(), bytes);
+        }
         // A state that cannot be read shows in the age of the last success; the other connectors are told all the same.
         match seat.status().await {
             Ok(status) => meters::status(&status),

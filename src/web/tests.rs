@@ -89,6 +89,7 @@ impl World {
             name,
             state: Some(state.clone()),
             poll_interval: MINUTE,
+            key_expires: None,
             live: receiver,
         });
         Desk { state, live }
@@ -561,6 +562,7 @@ async fn a_state_that_is_not_open_is_told_in_the_words_of_the_task() {
         name: ConnectorName::parse("main").unwrap(),
         state: None,
         poll_interval: MINUTE,
+        key_expires: None,
         live: receiver,
     });
     let (_, body) = world.json("/api/status").await;
