@@ -296,12 +296,14 @@ impl Store {
         transaction.commit()
     }
 
-    /// Accounts of ours that are to be deleted.
+    /// Accounts of ours that are to be deleted. That nobody has the e-mail was decided when they were released; it is asked
+    /// again here, for nothing brings a deleted account back.
     pub fn to_delete(&self, after: &EmailKey, limit: usize) -> Sql<Vec<Deletion>> {
         self.db
             .prepare_cached(
                 "SELECT email_key, account_id FROM accounts
                  WHERE release = 'due' AND origin = 'created' AND account_id IS NOT NULL AND email_key > ?1
+                   AND NOT EXISTS (SELECT 1 FROM users u WHERE u.email_key = accounts.email_key AND u.removed_at IS NULL)
                  ORDER BY email_key LIMIT ?2",
             )?
             .query_map(params![after.as_str(), limit], |row| {
@@ -379,10 +381,12 @@ pub(super) fn set_account(
     directory_user: Option<&DirectoryUserId>,
 ) -> Sql<()> {
     db.prepare_cached(
-        "INSERT INTO accounts (email_key, account_id, origin, directory_user_id) VALUES (?1, ?2, ?3, ?4)
+        // It is absent for as long as its users are.
+        "INSERT INTO accounts (email_key, account_id, origin, directory_user_id, absent_polls)
+         VALUES (?1, ?2, ?3, ?4, coalesce((SELECT min(absent_polls) FROM users WHERE email_key = ?1 AND removed_at IS NULL), 0))
          ON CONFLICT (email_key) DO UPDATE SET account_id = ?2, origin = ?3, directory_user_id = ?4, intent_at = NULL,
             look = 0, conflict = 0, refused = NULL, refused_at = NULL, association_refused = NULL, release = NULL,
-            absent_polls = 0",
+            absent_polls = excluded.absent_polls",
     )?
     .execute(params![
         key.as_str(),

@@ -172,6 +172,14 @@ fn adopt_one(
     };
     // It was not there before a create of ours that was not answered, and is now: it is ours.
     let ours = known.is_some_and(|known| known.unanswered);
+    // Or we made it before something else was configured for a while.
+    let again = !ours
+        && db
+            .prepare_cached(
+                "DELETE FROM made WHERE account_id = ?1 AND application_id = (SELECT application_id FROM connector)",
+            )?
+            .execute([account.id.as_str()])?
+            > 0;
     let (origin, kind, counts) = if ours {
         let counts = RunCounts {
             created: 1,
@@ -184,7 +192,13 @@ fn adopt_one(
             found: 1,
             ..RunCounts::default()
         };
-        ("found", EventKind::AccountFound, counts)
+        let origin = if again { "created" } else { "found" };
+        (origin, EventKind::AccountFound, counts)
+    };
+    let reason = match (ours, again) {
+        (true, _) => Some("found after a create that was not answered"),
+        (false, true) => Some("made by this connector before another organisation was configured, or found gone"),
+        (false, false) => None,
     };
     set_account(db, key, &account.id, origin, directory_user.as_ref())?;
     events::count(db, run, counts)?;
@@ -192,7 +206,7 @@ fn adopt_one(
         user_id: Some(&user),
         email: account.email.as_deref().or(account.username.as_deref()),
         after: Some(json!({ "account_id": account.id, "directory_user_id": directory_user })),
-        reason: ours.then_some("found after a create that was not answered"),
+        reason,
         ..NewEvent::default()
     };
     events::record(db, now, run, kind, event)?;

@@ -1,8 +1,9 @@
 //! The one row about the connector itself: its state, its two sides, what JumpCloud offers, whether it is paused.
 
 use jiff::Timestamp;
-use rusqlite::params;
+use rusqlite::{Connection, params};
 
+use super::doubt::Doubt;
 use super::{NewEvent, Sql, Store, events, instant, stored};
 use crate::model::ApplicationId;
 use crate::view::{ConnectorState, EventKind};
@@ -34,6 +35,10 @@ pub struct About {
     pub associations: Offered,
     /// When the roles were last read.
     pub roles_read_at: Option<Timestamp>,
+    /// Why removals were held last.
+    pub hold_reason: Option<String>,
+    /// What was last noticed to be configured otherwise than before, and when.
+    pub notice: Option<(String, Timestamp)>,
 }
 
 /// What the last delivery saw of an operation that is not in JumpCloud's public reference.
@@ -73,7 +78,7 @@ impl Store {
             .prepare_cached(
                 "SELECT state, reason, action, paused, last_success, first_poll_at, application_id, known_at,
                         accounts_offered, accounts_tried_at, associations_offered, associations_tried_at, roles_read_at,
-                        directory_since
+                        directory_since, hold_reason, notice, noticed_at
                  FROM connector",
             )?
             .query_row([], |row| {
@@ -91,6 +96,8 @@ impl Store {
                     accounts: Offered::read(row.get(8)?, instant(row.get(9)?)),
                     associations: Offered::read(row.get(10)?, instant(row.get(11)?)),
                     roles_read_at: instant(row.get(12)?),
+                    hold_reason: row.get(14)?,
+                    notice: row.get::<_, Option<String>>(15)?.zip(instant(row.get(16)?)),
                 })
             })
     }
@@ -140,7 +147,8 @@ impl Store {
     /// Compares the configured sides with those that the state was made with, and notes them. Returns what changed, for a person.
     ///
     /// Another JumpCloud side means that nothing is known of it: its accounts will be read and adopted before anything is
-    /// created. On another Torq side, whoever is missing is held: nobody is removed because a key was exchanged.
+    /// created; which of the old ones are ours is kept, should the old side come back. On another Torq side, whoever is missing
+    /// is held: nobody is removed because a key was exchanged.
     pub fn reconcile_sides(&mut self, now: Timestamp, sides: &Sides) -> Sql<Vec<String>> {
         let (torq, jumpcloud): (Option<String>, Option<String>) =
             self.db
@@ -152,15 +160,17 @@ impl Store {
         if torq.as_ref() != Some(&sides.torq) {
             // A new key of the same workspace looks just the same: a poll that is under way goes on, and only if users
             // turn out to be missing does the guard hold them.
-            transaction.execute(
-                "UPDATE connector SET torq_side = ?1, hold_removals = (torq_side IS NOT NULL)",
-                [&sides.torq],
-            )?;
             if torq.is_some() {
-                changes.push("the Torq API key or region is another one than before".to_owned());
+                Doubt::of_changed_side(&transaction)?.write(&transaction)?;
+                changes.push(
+                    "the Torq API key or region is another one than before: whoever is missing now is removed only after approval"
+                        .to_owned(),
+                );
             }
+            transaction.execute("UPDATE connector SET torq_side = ?1", [&sides.torq])?;
         }
         if jumpcloud.as_ref() != Some(&sides.jumpcloud) {
+            let left = keep_made(&transaction)?;
             transaction.execute(
                 "UPDATE connector SET jumpcloud_side = ?1, application_id = NULL, known_at = NULL,
                     accounts_offered = NULL, accounts_tried_at = NULL, associations_offered = NULL, associations_tried_at = NULL",
@@ -168,28 +178,46 @@ impl Store {
             )?;
             transaction.execute("DELETE FROM accounts", [])?;
             if jumpcloud.is_some() {
-                changes.push("the JumpCloud organisation, region or application is another one than before".to_owned());
+                changes.push(format!(
+                    "the JumpCloud organisation, region or application is another one than before: what is there is read first, \
+                     and {left} accounts that were made before stay where they are"
+                ));
             }
         }
         for change in &changes {
-            let event = NewEvent {
-                reason: Some(change),
-                ..NewEvent::default()
-            };
-            events::record(&transaction, now, self.run, EventKind::StateChanged, event)?;
+            tracing::warn!(connector = %self.name, "{change}");
+            notice(&transaction, now, self.run, change)?;
         }
         transaction.commit()?;
         Ok(changes)
     }
 
-    /// Notes Torq's entry in SaaS Management. Another one than before: the accounts of the old one are not known to be there.
-    pub fn note_application(&mut self, id: &ApplicationId) -> Sql<()> {
+    /// Notes Torq's entry in SaaS Management. Another one than before: the accounts of the old one are not known to be there, and
+    /// what was sent to it cannot have made what is here.
+    pub fn note_application(&mut self, now: Timestamp, id: &ApplicationId) -> Sql<()> {
         let transaction = self.db.transaction()?;
+        let known: Option<String> =
+            transaction.query_row("SELECT application_id FROM connector", [], |row| row.get(0))?;
+        if known.as_deref() == Some(id.as_str()) {
+            return Ok(());
+        }
+        keep_made(&transaction)?;
         transaction.execute(
-            "UPDATE connector SET application_id = ?1, known_at = NULL, accounts_offered = NULL, associations_offered = NULL
-             WHERE application_id IS NOT ?1",
+            "UPDATE accounts SET intent_at = NULL, look = 0, conflict = 0 WHERE intent_at IS NOT NULL OR look <> 0",
+            [],
+        )?;
+        transaction.execute(
+            "UPDATE connector SET application_id = ?1, known_at = NULL, accounts_offered = NULL, associations_offered = NULL",
             [id.as_str()],
         )?;
+        if let Some(known) = known {
+            let text = format!(
+                "the application in JumpCloud is another one than before ({id} instead of {known}): it was deleted and made anew, \
+                 or the credentials are those of another organisation"
+            );
+            tracing::warn!(connector = %self.name, "{text}");
+            notice(&transaction, now, self.run, &text)?;
+        }
         transaction.commit()
     }
 
@@ -244,4 +272,27 @@ impl Store {
         transaction.execute("UPDATE connector SET roles_read_at = ?1", [stored(now)])?;
         transaction.commit()
     }
+}
+
+/// Keeps which accounts are ours beyond the time in which their application is the connector's. Returns how many they are.
+fn keep_made(db: &Connection) -> Sql<usize> {
+    db.execute(
+        "INSERT OR IGNORE INTO made (application_id, account_id)
+         SELECT c.application_id, a.account_id FROM accounts a, connector c
+         WHERE a.origin = 'created' AND a.account_id IS NOT NULL AND c.application_id IS NOT NULL",
+        [],
+    )
+}
+
+/// Notes that something is configured otherwise than before: as an event, and for the status.
+pub(super) fn notice(db: &Connection, now: Timestamp, run: Option<i64>, text: &str) -> Sql<()> {
+    db.execute(
+        "UPDATE connector SET notice = ?1, noticed_at = ?2",
+        [text, &stored(now)],
+    )?;
+    let event = NewEvent {
+        reason: Some(text),
+        ..NewEvent::default()
+    };
+    events::record(db, now, run, EventKind::StateChanged, event)
 }

@@ -11,6 +11,7 @@
 //! | `poll` | pages, cursors, and the snapshot that comes of them |
 //! | `seen` | what a running poll keeps in memory |
 //! | `removal` | who counts as gone, what is believed, what is held |
+//! | `doubt` | why people who are missing are held, however few they are |
 //! | `accounts` | what JumpCloud is known to have, and what remains to be done |
 //! | `adoption` | JumpCloud's list of accounts compared with that |
 //! | `events` | events and runs |
@@ -19,6 +20,7 @@
 mod accounts;
 mod adoption;
 mod connector;
+mod doubt;
 mod events;
 mod open;
 mod poll;

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::{Map, Value, json};
 
+use super::connector::notice;
 use super::seen::{Memory, pack};
 use super::{NewEvent, Sql, Store, events, instant, stored};
 use crate::config::UserFilter;
@@ -42,7 +43,7 @@ pub struct Applied {
 impl Store {
     /// Begins a poll, or resumes the one that was cut short. Returns where both listings stand and since when it runs.
     pub fn begin_poll(&mut self, now: Timestamp, filter: &UserFilter) -> Sql<([Cursor; 2], Timestamp)> {
-        self.apply_filter(filter)?;
+        self.apply_filter(now, filter)?;
         self.keep_books(|store| store.open_poll(now))
     }
 
@@ -64,7 +65,10 @@ impl Store {
             None => {
                 let transaction = self.db.transaction()?;
                 clear_poll(&transaction)?;
-                transaction.execute("INSERT INTO poll (only, started) VALUES (1, ?1)", [stored(now)])?;
+                transaction.execute(
+                    "INSERT INTO poll (only, started, newest) VALUES (1, ?1, (SELECT coalesce(max(no), 0) FROM users))",
+                    [stored(now)],
+                )?;
                 transaction.commit()?;
                 now
             }
@@ -156,8 +160,9 @@ impl Store {
         transaction.commit()
     }
 
-    /// Marks whom the filters leave out, when they are other filters than before. Changing a filter removes nobody.
-    pub fn apply_filter(&mut self, filter: &UserFilter) -> Sql<()> {
+    /// Marks whom the filters leave out, when they are other filters than before. Changing a filter removes nobody; what it
+    /// affects is told.
+    pub fn apply_filter(&mut self, now: Timestamp, filter: &UserFilter) -> Sql<()> {
         let fingerprint = filter.fingerprint();
         let known: Option<String> = self
             .db
@@ -166,7 +171,7 @@ impl Store {
             return Ok(());
         }
         let transaction = self.db.transaction()?;
-        let changes: Vec<(i64, Option<String>)> = {
+        let changes: Vec<(i64, Option<String>, Option<String>)> = {
             let mut statement =
                 transaction.prepare("SELECT no, email_key, status, filtered FROM users WHERE removed_at IS NULL")?;
             let mut rows = statement.query([])?;
@@ -174,16 +179,33 @@ impl Store {
             while let Some(row) = rows.next()? {
                 let key = EmailKey::fold(row.get_ref(1)?.as_str()?);
                 let filtered = filter.admits(&key, row.get_ref(2)?.as_str()?).err();
-                if filtered != row.get::<_, Option<String>>(3)? {
-                    changes.push((row.get(0)?, filtered));
+                let was: Option<String> = row.get(3)?;
+                if filtered != was {
+                    changes.push((row.get(0)?, was, filtered));
                 }
             }
             changes
         };
-        for (no, filtered) in changes {
+        let (mut out, mut again) = (0, 0);
+        for (no, was, filtered) in changes {
+            match (&was, &filtered) {
+                (None, Some(_)) => out += 1,
+                (Some(_), None) => again += 1,
+                _ => {}
+            }
             transaction.execute("UPDATE users SET filtered = ?2 WHERE no = ?1", params![no, filtered])?;
         }
         transaction.execute("UPDATE connector SET filters = ?1", [fingerprint])?;
+        if known.is_some() {
+            let users = |count: u64| format!("{count} user{}", if count == 1 { "" } else { "s" });
+            let text = format!(
+                "the filters are others than before: {} left out now, {} delivered again; nobody is removed, and accounts stay",
+                users(out),
+                users(again)
+            );
+            tracing::warn!(connector = %self.name, "{text}");
+            notice(&transaction, now, self.run, &text)?;
+        }
         transaction.commit()
     }
 }
@@ -348,6 +370,12 @@ fn apply_user(
         filtered,
     ])?;
     if known.removed {
+        // Their removal was believed on its day, and goes on counting for it: a listing that shows a part of the workspace
+        // now and then must not slip under the guard.
+        db.prepare_cached(
+            "INSERT INTO releases (at, email_key) SELECT removed_at, email_key FROM users WHERE no = ?1 AND removal IS NULL",
+        )?
+        .execute([known.no])?;
         db.prepare_cached(
             "UPDATE users SET removed_at = NULL, removal = NULL, absent_polls = 0, first_seen = ?2 WHERE no = ?1",
         )?

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::doubt::Doubt;
 use super::poll::clear_poll;
 use super::seen::{Bits, Memory};
 use super::{NewEvent, Sql, Store, events, stored};
@@ -55,15 +56,44 @@ impl Store {
         let settled = self.settled.releases == Some(version);
         let transaction = self.db.transaction()?;
         let db = &transaction;
-        forgive_returned(db, &memory.seen, settled)?;
+        // A record without a readable id may be anybody, so such a poll says nothing about who is missing.
         let clean: bool = db
             .query_row("SELECT clean FROM poll", [], |row| row.get(0))
             .optional()?
             .unwrap_or(false);
+        let returned = forgive_returned(db, &memory.seen)?;
+        let missing = if clean {
+            count_missing(db, &memory)?
+        } else {
+            Missing::default()
+        };
+        // No account has lost its last user since a poll found that none had, or has one again.
+        let settled = settled && !returned && !missing.counted;
+        if !settled {
+            count_accounts(db, clean)?;
+        }
+        let doubt = Doubt::read(db)?.in_view_of(returned, missing.strange);
         let mut end = PollEnd::default();
-        // A record without a readable id may be anybody, so such a poll says nothing about who is missing.
         if clean {
-            end = judge_missing(db, now, run, &memory, rules, settled)?;
+            let poll = Judged {
+                now,
+                run,
+                rules,
+                present: memory.present,
+                empty: memory.seen.count == 0 && memory.present > 0,
+                doubt,
+                settled,
+            };
+            end = poll.judge(db)?;
+            end.missing = missing.total;
+            let still: bool = db.query_row(
+                "SELECT EXISTS (SELECT 1 FROM users WHERE absent_polls > 0 AND removed_at IS NULL)",
+                [],
+                |row| row.get(0),
+            )?;
+            doubt.after_poll(still).write(db)?;
+        } else {
+            doubt.write(db)?;
         }
         let nothing = db.total_changes() == changes;
         db.execute(
@@ -116,16 +146,22 @@ impl Store {
              UPDATE accounts SET release = 'approved' WHERE release = 'held';",
         )?;
         if approved > 0 {
-            // Whoever approves has seen what the other side lacks; an approval of nothing has seen nothing.
-            transaction.execute("UPDATE connector SET hold_removals = 0", [])?;
+            // Whoever approves has seen what was shown; who has been missing for one poll was not shown yet.
+            let unshown: bool = transaction.query_row(
+                "SELECT EXISTS (SELECT 1 FROM users WHERE absent_polls > 0 AND removed_at IS NULL AND removal IS NULL)",
+                [],
+                |row| row.get(0),
+            )?;
+            Doubt::read(&transaction)?.after_approval(unshown).write(&transaction)?;
         }
         transaction.commit()?;
         Ok(approved)
     }
 }
 
-/// Whoever was absent and is seen again counts as never absent: nothing is held or approved for them any more.
-fn forgive_returned(db: &Connection, seen: &Bits, settled: bool) -> Sql<()> {
+/// Whoever was absent and is seen again counts as never absent: nothing is held or approved for them any more. Whether there is
+/// somebody like that.
+fn forgive_returned(db: &Connection, seen: &Bits) -> Sql<bool> {
     let returned: Vec<u32> = {
         let mut statement = db.prepare("SELECT no FROM users WHERE absent_polls > 0 AND removed_at IS NULL")?;
         let numbers = statement.query_map([], |row| row.get(0))?;
@@ -133,139 +169,199 @@ fn forgive_returned(db: &Connection, seen: &Bits, settled: bool) -> Sql<()> {
             .filter(|no| no.as_ref().map_or(true, |no| seen.contains(*no)))
             .collect::<Sql<_>>()?
     };
-    for no in returned {
+    for no in &returned {
         db.execute("UPDATE users SET absent_polls = 0, removal = NULL WHERE no = ?1", [no])?;
     }
-    if settled {
-        return Ok(());
-    }
-    // An account whose e-mail somebody has again is nobody's to release.
-    db.execute(
-        "UPDATE accounts SET absent_polls = 0, release = NULL
-         WHERE (absent_polls > 0 OR release IS NOT NULL)
-           AND EXISTS (SELECT 1 FROM users u WHERE u.email_key = accounts.email_key AND u.removed_at IS NULL)",
-        [],
-    )?;
-    Ok(())
+    Ok(!returned.is_empty())
 }
+
+/// Who was not seen by a complete and clean poll.
+#[derive(Default)]
+struct Missing {
+    /// How many.
+    total: u64,
+    /// Somebody's absence is not over the threshold yet, and was counted.
+    counted: bool,
+    /// Somebody is missing since this poll, and nobody whom it saw was known before it.
+    strange: bool,
+}
+
+/// Counts the absence of whoever was not seen, up to the two polls that make a difference: somebody who is held for months must
+/// not cost a write each time.
+fn count_missing(db: &Connection, memory: &Memory) -> Sql<Missing> {
+    let mut missing = Missing::default();
+    if memory.seen.count >= memory.present {
+        return Ok(missing);
+    }
+    let mut counted: Vec<u32> = Vec::new();
+    let (mut fresh, mut familiar) = (false, false);
+    let mut statement = db.prepare(
+        "SELECT no, absent_polls, no <= coalesce((SELECT newest FROM poll), no) FROM users WHERE removed_at IS NULL",
+    )?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let no: u32 = row.get(0)?;
+        if memory.seen.contains(no) {
+            familiar |= row.get::<_, bool>(2)?;
+            continue;
+        }
+        missing.total += 1;
+        let absent_polls: u32 = row.get(1)?;
+        fresh |= absent_polls == 0;
+        if absent_polls < 2 {
+            counted.push(no);
+        }
+    }
+    for no in &counted {
+        db.prepare_cached("UPDATE users SET absent_polls = absent_polls + 1 WHERE no = ?1")?
+            .execute([no])?;
+    }
+    missing.counted = !counted.is_empty();
+    missing.strange = fresh && !familiar;
+    Ok(missing)
+}
+
+/// Somebody who is not missing has the e-mail of an account.
+const CARRIED: &str = "EXISTS (SELECT 1 FROM users u
+    WHERE u.email_key = accounts.email_key AND u.removed_at IS NULL AND u.absent_polls = 0)";
 
 /// Accounts that we created and that no user of the snapshot has the e-mail of (any more), undecided as yet.
 const ORPHANS: &str = "origin = 'created' AND account_id IS NOT NULL AND release IS NULL
     AND NOT EXISTS (SELECT 1 FROM users u WHERE u.email_key = accounts.email_key AND u.removed_at IS NULL)";
 
-/// Decides about users who were not seen, and accounts without a user. `settled`: no account has lost its user since the last
-/// poll found that none had, so only users are looked at.
-fn judge_missing(
-    db: &Connection,
-    now: Timestamp,
-    run: Option<i64>,
-    memory: &Memory,
-    rules: &RemovalRules,
-    settled: bool,
-) -> Sql<PollEnd> {
-    let (seen, present) = (&memory.seen, memory.present);
-    let mut missing = Vec::new();
-    if seen.count < present {
-        let mut statement = db.prepare("SELECT no FROM users WHERE removed_at IS NULL")?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            let no: u32 = row.get(0)?;
-            if !seen.contains(no) {
-                missing.push(no);
-            }
-        }
-    }
-    for no in &missing {
-        db.prepare_cached("UPDATE users SET absent_polls = absent_polls + 1 WHERE no = ?1")?
-            .execute([no])?;
-    }
-    if !settled {
+/// Counts for each account of ours in how many polls in a row nobody who was there had its e-mail. An account whose e-mail
+/// somebody has again is nobody's to release.
+fn count_accounts(db: &Connection, clean: bool) -> Sql<()> {
+    db.execute(
+        &format!(
+            "UPDATE accounts SET absent_polls = 0, release = NULL
+             WHERE (absent_polls > 0 OR release IS NOT NULL) AND {CARRIED}"
+        ),
+        [],
+    )?;
+    if clean {
         db.execute(
-            &format!("UPDATE accounts SET absent_polls = absent_polls + 1 WHERE {ORPHANS}"),
+            &format!(
+                "UPDATE accounts SET absent_polls = absent_polls + 1
+                 WHERE origin = 'created' AND account_id IS NOT NULL AND release IS NULL AND absent_polls < 2 AND NOT {CARRIED}"
+            ),
             [],
         )?;
     }
+    Ok(())
+}
 
-    // Once is an accident: a user can change listing while a poll runs. Twice in a row is gone.
-    let candidates: Vec<u32> = numbers(db, "absent_polls >= 2 AND removal IS NULL")?;
-    let approved: Vec<u32> = numbers(db, "absent_polls >= 2 AND removal = 'approved'")?;
-    let count = |sql: &str| db.query_row(sql, [], |row| row.get::<_, u64>(0));
-    let orphans = match settled {
-        true => 0,
-        false => count(&format!(
-            "SELECT count(*) FROM accounts WHERE absent_polls >= 2 AND {ORPHANS}"
-        ))?,
-    };
-    let total = candidates.len() as u64 + orphans;
-    let held_already = match total {
-        0 => 0,
-        _ => {
-            count("SELECT count(*) FROM users WHERE absent_polls > 0 AND removal = 'held' AND removed_at IS NULL")?
-                + count("SELECT count(*) FROM accounts WHERE release = 'held'")?
-        }
-    };
-    let day_ago = stored(now - jiff::SignedDuration::from_hours(24));
-    // What a person approved does not use up what is believed unasked.
-    let removals_24h: u64 = db.query_row(
-        "SELECT (SELECT count(*) FROM users WHERE removed_at > ?1 AND removal IS NULL)
-              + (SELECT count(*) FROM releases WHERE at > ?1)",
-        [day_ago],
-        |row| row.get(0),
-    )?;
-    let side_changed: bool = db.query_row("SELECT hold_removals FROM connector", [], |row| row.get(0))?;
-    let limit = rules.limit(present);
-    let too_many = removals_24h + held_already + total > limit;
-    let empty = seen.count == 0 && present > 0;
-    let guard = Guard {
-        limit,
-        removals_24h,
-        candidates: total,
-        held: total > 0 && (too_many || empty || side_changed),
-    };
-    let mut end = PollEnd {
-        missing: missing.len() as u64,
-        guard,
-        ..PollEnd::default()
-    };
-    if guard.held {
-        let reason = if empty {
-            "the whole workspace came back empty".to_owned()
-        } else if side_changed {
-            "the Torq API key or region is another one than before".to_owned()
-        } else {
-            format!(
-                "{total} removals, and {removals_24h} in the last 24 hours, are more than the {limit} that are believed unasked"
-            )
+/// A complete and clean poll, of which is decided what its absences mean.
+struct Judged<'a> {
+    now: Timestamp,
+    run: Option<i64>,
+    rules: &'a RemovalRules,
+    /// Users of the snapshot, missing ones included.
+    present: u64,
+    /// There are users, and nobody was seen.
+    empty: bool,
+    doubt: Doubt,
+    /// No account has lost its user since the last poll found that none had, so only users are looked at.
+    settled: bool,
+}
+
+impl Judged<'_> {
+    /// Decides about users who were not seen, and accounts without a user.
+    fn judge(&self, db: &Connection) -> Sql<PollEnd> {
+        let (now, run) = (self.now, self.run);
+        // Once is an accident: a user can change listing while a poll runs. Twice in a row is gone.
+        let candidates: Vec<u32> = numbers(db, "absent_polls >= 2 AND removal IS NULL")?;
+        let approved: Vec<u32> = numbers(db, "absent_polls >= 2 AND removal = 'approved'")?;
+        let count = |sql: &str| db.query_row(sql, [], |row| row.get::<_, u64>(0));
+        let orphans = match self.settled {
+            true => 0,
+            false => count(&format!(
+                "SELECT count(*) FROM accounts WHERE absent_polls >= 2 AND {ORPHANS}"
+            ))?,
         };
-        for no in &candidates {
-            hold_user(db, now, run, *no, &reason)?;
+        let total = candidates.len() as u64 + orphans;
+        let guard = self.guard(db, total)?;
+        let mut end = PollEnd {
+            guard,
+            ..PollEnd::default()
+        };
+        if guard.held {
+            let reason = self.reason(&guard);
+            for no in &candidates {
+                hold_user(db, now, run, *no, &reason)?;
+            }
+            if orphans > 0 {
+                hold_orphans(db, now, run, &reason)?;
+            }
+            db.execute(
+                "UPDATE connector SET hold_reason = ?1 WHERE hold_reason IS NOT ?1",
+                [&reason],
+            )?;
+            end.held = total;
+        } else {
+            if orphans > 0 {
+                note_releases(db, now)?;
+            }
+            for no in &candidates {
+                remove_user(db, now, run, *no)?;
+            }
+            if total > 0 {
+                release_orphans(db, self.rules.removals)?;
+            }
+            end.removed += candidates.len() as u64;
         }
-        hold_orphans(db, now, run, &reason)?;
-        end.held = total;
-    } else {
-        if orphans > 0 {
-            note_releases(db, now)?;
-        }
-        for no in &candidates {
+        for no in &approved {
             remove_user(db, now, run, *no)?;
         }
-        if !settled || !candidates.is_empty() {
-            release_orphans(db, rules.removals)?;
+        end.removed += approved.len() as u64;
+        if !self.settled || end.removed > 0 {
+            release_approved(db, now, self.rules.removals)?;
         }
-        end.removed += candidates.len() as u64;
+        Ok(end)
     }
-    for no in &approved {
-        remove_user(db, now, run, *no)?;
+
+    /// Whether so many removals more are believed.
+    fn guard(&self, db: &Connection, candidates: u64) -> Sql<Guard> {
+        let day_ago = stored(self.now - jiff::SignedDuration::from_hours(24));
+        // What a person approved does not use up what is believed unasked.
+        let removals_24h: u64 = db.query_row(
+            "SELECT (SELECT count(*) FROM users WHERE removed_at > ?1 AND removal IS NULL)
+                  + (SELECT count(*) FROM releases WHERE at > ?1)",
+            [day_ago],
+            |row| row.get(0),
+        )?;
+        let limit = self.rules.limit(self.present);
+        let held_already: u64 = match candidates {
+            0 => 0,
+            _ => db.query_row(
+                "SELECT (SELECT count(*) FROM users WHERE absent_polls > 0 AND removal = 'held' AND removed_at IS NULL)
+                      + (SELECT count(*) FROM accounts WHERE release = 'held')",
+                [],
+                |row| row.get(0),
+            )?,
+        };
+        let too_many = removals_24h + held_already + candidates > limit;
+        Ok(Guard {
+            limit,
+            removals_24h,
+            candidates,
+            held: candidates > 0 && (too_many || self.empty || self.doubt != Doubt::None),
+        })
     }
-    end.removed += approved.len() as u64;
-    if !settled || end.removed > 0 {
-        release_approved(db, rules.removals)?;
+
+    /// Why they are held, for a person.
+    fn reason(&self, guard: &Guard) -> String {
+        if self.empty {
+            return "the whole workspace came back empty".to_owned();
+        }
+        match self.doubt.reason() {
+            Some(reason) => reason.to_owned(),
+            None => format!(
+                "{} removals, and {} in the last 24 hours, are more than the {} that are believed unasked",
+                guard.candidates, guard.removals_24h, guard.limit
+            ),
+        }
     }
-    if missing.is_empty() && side_changed {
-        // Everybody is still there: the new key opens the same workspace.
-        db.execute("UPDATE connector SET hold_removals = 0", [])?;
-    }
-    Ok(end)
 }
 
 /// Users who were absent from the last poll, and more. The first terms are those of the index `users_absent`.
@@ -319,11 +415,6 @@ fn remove_user(db: &Connection, now: Timestamp, run: Option<i64>, no: u32) -> Sq
         "UPDATE users SET removed_at = ?2 WHERE no = ?1",
         params![no, stored(now)],
     )?;
-    // The account is undecided no longer than its last user: it need not be absent twice more.
-    db.execute(
-        "UPDATE accounts SET absent_polls = 2 WHERE email_key = ?1 AND release IS NULL",
-        [crate::model::EmailKey::fold(&email).as_str()],
-    )?;
     events::count(
         db,
         run,
@@ -361,15 +452,16 @@ fn release_orphans(db: &Connection, removals: Removals) -> Sql<()> {
     Ok(())
 }
 
-fn release_approved(db: &Connection, removals: Removals) -> Sql<()> {
-    // Those whose user a person has just approved to remove, and those who were held by themselves.
+fn release_approved(db: &Connection, now: Timestamp, removals: Removals) -> Sql<()> {
+    // Those whose user was removed just now because a person approved it, and those who were held by themselves.
     db.execute(
         "UPDATE accounts SET release = ?1
          WHERE (release = 'approved'
                 OR (release IS NULL AND absent_polls >= 2 AND origin = 'created' AND account_id IS NOT NULL
-                    AND EXISTS (SELECT 1 FROM users r WHERE r.email_key = accounts.email_key AND r.removal = 'approved')))
+                    AND EXISTS (SELECT 1 FROM users r WHERE r.email_key = accounts.email_key AND r.removal = 'approved'
+                                AND r.removed_at = ?2)))
            AND NOT EXISTS (SELECT 1 FROM users u WHERE u.email_key = accounts.email_key AND u.removed_at IS NULL)",
-        [released(removals)],
+        [released(removals), &stored(now)],
     )?;
     Ok(())
 }

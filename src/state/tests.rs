@@ -1,5 +1,8 @@
 //! The state against a model: arbitrary polls, cut short anywhere; and files as a disk and a person may leave them.
 
+mod laws;
+mod removals;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -159,12 +162,15 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     /// After each poll the snapshot is what the model says: whoever answered is there as they answered; whoever did not is
-    /// removed after the second complete poll without them, and not before; an emptied workspace removes nobody.
+    /// removed after the second complete poll without them, and not before; an emptied workspace removes nobody, nor does one of
+    /// strangers.
     #[test]
     fn arbitrary_polls_agree_with_the_model(history in proptest::collection::vec(arbitrary_poll(), 1..8)) {
         let mut store = store();
         let mut model: BTreeMap<String, (String, u32)> = BTreeMap::new();
         let mut held: BTreeSet<String> = BTreeSet::new();
+        let mut ever: BTreeSet<String> = BTreeSet::new();
+        let mut strangers = false;
         for poll in &history {
             play(&mut store, poll);
             let answered: BTreeMap<String, String> = poll
@@ -172,6 +178,13 @@ proptest! {
                 .iter()
                 .map(|(number, version)| (user(*number, 0).id, user(*number, *version).status))
                 .collect();
+            // A poll that sees nobody who was known raises a doubt, until somebody who is missing is back, or nobody is missing.
+            if answered.keys().any(|id| model.get(id).is_some_and(|(_, absent)| *absent > 0)) {
+                strangers = false;
+            }
+            let newly = model.iter().any(|(id, (_, absent))| *absent == 0 && !answered.contains_key(id));
+            strangers |= newly && !answered.keys().any(|id| ever.contains(id));
+            ever.extend(answered.keys().cloned());
             for (id, status) in &answered {
                 model.insert(id.clone(), (status.clone(), 0));
                 held.remove(id);
@@ -180,12 +193,13 @@ proptest! {
             for (id, (_, absent)) in model.iter_mut() {
                 if !answered.contains_key(id) {
                     *absent += 1;
-                    if *absent >= 2 && empty {
+                    if *absent >= 2 && (empty || strangers) {
                         held.insert(id.clone());
                     }
                 }
             }
             model.retain(|id, (_, absent)| *absent < 2 || held.contains(id));
+            strangers &= model.values().any(|(_, absent)| *absent > 0);
             let expected: BTreeMap<_, _> = model.iter().map(|(id, (status, _))| (id.clone(), status.clone())).collect();
             prop_assert_eq!(all(&store), expected);
             let status = store.status().unwrap();

@@ -82,7 +82,7 @@ pub(super) async fn find_application(connector: &Connector, may_create: bool) ->
                 let found = id.clone();
                 connector
                     .state
-                    .call(move |store| store.note_application(&found))
+                    .call(move |store| store.note_application(Timestamp::now(), &found))
                     .await?;
                 return Ok(Some(id));
             }
@@ -94,7 +94,10 @@ pub(super) async fn find_application(connector: &Connector, may_create: bool) ->
             Ok(application) => {
                 tracing::info!(connector = %connector.name(), application = %application.id, "created the application in JumpCloud");
                 let id = application.id.clone();
-                connector.state.call(move |store| store.note_application(&id)).await?;
+                connector
+                    .state
+                    .call(move |store| store.note_application(Timestamp::now(), &id))
+                    .await?;
                 return Ok(Some(application.id));
             }
             // It may be there now, or somebody else was faster: the list will say.

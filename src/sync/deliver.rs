@@ -152,6 +152,9 @@ impl<'a> Delivery<'a> {
             } else {
                 self.delete().await?;
             }
+        } else {
+            // What was to be deleted when the setting was another one, and could not be, is shown like everything else.
+            self.state.call(|store| store.report_due()).await?;
         }
         // A few rows that nobody answers for are those rows' trouble, and they stay pending. If nothing was ever delivered, or many
         // rows failed and no write at all was answered, it is the peer's, though its reads work.

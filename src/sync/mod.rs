@@ -41,6 +41,9 @@ const NOT_OFFERED_AGE: SignedDuration = SignedDuration::from_hours(24);
 /// How old the names of roles may grow.
 const ROLES_AGE: SignedDuration = SignedDuration::from_hours(24);
 
+/// How long the status speaks of a changed configuration.
+const NOTICE_AGE: SignedDuration = SignedDuration::from_hours(24);
+
 /// What a run is doing, for a progress bar.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Phase {
@@ -261,14 +264,11 @@ impl Connector {
             torq: self.config.torq_fingerprint(),
             jumpcloud: self.config.jumpcloud_fingerprint(),
         };
-        let name = self.name().to_string();
         self.state
             .call(move |store| {
                 let now = Timestamp::now();
                 let run = store.begin_run(now)?;
-                for change in store.reconcile_sides(now, &sides)? {
-                    tracing::warn!(connector = %name, "{change}");
-                }
+                store.reconcile_sides(now, &sides)?;
                 Ok(run)
             })
             .await
@@ -330,7 +330,8 @@ impl Connector {
                 match &halt {
                     Some(halt) => halt.note(store, now)?,
                     None if status.held > 0 => {
-                        let reason = format!("{} removals are too many to be believed unasked", status.held);
+                        let why = about.hold_reason.as_deref().unwrap_or("more than are believed unasked");
+                        let reason = format!("{} removals are held: {why}", status.held);
                         let action = format!(
                             "look at them (torq-connector users {name}), then: torq-connector approve {name}; they are dropped by themselves when the users are back"
                         );
@@ -344,7 +345,9 @@ impl Connector {
                             store.note_state(now, ConnectorState::ReportOnly, Some(&reason), Some(&action))?;
                         }
                         None => {
-                            let (reason, action) = shortfall(&status, &about, name.as_str()).unzip();
+                            let (reason, action) = shortfall(&status, &about, name.as_str())
+                                .or_else(|| noticed(&about, now, name.as_str()))
+                                .unzip();
                             store.note_state(now, ConnectorState::Connected, reason.as_deref(), action.as_deref())?;
                         }
                     },
@@ -430,6 +433,16 @@ fn shortfall(status: &ConnectorStatus, about: &About, name: &str) -> Option<(Str
         return Some((reason, action));
     }
     None
+}
+
+/// What was lately found to be configured otherwise than before, as long as somebody may wonder about it.
+fn noticed(about: &About, now: Timestamp, name: &str) -> Option<(String, String)> {
+    let (notice, at) = about
+        .notice
+        .as_ref()
+        .filter(|(_, at)| is_younger(*at, now, NOTICE_AGE))?;
+    let action = format!("nothing, if that is meant; what came of it is in: torq-connector events {name}");
+    Some((format!("{notice} (since {at:.0})"), action))
 }
 
 /// The clients of both peers of a connector.
