@@ -24,6 +24,10 @@ pub const RUN_BUCKETS: [f64; 9] = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0
 /// The name of the histogram that [`RUN_BUCKETS`] belong to.
 pub const RUN_HISTOGRAM: &str = RUN_SECONDS;
 
+/// A gauge that was not set for so long is not shown any more: a connector that is not attended any more leaves none behind. All of
+/// them are set before each look at the metrics.
+pub const GAUGES_LAST: std::time::Duration = std::time::Duration::from_secs(5 * 60);
+
 /// Tells the recorder what each metric means.
 pub fn describe() {
     describe_counter!(REQUESTS, "Requests sent, by peer and by what the answer meant.");
@@ -45,6 +49,11 @@ pub fn describe() {
         "Users of the snapshot, by connector and by where their account stands."
     );
     describe_gauge!(BUILD, "Always 1; the label says which version runs.");
+    build();
+}
+
+/// Which version runs.
+pub fn build() {
     gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
 }
 
@@ -86,10 +95,13 @@ pub fn run_ended(connector: &str, outcome: RunOutcome, seconds: f64, counts: &Ru
 /// What the status of a connector says, as gauges. Called for each connector before the metrics are rendered.
 pub fn status(status: &ConnectorStatus) {
     let connector = &status.name;
-    let success = status
-        .last_success
-        .map_or(0.0, |at| at.as_millisecond() as f64 / 1000.0);
-    gauge!(LAST_SUCCESS, "connector" => connector.clone()).set(success);
+    // Nobody waits for a success of a connector that was removed: an alert on its age must not go off.
+    if status.state != ConnectorState::Removed {
+        let success = status
+            .last_success
+            .map_or(0.0, |at| at.as_millisecond() as f64 / 1000.0);
+        gauge!(LAST_SUCCESS, "connector" => connector.clone()).set(success);
+    }
     for state in ConnectorState::ALL {
         let here = if state == status.state { 1.0 } else { 0.0 };
         gauge!(STATE, "connector" => connector.clone(), "state" => state.as_str()).set(here);

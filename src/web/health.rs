@@ -77,6 +77,7 @@ pub(super) async fn metrics(State(site): State<Site>) -> Response {
     let Some(handle) = site.metrics else {
         return (StatusCode::NOT_FOUND, "no metrics are recorded\n").into_response();
     };
+    meters::build();
     for seat in site.board.seats() {
         // A state that cannot be read shows in the age of the last success; the other connectors are told all the same.
         match seat.status().await {
