@@ -156,10 +156,13 @@ pub fn run_ended(connector: &str, outcome: RunOutcome, seconds: f64, counts: &Ru
 /// What the status of a connector says, as gauges. Called for each connector before the metrics are rendered.
 pub fn status(status: &ConnectorStatus) {
     let connector = &status.name;
-    let success = status
-        .last_success
-        .map_or(0.0, |at| at.as_millisecond() as f64 / 1000.0);
-    gauge!(LAST_SUCCESS, "connector" => connector.clone()).set(success);
+    // Nobody waits for a success of a connector that was removed: an alert on its age must not go off.
+    if status.state != ConnectorState::Removed {
+        let success = status
+            .last_success
+            .map_or(0.0, |at| at.as_millisecond() as f64 / 1000.0);
+        gauge!(LAST_SUCCESS, "connector" => connector.clone()).set(success);
+    }
     for state in ConnectorState::ALL {
         let here = if state == status.state { 1.0 } else { 0.0 };
         gauge!(STATE, "connector" => connector.clone(), "state" => state.as_str()).set(here);

@@ -29,7 +29,8 @@ pub enum ConnectorState {
     Held,
     /// Paused by a person.
     Paused,
-    /// Removed by a person; its state is about to be deleted.
+    /// Removed by a person: neither polled nor delivered, and nothing is known of it any more, or nothing but what a removal that
+    /// was cut short has left to do.
     Removed,
 }
 

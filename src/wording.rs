@@ -46,6 +46,27 @@ pub fn about_parked(name: &impl std::fmt::Display) -> String {
     format!("see torq-connector users {name}, then torq-connector retry {name}")
 }
 
+/// Why a connector is `removed`.
+pub fn removed_reason(at: Option<Timestamp>) -> String {
+    match at {
+        Some(at) => format!("removed by a person on {}", moment(at)),
+        None => "removed by a person".to_owned(),
+    }
+}
+
+/// What to do about a connector that was removed. `left`: files of it are there still.
+pub fn removed_action(name: &impl std::fmt::Display, left: bool) -> String {
+    let finish = if left {
+        format!("its files are not all deleted: torq-connector remove {name}; then ")
+    } else {
+        String::new()
+    };
+    format!(
+        "{finish}take the section [connectors.{name}] out of the configuration, and delete its API key in Torq; to set it up \
+         again: torq-connector reconnect {name}"
+    )
+}
+
 /// A connector's state in words.
 pub fn state(state: ConnectorState) -> &'static str {
     match state {

@@ -4,10 +4,12 @@
 use jiff::Timestamp;
 
 use super::logging::{self, Who};
-use super::sync::{ask_daemon, chosen, state_error};
+use super::sync::{ask_daemon, chosen, removed_words, state_error};
 use super::{CommandError, Context, Exit, NameArgs, tell};
+use crate::config::Config;
 use crate::daemon::control::{Action, approved_words, paused_words, retried_words};
-use crate::state::State;
+use crate::model::ConnectorName;
+use crate::state::{self, State, StateError};
 use crate::view::ConnectorState;
 
 pub(super) async fn run(context: Context, args: NameArgs, action: Action) -> Result<Exit, CommandError> {
@@ -26,36 +28,62 @@ pub(super) async fn run(context: Context, args: NameArgs, action: Action) -> Res
     if let Some(exit) = ask_daemon(&config, &names, action, true).await? {
         return Ok(exit);
     }
+    let mut exit = Exit::Done;
     for name in names {
-        let state = State::open(&config.state_dir, &name).map_err(state_error)?;
-        let connector = name.clone();
-        let words = state
-            .call(move |store| {
-                let now = Timestamp::now();
-                Ok(match action {
-                    Action::Pause => {
-                        store.pause(true)?;
-                        paused_words(&connector)
-                    }
-                    Action::Resume => {
-                        store.pause(false)?;
-                        "resumed; the next run polls and delivers".to_owned()
-                    }
-                    Action::Approve => approved_words(store.approve(now)?),
-                    Action::Retry => {
-                        store.forget_not_offered()?;
-                        retried_words(store.retry()?)
-                    }
-                    Action::Reconnect | Action::Sync => {
-                        store.forget_not_offered()?;
-                        store.note_state(now, ConnectorState::Starting, None, None)?;
-                        "no daemon is running; the next run, or torq-connector sync, tries the credentials".to_owned()
-                    }
-                })
-            })
-            .await
-            .map_err(state_error)?;
+        let words = match act(&config, &name, action).await.map_err(state_error)? {
+            Some(words) => words,
+            None => {
+                exit = exit.or(Exit::Partial);
+                removed_words(&name)
+            }
+        };
         tell(&format!("{name}: {words}"));
     }
-    Ok(Exit::Done)
+    Ok(exit)
+}
+
+/// Changes the state. Returns what that means, and nothing for a connector that was removed.
+async fn act(config: &Config, name: &ConnectorName, action: Action) -> Result<Option<String>, StateError> {
+    if action == Action::Reconnect && state::removed(&config.state_dir, name).is_some() {
+        state::set_up_again(&config.state_dir, name)?;
+        return Ok(Some(
+            "it is set up again, from the beginning; no daemon is running, so the next run collects".to_owned(),
+        ));
+    }
+    let state = match State::open(&config.state_dir, name) {
+        Err(StateError::Removed { .. }) => return Ok(None),
+        other => other?,
+    };
+    let connector = name.clone();
+    state
+        .call(move |store| {
+            let now = Timestamp::now();
+            if action != Action::Reconnect && store.about()?.removing.is_some() {
+                return Ok(None);
+            }
+            Ok(Some(match action {
+                Action::Pause => {
+                    store.pause(true)?;
+                    paused_words(&connector)
+                }
+                Action::Resume => {
+                    store.pause(false)?;
+                    "resumed; the next run polls and delivers".to_owned()
+                }
+                Action::Approve => approved_words(store.approve(now)?),
+                Action::Retry => {
+                    store.forget_not_offered()?;
+                    retried_words(store.retry()?)
+                }
+                Action::Reconnect | Action::Sync => {
+                    store.forget_not_offered()?;
+                    store.cancel_removal(now)?;
+                    store.note_state(now, ConnectorState::Starting, None, None)?;
+                    "no daemon is running; the next run, or torq-connector sync, tries the credentials".to_owned()
+                }
+                // Commands of their own.
+                Action::PlanRemoval | Action::Remove(_) => return Ok(None),
+            }))
+        })
+        .await
 }

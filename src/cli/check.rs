@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::logging::{self, Who};
-use super::sync::chosen;
+use super::sync::{chosen, is_removed, removed_words};
 use super::{CheckArgs, CommandError, Context, Exit, tell, write_out};
 use crate::config::{self, Config};
 use crate::http::{Failure, FailureKind, Patience};
@@ -265,4 +265,7 @@ async fn check_jumpcloud(config: &Config, connector: &config::Connector, jumpclo
         Some(Offered::No(_)) => "the last delivery found them not offered to this organisation (report-only)",
     };
     checked.note("JumpCloud account writes", words);
+    if is_removed(config, &connector.name) {
+        checked.note("removed", &removed_words(&connector.name));
+    }
 }

@@ -89,6 +89,7 @@ pub(super) async fn run(context: Context, args: DemoArgs) -> Result<Exit, Comman
         config: config.clone(),
         origin: None,
         reload: tokio::sync::watch::channel(0).1,
+        relog: None,
         metrics: Some(serve::recorder()?),
     };
     let control = Control::bind(&config.state_dir).map_err(CommandError::unexpected)?;

@@ -1,7 +1,7 @@
 //! Exit codes, after sysexits.h where that fits, and which of several counts.
 
 use crate::daemon::control::Answer;
-use crate::sync::Halt;
+use crate::sync::{Halt, RemovalOutcome};
 use crate::view::RunOutcome;
 
 /// How a command ends.
@@ -18,7 +18,7 @@ pub enum Exit {
     Unavailable = 69,
     /// A task of the daemon died; start it again.
     Died = 70,
-    /// Done in part: something is pending, parked, held or report-only, or a named connector is paused.
+    /// Done in part: something is pending, parked, held or report-only, or a named connector is paused or was removed.
     Partial = 75,
     /// Credentials or permission refused, or not licensed.
     Refused = 77,
@@ -64,12 +64,28 @@ impl Exit {
         }
     }
 
+    /// For the end of a removal.
+    pub fn of_removal(outcome: RemovalOutcome) -> Exit {
+        match outcome {
+            RemovalOutcome::Done => Exit::Done,
+            RemovalOutcome::Partial => Exit::Partial,
+            RemovalOutcome::Failed => Exit::Unavailable,
+            RemovalOutcome::Refused => Exit::Refused,
+            RemovalOutcome::Misfit => Exit::Config,
+        }
+    }
+
     /// For what a connector answered to the daemon's caller.
     pub fn of_answer(answer: &Answer) -> Exit {
         match answer {
             Answer::Ran(report) => Exit::of_outcome(report.outcome),
             Answer::Done(_) => Exit::Done,
-            Answer::Paused => Exit::Partial,
+            Answer::Paused | Answer::Removed => Exit::Partial,
+            Answer::Plan(plan) => plan
+                .as_ref()
+                .as_ref()
+                .map_or_else(|obstacle| Exit::of_removal(obstacle.outcome), |_| Exit::Done),
+            Answer::Removal(removal) => Exit::of_removal(removal.outcome()),
             Answer::Refused(_) => Exit::Unexpected,
         }
     }

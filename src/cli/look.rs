@@ -5,13 +5,14 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::logging::{self, Who};
 use super::output::{self, Look};
-use super::sync::chosen;
+use super::sync::{chosen, removed_words};
 use super::{CommandError, Context, EventsArgs, Exit, ShowArgs, tell, write_out};
 use crate::config::Config;
 use crate::daemon::control::{self, Request, Response};
 use crate::model::ConnectorName;
 use crate::state::{self, EventQuery, Store};
 use crate::view::{ConnectorState, ConnectorStatus, EventsReport, StatusReport, UsersReport};
+use crate::wording;
 
 pub(super) async fn status(context: Context, args: ShowArgs) -> Result<Exit, CommandError> {
     let (config, names) = begin(&context, &args)?;
@@ -97,7 +98,11 @@ fn for_each(config: &Config, names: &[ConnectorName], mut look: impl FnMut(&mut 
         let looked = match state::read(&config.state_dir, name) {
             Ok(Some(mut store)) => look(&mut store).map_err(|error| error.to_string()),
             Ok(None) => {
-                tell(&format!("{name}: nothing is known yet; the first run will collect"));
+                let words = match state::removed(&config.state_dir, name) {
+                    Some(_) => removed_words(name),
+                    None => "nothing is known yet; the first run will collect".to_owned(),
+                };
+                tell(&format!("{name}: {words}"));
                 Ok(())
             }
             Err(error) => Err(error.to_string()),
@@ -111,6 +116,13 @@ fn for_each(config: &Config, names: &[ConnectorName], mut look: impl FnMut(&mut 
 }
 
 fn stored_status(config: &Config, name: &ConnectorName) -> Result<ConnectorStatus, String> {
+    if let Some(removed) = state::removed(&config.state_dir, name) {
+        let reason = wording::removed_reason(removed.at);
+        return Ok(ConnectorStatus {
+            action: Some(wording::removed_action(name, !removed.left.is_empty())),
+            ..ConnectorStatus::unknown(name.as_str(), ConnectorState::Removed, Some(reason))
+        });
+    }
     match state::read(&config.state_dir, name).map_err(|error| error.to_string())? {
         Some(mut store) => store.status().map_err(|error| error.to_string()),
         None => Ok(ConnectorStatus::unknown(

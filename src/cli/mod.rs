@@ -4,12 +4,14 @@
 //! Output for people goes to standard error, data to standard output.
 
 mod act;
+mod backup;
 mod check;
 mod demo;
 mod exit;
 mod logging;
 mod look;
 pub mod output;
+mod remove;
 mod sandbox;
 mod serve;
 mod sync;
@@ -52,7 +54,7 @@ struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 unexpected; 64 usage; 69 a peer is unreachable or fails (try again); 75 done in \
-part (something is pending, parked, held or report-only, or a named connector is paused); 77 credentials or permission refused, \
+part (something is pending, parked, held or report-only, or a named connector is paused or was removed); 77 credentials or permission refused, \
 or not licensed; 78 configuration. Over several connectors the gravest counts.";
 
 #[derive(Debug, Subcommand)]
@@ -79,6 +81,10 @@ enum Command {
     Approve(NameArgs),
     /// Deliver again what was parked.
     Retry(NameArgs),
+    /// Delete what a connector created in JumpCloud, and its state; say what to revoke in Torq. Shows and asks first.
+    Remove(RemoveArgs),
+    /// Copy what is known of connectors into a folder, consistently, also while the daemon works.
+    Backup(BackupArgs),
     /// Serve both APIs on loopback, with invented people, arrivals and faults to choose.
     Sandbox(sandbox::SandboxArgs),
     /// See the whole thing work: sandbox, a connector and the status page, from one command.
@@ -90,6 +96,29 @@ struct NameArgs {
     /// Which connectors; all, when there is only one.
     #[arg(value_name = "NAME")]
     names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct RemoveArgs {
+    /// Which connector.
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+    /// Leave JumpCloud as it is, and delete only what is known here: for a connector whose credentials are no good any more.
+    #[arg(long)]
+    keep_accounts: bool,
+}
+
+#[derive(Debug, Args)]
+struct BackupArgs {
+    /// Which connectors; all of them without a name.
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// The folder for the copies; made where it is not there. Each copy is a file of its own, NAME-TIME.db; none is overwritten.
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -244,6 +273,8 @@ fn dispatch(context: Context, command: Command) -> Result<Exit, CommandError> {
             Command::Resume(args) => act::run(context, args, Action::Resume).await,
             Command::Approve(args) => act::run(context, args, Action::Approve).await,
             Command::Retry(args) => act::run(context, args, Action::Retry).await,
+            Command::Remove(args) => remove::run(context, args).await,
+            Command::Backup(args) => backup::run(context, args).await,
             Command::Sandbox(args) => sandbox::run(context, args).await,
             Command::Demo(args) => demo::run(context, args).await,
         }

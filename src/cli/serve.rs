@@ -8,13 +8,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::logging::{self, Who};
 use super::{CommandError, Context, Exit, tell};
+use crate::config;
 use crate::daemon::control::Control;
-use crate::daemon::{self, DaemonError, Origin, Setup};
+use crate::daemon::{self, DaemonError, Origin, Relog, Setup};
 use crate::metrics;
 
 pub(super) async fn run(context: Context) -> Result<Exit, CommandError> {
     let config = context.config()?;
-    logging::start(&config.log, Who::Daemon, context.verbose);
+    let level = logging::start(&config.log, Who::Daemon, context.verbose);
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
     let setup = Setup {
@@ -24,6 +25,7 @@ pub(super) async fn run(context: Context) -> Result<Exit, CommandError> {
             env: context.env,
         }),
         reload: reload_on_hangup()?,
+        relog: level.map(|level| Box::new(move |log: &config::Log| level.set(log)) as Relog),
         metrics: Some(recorder()?),
     };
     serve(setup, stop).await
@@ -60,13 +62,13 @@ pub(super) fn recorder() -> Result<metrics_exporter_prometheus::PrometheusHandle
     Ok(handle)
 }
 
-/// SIGHUP lets each connector read its section of the configuration and its secrets again. Whoever else would end by it.
+/// SIGHUP lets the daemon read the configuration and the secrets again. Without this it would end by it.
 fn reload_on_hangup() -> Result<watch::Receiver<u64>, CommandError> {
     let mut hangup = signal(SignalKind::hangup()).map_err(CommandError::unexpected)?;
     let (reload, reloaded) = watch::channel(0);
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            tracing::info!("reading the connectors' configuration again; other changes need a restart");
+            tracing::info!("reading the configuration again");
             reload.send_modify(|times| *times += 1);
         }
     });

@@ -14,7 +14,7 @@ use crate::daemon::GRACE;
 use crate::daemon::control::{self, Action, Answer, Request, Response, RunReport};
 use crate::http::Patience;
 use crate::model::ConnectorName;
-use crate::state::{State, StateError};
+use crate::state::{self, State, StateError};
 use crate::sync::{Connector, Halt, Phase};
 use crate::view::{DryRunReport, RunCounts, RunOutcome};
 use crate::wording;
@@ -97,9 +97,15 @@ async fn sync_one(
     bar: Option<ProgressBar>,
     explicit: bool,
 ) -> Result<Answer, CommandError> {
-    let state = State::open(&config.state_dir, &connector.name).map_err(state_error)?;
-    let paused = state.call(|store| store.about()).await.map_err(state_error)?.paused;
-    if paused {
+    let state = match State::open(&config.state_dir, &connector.name) {
+        Err(StateError::Removed { .. }) => return Ok(left_removed(explicit)),
+        other => other.map_err(state_error)?,
+    };
+    let about = state.call(|store| store.about()).await.map_err(state_error)?;
+    if about.removing.is_some() {
+        return Ok(left_removed(explicit));
+    }
+    if about.paused {
         // Without a name, whoever is paused is not meant.
         let said = "paused; it is left alone".to_owned();
         return Ok(if explicit { Answer::Paused } else { Answer::Done(said) });
@@ -141,6 +147,14 @@ async fn sync_one(
         report.action = Some(format!("later, again: torq-connector sync {}", connector.name()));
     }
     Ok(Answer::Ran(Box::new(report)))
+}
+
+/// The answer of a connector that was removed: without a name it is not meant.
+fn left_removed(explicit: bool) -> Answer {
+    match explicit {
+        true => Answer::Removed,
+        false => Answer::Done("was removed; it is left alone".to_owned()),
+    }
 }
 
 /// An error of the state, for people, with the exit code it deserves.
@@ -189,26 +203,21 @@ pub(super) async fn ask_daemon(
         action,
         connectors: names.iter().map(ToString::to_string).collect(),
     };
-    let asked = control::ask(&config.state_dir, &request);
-    tokio::pin!(asked);
-    let answered = tokio::select! {
-        biased;
-        response = &mut asked => response,
-        () = tokio::time::sleep(SAYS_NOTHING) => {
-            tell("the running daemon does it; waiting for it (Ctrl-C ends the waiting, not the run; torq-connector status shows how it goes)");
-            asked.await
-        }
-    };
-    let response = answered
-        .map_err(|error| CommandError::new(Exit::Unavailable, format!("cannot ask the running daemon: {error}")))?;
+    let response = ask(config, &request).await?;
     match response {
         None => Ok(None),
-        Some(Response::Answers(answers)) => {
+        Some(Response::Answers { answers, problems }) => {
+            if let Some(problems) = problems {
+                tell(&format!(
+                    "the running daemon goes on by its former configuration, for the file has problems:\n{problems}"
+                ));
+            }
             let mut gravest = Exit::Done;
             for (name, answer) in &answers {
                 tell_run(name, answer);
                 let exit = match answer {
-                    Answer::Paused if !explicit => Exit::Done,
+                    // Whoever is not named is not meant.
+                    Answer::Paused | Answer::Removed if !explicit => Exit::Done,
                     answer => Exit::of_answer(answer),
                 };
                 gravest = gravest.or(exit);
@@ -220,13 +229,36 @@ pub(super) async fn ask_daemon(
     }
 }
 
+/// Asks the daemon, when one runs. Where that takes a while, a person hears what is being waited for.
+pub(super) async fn ask(config: &Config, request: &Request) -> Result<Option<Response>, CommandError> {
+    let asked = control::ask(&config.state_dir, request);
+    tokio::pin!(asked);
+    let answered = tokio::select! {
+        biased;
+        response = &mut asked => response,
+        () = tokio::time::sleep(SAYS_NOTHING) => {
+            tell("the running daemon does it; waiting for it (Ctrl-C ends the waiting, not what the daemon does; torq-connector status shows how it goes)");
+            asked.await
+        }
+    };
+    answered.map_err(|error| CommandError::new(Exit::Unavailable, format!("cannot ask the running daemon: {error}")))
+}
+
 fn tell_run(name: &impl std::fmt::Display, answer: &Answer) {
     let words = match answer {
         Answer::Ran(report) => run_words(name, report),
         Answer::Done(words) | Answer::Refused(words) => words.clone(),
         Answer::Paused => format!("is paused; to go on: torq-connector resume {name}"),
+        Answer::Removed => removed_words(name),
+        // Of a command that tells it in its own words.
+        Answer::Plan(_) | Answer::Removal(_) => return,
     };
     tell(&format!("{name}: {words}"));
+}
+
+/// What there is to say about a connector that was removed.
+pub(super) fn removed_words(name: &impl std::fmt::Display) -> String {
+    format!("was removed, and is left alone; to set it up again: torq-connector reconnect {name}")
 }
 
 /// What a run did, in a line or three.
@@ -331,6 +363,9 @@ pub(super) async fn dry_run(context: Context, args: SyncArgs) -> Result<Exit, Co
     let results = side_by_side(&config, &names, |connector| {
         let (config, stop) = (&config, stop.clone());
         async move {
+            if is_removed(config, &connector.name) {
+                return Ok(None);
+            }
             let state = State::scratch(&config.state_dir, &connector.name)?;
             let connector = Connector::new(
                 Arc::new(connector.clone()),
@@ -340,8 +375,8 @@ pub(super) async fn dry_run(context: Context, args: SyncArgs) -> Result<Exit, Co
                 stop,
             );
             match connector {
-                Ok(connector) => connector.dry_run().await.map(Ok),
-                Err(error) => Ok(Err(error)),
+                Ok(connector) => connector.dry_run().await.map(|preview| Some(Ok(preview))),
+                Err(error) => Ok(Some(Err(error))),
             }
         }
     })
@@ -350,8 +385,9 @@ pub(super) async fn dry_run(context: Context, args: SyncArgs) -> Result<Exit, Co
     let mut gravest = Exit::Done;
     for (name, result) in results {
         match result {
-            Ok(Ok(dry_run)) => report.connectors.push(dry_run),
-            Ok(Err(error)) => {
+            Ok(None) => tell(&format!("{name}: {}", removed_words(&name))),
+            Ok(Some(Ok(dry_run))) => report.connectors.push(dry_run),
+            Ok(Some(Err(error))) => {
                 tell(&format!("{name}: {error}"));
                 gravest = gravest.or(Exit::Unexpected);
             }
@@ -363,6 +399,15 @@ pub(super) async fn dry_run(context: Context, args: SyncArgs) -> Result<Exit, Co
     }
     write_out(|out| output::dry_run(out, &report, output::Look::of_stdout(args.format)))?;
     Ok(gravest)
+}
+
+/// Whether a connector was removed, or is being removed.
+pub(super) fn is_removed(config: &Config, name: &ConnectorName) -> bool {
+    let removing = || {
+        let store = state::read(&config.state_dir, name).ok().flatten();
+        store.is_some_and(|store| store.about().is_ok_and(|about| about.removing.is_some()))
+    };
+    state::removed(&config.state_dir, name).is_some() || removing()
 }
 
 fn halt_words(halt: &Halt) -> String {

@@ -47,7 +47,7 @@ pub struct Config {
 }
 
 /// `[log]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Log {
     /// A level, or a `tracing` filter.
     pub level: String,
@@ -65,7 +65,7 @@ pub enum LogFormat {
 }
 
 /// `[http]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Http {
     /// Where to listen; `None` for `"off"`.
     pub listen: Option<SocketAddr>,
@@ -76,7 +76,7 @@ pub struct Http {
 }
 
 /// `[network]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Network {
     /// A PEM file with certificate authorities to trust besides the system's.
     pub ca_file: Option<PathBuf>,
@@ -87,7 +87,7 @@ pub struct Network {
 }
 
 /// `[connectors.NAME]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Connector {
     /// Its name.
     pub name: ConnectorName,
@@ -125,7 +125,7 @@ pub enum MaxRemovals {
 }
 
 /// `[connectors.NAME.torq]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Torq {
     /// Base of the API, e.g. `https://api.torq.io/public/v1alpha`; no slash at the end, unless it has no path.
     pub api_url: Url,
@@ -140,7 +140,7 @@ pub struct Torq {
 }
 
 /// `[connectors.NAME.jumpcloud]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct JumpCloud {
     /// Base of the console, e.g. `https://console.jumpcloud.com`. A [`Url`] without a path has `/` for one: trim it
     /// before appending.
@@ -156,7 +156,7 @@ pub struct JumpCloud {
 }
 
 /// The two ways to authenticate to JumpCloud.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum JumpCloudCredentials {
     /// A service account: OAuth client credentials.
     ServiceAccount {
@@ -170,7 +170,7 @@ pub enum JumpCloudCredentials {
 }
 
 /// `[connectors.NAME.users]`: who is delivered.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct UserFilter {
     /// Only these domains (folded); empty: all.
     pub include_domains: Vec<String>,

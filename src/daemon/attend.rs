@@ -10,18 +10,18 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Origin;
 use super::control::{Action, Answer, RunReport};
+use super::crew::Settings;
 use crate::config::{self, JumpCloudCredentials, Network, Secret};
 use crate::http::Patience;
 use crate::model::ConnectorName;
-use crate::state::{State, StateError};
-use crate::sync::{Connector, Halt};
+use crate::state::{self, State, StateError};
+use crate::sync::{Connector, Halt, Neighbourhood};
 use crate::view::ConnectorState;
 use crate::web::{Board, Live, Overlay, Seat};
 
 /// How often a waiting connector looks whether something changed, and shows that it is alive.
-const LOOK: Duration = Duration::from_secs(10);
+pub(super) const LOOK: Duration = Duration::from_secs(10);
 /// How long after a run that failed the next one starts at the earliest; the schedule if that is sooner.
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
 /// Days before the end of the API key at which its administrator is warned.
@@ -48,13 +48,13 @@ impl Desk {
 
 /// When the next poll is due: by the monotonic clock, or by the wall clock where that comes first (a machine that slept).
 #[derive(Clone, Copy)]
-struct Due {
+pub(super) struct Due {
     at: Instant,
     wall: Timestamp,
 }
 
 impl Due {
-    fn after(wait: Duration) -> Self {
+    pub(super) fn after(wait: Duration) -> Self {
         let wall = SignedDuration::try_from(wait).unwrap_or(SignedDuration::ZERO);
         Self {
             at: Instant::now() + wait,
@@ -74,67 +74,91 @@ fn to_the_second(at: Timestamp) -> Timestamp {
 
 /// The task of one connector.
 pub(super) struct Attendant {
-    config: config::Connector,
-    state_dir: PathBuf,
-    network: Arc<Network>,
-    origin: Option<Origin>,
+    pub(super) config: config::Connector,
+    pub(super) state_dir: PathBuf,
+    pub(super) network: Arc<Network>,
+    pub(super) neighbourhood: Arc<Neighbourhood>,
+    /// The configuration that was read last, for this connector.
+    pub(super) settings: watch::Receiver<Settings>,
+    /// Which of them is in force here.
+    generation: u64,
     board: Board,
-    live: watch::Sender<Live>,
-    orders: mpsc::Receiver<Order>,
+    pub(super) live: watch::Sender<Live>,
+    pub(super) orders: mpsc::Receiver<Order>,
     /// Orders that came while a run was going on.
-    waiting: VecDeque<Order>,
-    /// Changes when the operator asks for a reload (SIGHUP).
-    reload: watch::Receiver<u64>,
-    stop: CancellationToken,
-    due: Due,
+    pub(super) waiting: VecDeque<Order>,
+    pub(super) stop: CancellationToken,
+    pub(super) due: Due,
     /// What keeps the connector from running at all, until it runs: a full disk, no certificate authorities.
     obstacle: Option<Overlay>,
     warned_days: Option<i32>,
 }
 
+/// What became of opening a connector's state.
+enum Opened {
+    State(State),
+    /// The connector was removed, so there is none.
+    Removed,
+    /// The daemon stops.
+    Stopped,
+}
+
 impl Attendant {
     pub(super) fn new(
-        config: config::Connector,
+        mut settings: watch::Receiver<Settings>,
         state_dir: PathBuf,
-        network: Arc<Network>,
-        origin: Option<Origin>,
         board: Board,
-        reload: watch::Receiver<u64>,
         stop: CancellationToken,
     ) -> (Self, Desk) {
         let (desk, orders) = mpsc::channel(16);
+        let first = settings.borrow_and_update().clone();
         let attendant = Self {
-            config,
+            config: first.config,
             state_dir,
-            network,
-            origin,
+            network: first.network,
+            neighbourhood: first.neighbourhood,
+            settings,
+            generation: first.generation,
             board,
             live: watch::Sender::new(Live::default()),
             orders,
             waiting: VecDeque::new(),
-            reload,
             stop,
             due: Due::after(Duration::ZERO),
             obstacle: None,
             warned_days: None,
         };
+        // Seen from the first moment on, or the process would count as ready without it.
+        attendant.sit(None);
         (attendant, Desk(desk))
     }
 
-    fn name(&self) -> &ConnectorName {
+    pub(super) fn name(&self) -> &ConnectorName {
         &self.config.name
     }
 
-    /// Attends the connector until the daemon stops.
+    /// Attends the connector until it is told to stop.
     pub(super) async fn attend(mut self, delay: Duration) {
         self.due = Due::after(delay);
-        self.sit(None);
-        let Some(state) = self.open_state().await else { return };
-        self.sit(Some(state.clone()));
+        while !self.stop.is_cancelled() {
+            match self.open_state().await {
+                Opened::State(state) => {
+                    self.sit(Some(state.clone()));
+                    self.work(state).await;
+                }
+                Opened::Removed => self.stay_removed().await,
+                Opened::Stopped => return,
+            }
+        }
+    }
+
+    /// Runs the connector until it is told to stop, or removed.
+    async fn work(&mut self, state: State) {
         let mut connector: Option<Connector> = None;
         while !self.stop.is_cancelled() {
             match self.step(&state, &mut connector).await {
                 Ok(()) => {}
+                Err(StateError::Removed { .. }) => return,
                 Err(error) => {
                     // A full disk, a file that vanished: said plainly, and tried again. Nothing is lost that is not in Torq.
                     tracing::error!(connector = %self.name(), "{error}");
@@ -142,7 +166,7 @@ impl Attendant {
                     self.show(self.obstacle.clone());
                     connector = None;
                     self.due = Due::after(AFTER_FAILURE);
-                    self.pause_for(LOOK).await;
+                    self.pause_for(LOOK, false).await;
                 }
             }
         }
@@ -151,8 +175,9 @@ impl Attendant {
     /// Waits for the next thing to do, and does it.
     async fn step(&mut self, state: &State, connector: &mut Option<Connector>) -> Result<(), StateError> {
         let about = state.call(|store| store.about()).await?;
+        let removing = about.removing.is_some();
         let asks_person = about.state == ConnectorState::ReconnectRequired && connector.is_some();
-        let resting = about.paused || asks_person;
+        let resting = about.paused || asks_person || removing;
         // Between runs the state has the truth: what the last run met is noted there.
         self.live.send_replace(Live {
             overlay: self.obstacle.clone(),
@@ -169,22 +194,38 @@ impl Attendant {
                     biased;
                     () = self.stop.cancelled() => return Ok(()),
                     order = self.orders.recv() => order,
-                    Ok(()) = self.reload.changed() => {
-                        // The next run is by the new configuration; who waits for a person tries at once.
-                        self.reload();
-                        *connector = None;
-                        self.sit(Some(state.clone()));
-                        let sooner = Due::after(self.config.poll_interval);
-                        if sooner.at < self.due.at {
-                            self.due = sooner;
+                    Ok(()) = self.settings.changed() => {
+                        let wakes = self.settings.borrow().wakes;
+                        let changed = self.take_settings();
+                        if changed {
+                            // The next run is by the new configuration.
+                            *connector = None;
+                            self.sit(Some(state.clone()));
+                            let sooner = Due::after(self.config.poll_interval);
+                            if sooner.at < self.due.at {
+                                self.due = sooner;
+                            }
                         }
-                        return if asks_person && !about.paused { self.run(state, connector).await.map(drop) } else { Ok(()) };
+                        // Who waits for a person tries at once; the others do not notice a configuration that is the same for them.
+                        let tries = asks_person && (wakes || changed) && !about.paused && !removing;
+                        if tries {
+                            *connector = None;
+                            return self.run(state, connector).await.map(drop);
+                        }
+                        return Ok(());
                     }
                     () = tokio::time::sleep_until(wake) => None,
                 }
             }
         };
         match order {
+            Some(Order {
+                action: Action::PlanRemoval,
+                reply,
+            }) => {
+                self.plan_removal(state, reply);
+                Ok(())
+            }
             Some(Order { action, reply }) => {
                 let result = self.carry_out(action, state, connector).await;
                 let answer = match &result {
@@ -194,7 +235,7 @@ impl Attendant {
                 let _ = reply.send(answer);
                 result.map(drop)
             }
-            None if about.paused => Ok(()),
+            None if about.paused || removing => Ok(()),
             None if asks_person => {
                 if self.secrets_changed() {
                     tracing::info!(connector = %self.name(), "a secret changed; trying again");
@@ -216,10 +257,21 @@ impl Attendant {
         connector: &mut Option<Connector>,
     ) -> Result<Answer, StateError> {
         if action == Action::Reconnect {
-            self.reload();
+            self.take_settings();
+            self.secrets_changed();
             self.sit(Some(state.clone()));
             *connector = None;
-            state.call(|store| store.forget_not_offered()).await?;
+            let again = state
+                .call(|store| {
+                    store.forget_not_offered()?;
+                    store.cancel_removal(Timestamp::now())
+                })
+                .await?;
+            if again {
+                tracing::info!(connector = %self.name(), "is not removed after all");
+            }
+        } else if !matches!(action, Action::Remove(_)) && state.call(|store| store.about()).await?.removing.is_some() {
+            return Ok(Answer::Removed);
         }
         Ok(match action {
             Action::Sync | Action::Reconnect => {
@@ -253,6 +305,12 @@ impl Attendant {
                 self.due = Due::after(Duration::ZERO);
                 Answer::Done(retried_words(retried))
             }
+            Action::Remove(terms) => {
+                *connector = None;
+                self.remove(terms, state).await?
+            }
+            // Looked at beside whatever is going on.
+            Action::PlanRemoval => Answer::Refused("it was asked in the wrong place".to_owned()),
         })
     }
 
@@ -282,6 +340,7 @@ impl Attendant {
         };
         self.obstacle = None;
         let began = std::time::Instant::now();
+        let mut cut_short = false;
         let end = {
             let run = connector.run();
             tokio::pin!(run);
@@ -297,14 +356,25 @@ impl Attendant {
                         };
                         self.live.send_replace(live);
                     }
+                    Ok(()) = self.settings.changed() => {
+                        if self.take_settings() {
+                            // Between two pages, or two accounts: the next run goes on from there, by what changed.
+                            connector.stop();
+                            cut_short = true;
+                        }
+                    }
                     Some(order) = self.orders.recv() => {
+                        if order.action == Action::PlanRemoval {
+                            self.plan_removal(state, order.reply);
+                            continue;
+                        }
                         if order.action == Action::Approve {
                             // Now: what this run is about to hold was not shown to whoever approves.
                             let answer = approve(state).await;
                             let _ = order.reply.send(answer.unwrap_or_else(|error| Answer::Refused(error.to_string())));
                             continue;
                         }
-                        if matches!(order.action, Action::Pause | Action::Reconnect) {
+                        if matches!(order.action, Action::Pause | Action::Reconnect | Action::Remove(_)) {
                             // Between two pages, or two accounts: a later run goes on from there.
                             connector.stop();
                             // Before whatever waits already: that would be another run.
@@ -318,6 +388,10 @@ impl Attendant {
         };
         end.log(self.name());
         self.due = self.next_due(&end.halt);
+        if cut_short {
+            self.due = Due::after(Duration::ZERO);
+            self.sit(Some(state.clone()));
+        }
         // A connector that was told to stop does not start again: its successor is built when it is needed.
         if !connector.is_stopped() {
             *slot = Some(connector);
@@ -336,12 +410,18 @@ impl Attendant {
     }
 
     /// Opens the state. Until that succeeds the connector is shown as failing; everybody else goes on.
-    async fn open_state(&mut self) -> Option<State> {
+    async fn open_state(&mut self) -> Opened {
         let mut said = String::new();
-        loop {
+        while !self.stop.is_cancelled() {
             let (dir, name) = (self.state_dir.clone(), self.name().clone());
-            let error = match tokio::task::spawn_blocking(move || State::open(&dir, &name)).await {
-                Ok(Ok(state)) => return Some(state),
+            let open = move || match state::removed(&dir, &name) {
+                // Before the lock is asked for, which somebody who looks may hold for a moment more.
+                Some(_) => Err(StateError::Removed { name: name.to_string() }),
+                None => State::open(&dir, &name),
+            };
+            let error = match tokio::task::spawn_blocking(open).await {
+                Ok(Ok(state)) => return Opened::State(state),
+                Ok(Err(StateError::Removed { .. })) => return Opened::Removed,
                 Ok(Err(error)) => error,
                 Err(_) => StateError::Ending,
             };
@@ -351,30 +431,40 @@ impl Attendant {
                 said = words;
             }
             self.show(Some(trouble(&error)));
-            self.pause_for(LOOK).await;
-            if self.stop.is_cancelled() {
-                return None;
-            }
+            self.pause_for(LOOK, true).await;
         }
+        Opened::Stopped
     }
 
-    /// Waits, answering whoever asks meanwhile that the connector cannot be worked with.
-    async fn pause_for(&mut self, wait: Duration) {
+    /// Waits, answering whoever asks meanwhile that the connector cannot be worked with. Where its state cannot be opened
+    /// (`closed`), it can still be forgotten.
+    async fn pause_for(&mut self, wait: Duration, closed: bool) {
         let until = Instant::now() + wait;
         loop {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
-                Some(order) = self.orders.recv() => {
+                Some(Order { action, reply }) = self.orders.recv() => {
+                    match action {
+                        Action::Remove(terms) if closed && terms.keep_accounts => {
+                            let _ = reply.send(self.forget().await);
+                            return;
+                        }
+                        _ => {}
+                    }
                     let reason = self.live.borrow().overlay.as_ref().and_then(|overlay| overlay.reason.clone());
-                    let _ = order.reply.send(Answer::Refused(reason.unwrap_or_else(|| "its state cannot be used".to_owned())));
+                    let _ = reply.send(Answer::Refused(reason.unwrap_or_else(|| "its state cannot be used".to_owned())));
+                }
+                Ok(()) = self.settings.changed() => {
+                    self.take_settings();
+                    return;
                 }
                 () = tokio::time::sleep_until(until) => return,
             }
         }
     }
 
-    fn sit(&self, state: Option<State>) {
+    pub(super) fn sit(&self, state: Option<State>) {
         self.board.seat(Seat {
             name: self.name().clone(),
             state,
@@ -384,7 +474,7 @@ impl Attendant {
         });
     }
 
-    fn show(&self, overlay: Option<Overlay>) {
+    pub(super) fn show(&self, overlay: Option<Overlay>) {
         self.live.send_replace(Live {
             overlay,
             next_poll: None,
@@ -392,47 +482,26 @@ impl Attendant {
         });
     }
 
-    /// Reads this connector's part of the configuration again; what cannot be read leaves everything as it is.
-    fn reload(&mut self) {
-        let Some(origin) = &self.origin else {
-            self.secrets_changed();
-            return;
-        };
-        match config::load(&origin.path, &origin.env) {
-            Ok(fresh) => match fresh
-                .connectors
-                .into_iter()
-                .find(|connector| connector.name == *self.name())
-            {
-                Some(fresh) => self.config = fresh,
-                None => {
-                    tracing::warn!(connector = %self.name(), "is not in the configuration file any more; going on as before")
-                }
-            },
-            Err(problems) => {
-                tracing::error!(connector = %self.name(), "the configuration is as before, for the file has problems: {problems}");
-                self.secrets_changed();
-            }
+    /// Takes over the configuration that was read last. Whether anything in it is another one for this connector.
+    pub(super) fn take_settings(&mut self) -> bool {
+        let fresh = self.settings.borrow_and_update().clone();
+        if fresh.generation == self.generation {
+            return false;
         }
+        self.generation = fresh.generation;
+        self.neighbourhood = fresh.neighbourhood;
+        if fresh.config == self.config && fresh.network == self.network {
+            return false;
+        }
+        self.config = fresh.config;
+        self.network = fresh.network;
+        tracing::info!(connector = %self.name(), "goes on by the changed configuration");
+        true
     }
 
     /// Reads the secrets' files again. Whether one of them changed.
     fn secrets_changed(&mut self) -> bool {
-        let mut changed = false;
-        let mut look = |secret: &mut Secret| match secret.reload() {
-            Ok(Some(fresh)) => {
-                *secret = fresh;
-                changed = true;
-            }
-            Ok(None) => {}
-            Err(problem) => tracing::debug!("{problem}"),
-        };
-        look(&mut self.config.torq.client_secret);
-        match &mut self.config.jumpcloud.credentials {
-            JumpCloudCredentials::ServiceAccount { client_secret, .. } => look(client_secret),
-            JumpCloudCredentials::ApiKey(key) => look(key),
-        }
-        changed
+        read_secrets_again(&mut self.config)
     }
 
     /// Warns of the end of the API key, once for each of the days at which that is due.
@@ -455,6 +524,25 @@ impl Attendant {
             tracing::warn!(connector = %self.name(), %expires, days, "the Torq API key expires soon; extend it in Torq, or make a new one");
         }
     }
+}
+
+/// Reads the files of a connector's secrets again. Whether one of them changed.
+pub(super) fn read_secrets_again(config: &mut config::Connector) -> bool {
+    let mut changed = false;
+    let mut look = |secret: &mut Secret| match secret.reload() {
+        Ok(Some(fresh)) => {
+            *secret = fresh;
+            changed = true;
+        }
+        Ok(None) => {}
+        Err(problem) => tracing::debug!("{problem}"),
+    };
+    look(&mut config.torq.client_secret);
+    match &mut config.jumpcloud.credentials {
+        JumpCloudCredentials::ServiceAccount { client_secret, .. } => look(client_secret),
+        JumpCloudCredentials::ApiKey(key) => look(key),
+    }
+    changed
 }
 
 /// Approves what is held at this moment.

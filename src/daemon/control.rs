@@ -6,10 +6,12 @@ use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -17,7 +19,7 @@ use super::attend::Desk;
 pub use super::attend::{approved_words, paused_words, retried_words};
 use crate::model::ConnectorName;
 use crate::state::{Lock, StateError};
-use crate::sync::{Halt, RunEnd};
+use crate::sync::{Halt, Obstacle, Removal, RemovalPlan, RemovalTerms, RunEnd};
 use crate::view::{ConnectorStatus, RunCounts, RunOutcome, StatusReport};
 use crate::web::Board;
 
@@ -52,7 +54,7 @@ pub enum ControlError {
 
 /// What can be asked of a connector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum Action {
     /// One run now.
     Sync,
@@ -66,6 +68,10 @@ pub enum Action {
     Approve,
     /// Deliver again what was refused.
     Retry,
+    /// Look what a removal would take away.
+    PlanRemoval,
+    /// Take away what the connector made, and forget it.
+    Remove(RemovalTerms),
 }
 
 /// A request.
@@ -93,6 +99,12 @@ pub enum Answer {
     Done(String),
     /// It is paused.
     Paused,
+    /// It was removed.
+    Removed,
+    /// What a removal would take away, or why that cannot be said.
+    Plan(Box<Result<RemovalPlan, Obstacle>>),
+    /// What a removal did.
+    Removal(Box<Removal>),
     /// It cannot; why.
     Refused(String),
 }
@@ -142,10 +154,44 @@ impl RunReport {
 pub enum Response {
     /// To [`Request::Status`].
     Status(StatusReport),
-    /// To [`Request::Act`], by connector.
-    Answers(BTreeMap<String, Answer>),
+    /// To [`Request::Act`].
+    Answers {
+        /// By connector.
+        answers: BTreeMap<String, Answer>,
+        /// Why the configuration was not read again, where it was to be.
+        problems: Option<String>,
+    },
     /// The request makes no sense.
     Error(String),
+}
+
+/// Somebody asks for the configuration to be read again.
+pub(super) struct Reload {
+    /// The connectors that are told by an order of their own.
+    pub(super) asked_for: Vec<String>,
+    /// Told what is wrong with the configuration, if something is, when it was read.
+    pub(super) done: oneshot::Sender<Option<String>>,
+}
+
+/// Where the connectors take orders, by name. Clones share it.
+#[derive(Clone, Default)]
+pub(super) struct Desks(Arc<RwLock<BTreeMap<String, Desk>>>);
+
+impl Desks {
+    pub(super) fn add(&self, name: &str, desk: Desk) {
+        let mut desks = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        desks.insert(name.to_owned(), desk);
+    }
+
+    pub(super) fn remove(&self, name: &str) {
+        let mut desks = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        desks.remove(name);
+    }
+
+    fn find(&self, name: &str) -> Option<Desk> {
+        let desks = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        desks.get(name).cloned()
+    }
 }
 
 /// The listening end.
@@ -189,8 +235,13 @@ impl Control {
     }
 
     /// Answers until `stop` is cancelled.
-    pub(super) async fn serve(self, desks: BTreeMap<String, Desk>, board: Board, stop: CancellationToken) {
-        let desks = std::sync::Arc::new(desks);
+    pub(super) async fn serve(
+        self,
+        desks: Desks,
+        board: Board,
+        reloads: mpsc::Sender<Reload>,
+        stop: CancellationToken,
+    ) {
         let tracker = TaskTracker::new();
         loop {
             let stream = tokio::select! {
@@ -205,9 +256,9 @@ impl Control {
                     }
                 },
             };
-            let (desks, board) = (std::sync::Arc::clone(&desks), board.clone());
+            let (desks, board, reloads) = (desks.clone(), board.clone(), reloads.clone());
             tracker.spawn(async move {
-                if let Err(error) = converse(stream, &desks, &board).await {
+                if let Err(error) = converse(stream, &desks, &board, &reloads).await {
                     tracing::debug!(%error, "a command went away before its answer");
                 }
             });
@@ -218,12 +269,12 @@ impl Control {
     }
 }
 
-async fn converse(stream: UnixStream, desks: &BTreeMap<String, Desk>, board: &Board) -> io::Result<()> {
+async fn converse(stream: UnixStream, desks: &Desks, board: &Board, reloads: &mpsc::Sender<Reload>) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
     BufReader::new(read.take(MAX_REQUEST)).read_line(&mut line).await?;
     let response = match serde_json::from_str(&line) {
-        Ok(request) => respond(request, desks, board).await,
+        Ok(request) => respond(request, desks, board, reloads).await,
         Err(error) => Response::Error(format!("not a request: {error}")),
     };
     let mut text = serde_json::to_vec(&response)?;
@@ -231,29 +282,45 @@ async fn converse(stream: UnixStream, desks: &BTreeMap<String, Desk>, board: &Bo
     write.write_all(&text).await
 }
 
-async fn respond(request: Request, desks: &BTreeMap<String, Desk>, board: &Board) -> Response {
+async fn respond(request: Request, desks: &Desks, board: &Board, reloads: &mpsc::Sender<Reload>) -> Response {
     match request {
         Request::Status => match board.statuses().await {
             Ok(report) => Response::Status(report),
             Err(error) => Response::Error(error.to_string()),
         },
         Request::Act { action, connectors } => {
-            if let Some(unknown) = connectors.iter().find(|name| !desks.contains_key(*name)) {
-                return Response::Error(format!(
-                    "the running daemon has no connector {unknown}; it reads its configuration when it starts"
-                ));
+            // First, for the connector may be new.
+            let problems = match action {
+                Action::Reconnect => reload(reloads, &connectors).await,
+                _ => None,
+            };
+            if let Some(unknown) = connectors.iter().find(|name| desks.find(name).is_none()) {
+                let because = problems.map_or_else(
+                    || "let it read its configuration again (SIGHUP, or torq-connector reconnect)".to_owned(),
+                    |problems| format!("it could not read its configuration again:\n{problems}"),
+                );
+                return Response::Error(format!("the running daemon has no connector {unknown}; {because}"));
             }
             let asked = connectors.into_iter().map(|name| async {
-                let answer = match desks.get(&name) {
+                let answer = match desks.find(&name) {
                     Some(desk) => desk.ask(action).await,
                     None => None,
                 };
                 let answer = answer.unwrap_or_else(|| Answer::Refused("the daemon is stopping".to_owned()));
                 (name, answer)
             });
-            Response::Answers(futures_util::future::join_all(asked).await.into_iter().collect())
+            let answers = futures_util::future::join_all(asked).await.into_iter().collect();
+            Response::Answers { answers, problems }
         }
     }
+}
+
+/// Lets the configuration be read again. Returns what is wrong with it.
+async fn reload(reloads: &mpsc::Sender<Reload>, asked_for: &[String]) -> Option<String> {
+    let (done, told) = oneshot::channel();
+    let asked_for = asked_for.to_vec();
+    reloads.send(Reload { asked_for, done }).await.ok()?;
+    told.await.ok()?
 }
 
 /// Asks the running daemon of a state folder; `None` when none runs.

@@ -1,27 +1,36 @@
 //! The daemon: one task for each connector, the web server, the control socket, and an orderly end.
 //!
+//! | room | about |
+//! | --- | --- |
+//! | `crew` | who is attended, and how a new configuration changes that |
+//! | `attend` | attending one connector: when it runs, what a person asks of it |
+//! | `removal` | a connector that a person removes, and one that was removed |
+//! | `control` | the control socket |
+//!
 //! A connector that fails, waits for a person or cannot even open its state stops nobody else. A *task* that ends although
 //! nobody asked it to is a fault of this program: the process ends, and a supervisor starts it again.
 
 mod attend;
 pub mod control;
+mod crew;
+mod removal;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::web::{self, Access, Board};
 
-use attend::Attendant;
-use control::Control;
+use control::{Control, Desks, Reload};
+pub use crew::Relog;
+use crew::{Crew, Ended};
 
 /// How long what is in flight may take after the daemon was told to stop. `docker stop` kills after 10 s.
 pub const GRACE: Duration = Duration::from_secs(8);
@@ -52,7 +61,7 @@ pub enum DaemonError {
     },
 }
 
-/// Where the configuration came from, so that a connector's part of it can be read again.
+/// Where the configuration came from, so that it can be read again.
 #[derive(Clone, Debug)]
 pub struct Origin {
     /// The file.
@@ -69,6 +78,8 @@ pub struct Setup {
     pub origin: Option<Origin>,
     /// Changes when the operator asks to read the configuration again.
     pub reload: watch::Receiver<u64>,
+    /// Sets the log's level, when the configuration that is read again has another one.
+    pub relog: Option<Relog>,
     /// Renders the metrics, when a recorder is installed.
     pub metrics: Option<PrometheusHandle>,
 }
@@ -95,41 +106,18 @@ pub async fn run(
         config,
         origin,
         reload,
+        relog,
         metrics,
     } = setup;
-    crate::sync::note_tenants(&config);
     let board = Board::new();
-    let mut tasks: JoinSet<String> = JoinSet::new();
-    let mut desks = BTreeMap::new();
-
-    // So that a thousand connectors do not start together: they spread over as much time as that many need.
-    let count = config.connectors.len() as u32;
-    let spread = Duration::from_millis(50) * count.saturating_sub(1);
-    let network = Arc::new(config.network.clone());
-    for connector in config.connectors {
-        let delay = spread.min(connector.poll_interval / 2).mul_f64(fastrand::f64());
-        let name = connector.name.clone();
-        let (attendant, desk) = Attendant::new(
-            connector,
-            config.state_dir.clone(),
-            Arc::clone(&network),
-            origin.clone(),
-            board.clone(),
-            reload.clone(),
-            stop.child_token(),
-        );
-        desks.insert(name.to_string(), desk);
-        tasks.spawn(async move {
-            attendant.attend(delay).await;
-            format!("connector {name}")
-        });
-    }
+    let desks = Desks::default();
+    let mut tasks: JoinSet<&'static str> = JoinSet::new();
     if let Some(listener) = listener {
         let address = listener.local_addr().ok();
         let access = Access {
             local: address.is_some_and(|address| address.ip().is_loopback()),
-            password: config.http.password.map(|password| password.value),
-            hosts: config.http.hosts,
+            password: config.http.password.clone().map(|password| password.value),
+            hosts: config.http.hosts.clone(),
         };
         if let Some(address) = address {
             tracing::info!(%address, "status page, health and metrics");
@@ -143,41 +131,69 @@ pub async fn run(
             if let Err(error) = web::serve(listener, board, access, metrics, until).await {
                 tracing::error!(%error, "the web server ended");
             }
-            "the web server".to_owned()
+            "the web server"
         });
     }
+    let crew = Crew::start(config, origin, relog, board.clone(), desks.clone(), stop.clone());
+    let (reloads, asked) = mpsc::channel(16);
     let until = stop.clone();
     tasks.spawn(async move {
-        control.serve(desks, board, until).await;
-        "the control socket".to_owned()
+        control.serve(desks, board, reloads, until).await;
+        "the control socket"
     });
-    tracing::info!(connectors = count, version = env!("CARGO_PKG_VERSION"), "started");
-    supervise(tasks, stop).await
+    tracing::info!(connectors = crew.len(), version = env!("CARGO_PKG_VERSION"), "started");
+    supervise(tasks, crew, reload, asked, stop).await
 }
 
-async fn supervise(mut tasks: JoinSet<String>, stop: CancellationToken) -> Result<(), DaemonError> {
-    let ended = tokio::select! {
-        biased;
-        () = stop.cancelled() => None,
-        ended = tasks.join_next() => ended,
-    };
-    match ended {
-        // Two things may be true at once: a task that ends because it was told to is no fault.
-        Some(ended) if !stop.is_cancelled() => {
-            let (task, how) = match ended {
-                Ok(task) => (task, "it returned".to_owned()),
-                Err(error) if error.is_panic() => ("a connector".to_owned(), "it panicked".to_owned()),
-                Err(error) => ("a connector".to_owned(), error.to_string()),
-            };
-            return Err(DaemonError::TaskEnded { task, how });
+/// Watches over the tasks, and reads the configuration again when asked to, until the process is to end or a task ends unasked.
+async fn supervise(
+    mut tasks: JoinSet<&'static str>,
+    mut crew: Crew,
+    mut reload: watch::Receiver<u64>,
+    mut asked: mpsc::Receiver<Reload>,
+    stop: CancellationToken,
+) -> Result<(), DaemonError> {
+    let fault = loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break None,
+            Some(ended) = tasks.join_next() => {
+                let (task, how) = match ended {
+                    Ok(task) => (task.to_owned(), "it returned".to_owned()),
+                    Err(error) if error.is_panic() => ("a server".to_owned(), "it panicked".to_owned()),
+                    Err(error) => ("a server".to_owned(), error.to_string()),
+                };
+                break Some((task, how));
+            }
+            Some(ended) = crew.next_ended() => match ended {
+                Ended::Left(name) => crew.left(&name),
+                Ended::Fault(name, how) => break Some((format!("connector {name}"), how)),
+            },
+            Ok(()) = reload.changed() => {
+                // What is wrong with it was logged.
+                let _ = crew.reload(&[]).await;
+            }
+            Some(Reload { asked_for, done }) = asked.recv() => {
+                let problems = crew.reload(&asked_for).await.err();
+                let _ = done.send(problems);
+            }
         }
-        _ => {}
+    };
+    // Two things may be true at once: a task that ends because it was told to is no fault.
+    if let Some((task, how)) = fault.filter(|_| !stop.is_cancelled()) {
+        return Err(DaemonError::TaskEnded { task, how });
     }
     tracing::info!("stopping; letting what is in flight finish");
-    let drained = tokio::time::timeout(GRACE, async { while tasks.join_next().await.is_some() {} }).await;
+    // Nobody reads these any more: whoever waits for an answer hears so.
+    drop(asked);
+    let drained = tokio::time::timeout(GRACE, async {
+        while tasks.join_next().await.is_some() {}
+        while crew.next_ended().await.is_some() {}
+    })
+    .await;
     if drained.is_err() {
         tracing::warn!(
-            unfinished = tasks.len(),
+            unfinished = tasks.len() + crew.unfinished(),
             "not everything finished in time; the next start goes on there"
         );
     }

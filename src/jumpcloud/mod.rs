@@ -160,11 +160,19 @@ impl JumpCloud {
         self.once(&request, |_| Ok(())).await
     }
 
-    /// Deletes an account. One attempt; repeating it does no harm. One that is gone already is a success: an earlier answer may have been lost.
-    pub async fn delete_account(&self, application: &ApplicationId, account: &AccountId) -> Result<(), Failure> {
+    /// Deletes an account. One attempt; repeating it does no harm. `false`: JumpCloud says that it is not there. An earlier answer may
+    /// have been lost; or it says so of what it does not offer, so ask for the account itself.
+    pub async fn delete_account(&self, application: &ApplicationId, account: &AccountId) -> Result<bool, Failure> {
         let path = [application.as_str(), "accounts", account.as_str()];
         let request = self.request("delete account", Method::DELETE, &path, Body::Empty);
-        found(self.once(&request, |_| Ok(())).await).map(drop)
+        Ok(found(self.once(&request, |_| Ok(())).await)?.is_some())
+    }
+
+    /// Deletes an application, and with it whatever is in it. One attempt, as [`Self::delete_account`].
+    pub async fn delete_application(&self, application: &ApplicationId) -> Result<bool, Failure> {
+        let path = [application.as_str()];
+        let request = self.request("delete application", Method::DELETE, &path, Body::Empty);
+        Ok(found(self.once(&request, |_| Ok(())).await)?.is_some())
     }
 
     /// Directory users with one of these addresses: a batch of at most [`SEARCH_BATCH`].

@@ -119,7 +119,9 @@ impl Store {
         self.matched(now, &[(key.clone(), None)])
     }
 
-    /// Accounts to be created, in the order of their e-mails, after `after`. One for each folded e-mail.
+    /// Accounts to be created, in the order of their e-mails, after `after`. One for each folded e-mail. Nobody gets one whom
+    /// the last poll did not see: they may just have left, and their account been deleted for that very reason. If they are
+    /// seen again, they get one then.
     pub fn to_create(&mut self, after: &EmailKey, limit: usize) -> Sql<Vec<Creation>> {
         let version = self.version();
         if self.settled.creations == Some(version) {
@@ -131,6 +133,7 @@ impl Store {
                 "SELECT u.email_key, u.email, u.id, a.match_id, min(u.no) FROM users u
                  LEFT JOIN accounts a ON a.email_key = u.email_key
                  WHERE u.email_key > ?1 AND u.removed_at IS NULL AND u.filtered IS NULL AND u.removal IS NULL
+                   AND u.absent_polls = 0
                    AND a.account_id IS NULL AND a.refused IS NULL AND coalesce(a.look, 0) = 0
                  GROUP BY u.email_key ORDER BY u.email_key LIMIT ?2",
             )?
@@ -147,6 +150,15 @@ impl Store {
             self.settled.creations = Some(version);
         }
         Ok(found)
+    }
+
+    /// How many users are pending whom the last poll did not see, so that nothing is created for them.
+    pub fn pending_unseen(&self) -> Sql<u64> {
+        self.db.query_row(
+            "SELECT count(*) FROM standing s JOIN users u ON u.no = s.no WHERE s.account = 'pending' AND u.absent_polls > 0",
+            [],
+            |row| row.get(0),
+        )
     }
 
     /// A create is about to be sent. Whether an earlier one for the same e-mail was not answered.

@@ -25,6 +25,12 @@ pub struct About {
     pub collected: bool,
     /// Torq's entry in SaaS Management, as last found.
     pub application: Option<ApplicationId>,
+    /// Who made it; `None` when that is not known, as in a state of an earlier version.
+    pub application_origin: Option<Origin>,
+    /// Whether a create of it was sent and never answered.
+    pub application_unanswered: bool,
+    /// Since when the connector is being removed, if it is: it neither polls nor delivers any more.
+    pub removing: Option<Timestamp>,
     /// When JumpCloud's accounts were last read.
     pub known_at: Option<Timestamp>,
     /// Since when matches with the directory count as fresh.
@@ -39,6 +45,31 @@ pub struct About {
     pub hold_reason: Option<String>,
     /// What was last noticed to be configured otherwise than before, and when.
     pub notice: Option<(String, Timestamp)>,
+}
+
+/// Who made something in JumpCloud.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// This connector.
+    Created,
+    /// Somebody else: it was there.
+    Found,
+}
+
+impl Origin {
+    /// The name in the state.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Found => "found",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        [Self::Created, Self::Found]
+            .into_iter()
+            .find(|origin| origin.as_str() == text)
+    }
 }
 
 /// What the last delivery saw of an operation that is not in JumpCloud's public reference.
@@ -78,7 +109,8 @@ impl Store {
             .prepare_cached(
                 "SELECT state, reason, action, paused, last_success, first_poll_at, application_id, known_at,
                         accounts_offered, accounts_tried_at, associations_offered, associations_tried_at, roles_read_at,
-                        directory_since, hold_reason, notice, noticed_at
+                        directory_since, hold_reason, notice, noticed_at, application_origin, application_intent_at IS NOT NULL,
+                        removing_at
                  FROM connector",
             )?
             .query_row([], |row| {
@@ -98,6 +130,9 @@ impl Store {
                     roles_read_at: instant(row.get(12)?),
                     hold_reason: row.get(14)?,
                     notice: row.get::<_, Option<String>>(15)?.zip(instant(row.get(16)?)),
+                    application_origin: row.get::<_, Option<String>>(17)?.as_deref().and_then(Origin::parse),
+                    application_unanswered: row.get(18)?,
+                    removing: instant(row.get(19)?),
                 })
             })
     }
@@ -172,7 +207,8 @@ impl Store {
         if jumpcloud.as_ref() != Some(&sides.jumpcloud) {
             let left = keep_made(&transaction)?;
             transaction.execute(
-                "UPDATE connector SET jumpcloud_side = ?1, application_id = NULL, known_at = NULL,
+                "UPDATE connector SET jumpcloud_side = ?1, application_id = NULL, application_origin = NULL,
+                    application_intent_at = NULL, known_at = NULL,
                     accounts_offered = NULL, accounts_tried_at = NULL, associations_offered = NULL, associations_tried_at = NULL",
                 [&sides.jumpcloud],
             )?;
@@ -192,14 +228,38 @@ impl Store {
         Ok(changes)
     }
 
-    /// Notes Torq's entry in SaaS Management. Another one than before: the accounts of the old one are not known to be there, and
-    /// what was sent to it cannot have made what is here.
-    pub fn note_application(&mut self, now: Timestamp, id: &ApplicationId) -> Sql<()> {
+    /// A create of the application is about to be sent. Whether an earlier one was not answered.
+    pub fn creating_application(&mut self, now: Timestamp) -> Sql<bool> {
+        let unanswered = self.about()?.application_unanswered;
+        self.db.execute(
+            "UPDATE connector SET application_intent_at = coalesce(application_intent_at, ?1)",
+            [stored(now)],
+        )?;
+        Ok(unanswered)
+    }
+
+    /// The create of the application did not take effect. `unanswered` as [`Self::creating_application`] said.
+    pub fn application_not_created(&mut self, unanswered: bool) -> Sql<()> {
+        if !unanswered {
+            self.db
+                .execute("UPDATE connector SET application_intent_at = NULL", [])?;
+        }
+        Ok(())
+    }
+
+    /// Notes Torq's entry in SaaS Management, and who made it. One that was not there before a create of ours that was not
+    /// answered, and is now, is ours. Another one than before: the accounts of the old one are not known to be there, and what was
+    /// sent to it cannot have made what is here.
+    pub fn note_application(&mut self, now: Timestamp, id: &ApplicationId, origin: Origin) -> Sql<()> {
         let transaction = self.db.transaction()?;
         let known: Option<String> =
             transaction.query_row("SELECT application_id FROM connector", [], |row| row.get(0))?;
         if known.as_deref() == Some(id.as_str()) {
-            return Ok(());
+            transaction.execute(
+                "UPDATE connector SET application_intent_at = NULL WHERE application_intent_at IS NOT NULL",
+                [],
+            )?;
+            return transaction.commit();
         }
         keep_made(&transaction)?;
         transaction.execute(
@@ -207,8 +267,10 @@ impl Store {
             [],
         )?;
         transaction.execute(
-            "UPDATE connector SET application_id = ?1, known_at = NULL, accounts_offered = NULL, associations_offered = NULL",
-            [id.as_str()],
+            "UPDATE connector SET application_id = ?1, known_at = NULL, accounts_offered = NULL, associations_offered = NULL,
+                application_origin = CASE WHEN application_intent_at IS NOT NULL THEN 'created' ELSE ?2 END,
+                application_intent_at = NULL",
+            [id.as_str(), origin.as_str()],
         )?;
         if let Some(known) = known {
             let text = format!(

@@ -6,31 +6,38 @@
 //!
 //! | room | about |
 //! | --- | --- |
-//! | `open` | files, the lock, migrations, copies |
+//! | `open` | files, the lock, migrations |
+//! | `backup` | copies, and what a state that was restored from one may believe |
 //! | `connector` | the one row about the connector itself |
 //! | `poll` | pages, cursors, and the snapshot that comes of them |
 //! | `seen` | what a running poll keeps in memory |
-//! | `removal` | who counts as gone, what is believed, what is held |
+//! | `removal` | which users count as gone, what is believed, what is held |
 //! | `doubt` | why people who are missing are held, however few they are |
+//! | `removed` | connectors that a person removed: the mark, and the end of the files |
 //! | `accounts` | what JumpCloud is known to have, and what remains to be done |
 //! | `adoption` | JumpCloud's list of accounts compared with that |
 //! | `events` | events and runs |
+//! | `takedown` | which accounts go when the connector is removed, and what is left of that |
 //! | `shown` | status, users, events as people see them |
 
 mod accounts;
 mod adoption;
+mod backup;
 mod connector;
 mod doubt;
 mod events;
 mod open;
 mod poll;
 mod removal;
+mod removed;
 mod seen;
 mod shown;
+mod takedown;
 #[cfg(test)]
 mod tests;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -38,12 +45,15 @@ use rusqlite::Connection;
 
 pub use accounts::{Association, Creation, Deletion};
 pub use adoption::{Adopted, Unresolved};
-pub use connector::{About, Offered, Sides};
+pub use backup::{Copied, backup, is_state_dir};
+pub use connector::{About, Offered, Origin, Sides};
 pub use events::NewEvent;
-pub use open::{Lock, has_state, read};
+pub use open::{Lock, read};
 pub use poll::{Applied, Cursor};
 pub use removal::{PollEnd, RemovalRules};
+pub use removed::{Removed, drop_marks, files, forget, removed, set_up_again};
 pub use shown::EventQuery;
+pub use takedown::Remaining;
 
 use crate::model::ConnectorName;
 
@@ -100,6 +110,12 @@ pub enum StateError {
         /// Why not.
         source: rusqlite::Error,
     },
+    /// The connector was removed.
+    #[error("the connector {name} was removed; to set it up again: torq-connector reconnect {name}")]
+    Removed {
+        /// The connector.
+        name: String,
+    },
     /// The process is ending.
     #[error("the process is ending")]
     Ending,
@@ -127,6 +143,8 @@ pub struct State {
 struct Shared {
     store: Mutex<Store>,
     path: PathBuf,
+    /// Whether the connector was removed through this handle or a clone of it.
+    closed: AtomicBool,
     /// Held as long as the handle lives; `None` for a scratch copy.
     _lock: Option<Lock>,
 }
@@ -137,6 +155,7 @@ impl State {
             shared: Arc::new(Shared {
                 store: Mutex::new(store),
                 path,
+                closed: AtomicBool::new(false),
                 _lock: lock,
             }),
         }
@@ -173,10 +192,14 @@ impl State {
         let task = tokio::task::spawn_blocking(move || {
             // A panic inside leaves no half transaction behind: SQLite rolls back when the transaction is dropped.
             let mut store = shared.store.lock().unwrap_or_else(PoisonError::into_inner);
-            operation(&mut store)
+            if shared.closed.load(Ordering::Relaxed) {
+                let name = store.name.to_string();
+                return Err(StateError::Removed { name });
+            }
+            operation(&mut store).map_err(|source| open::classify(&shared.path, source))
         });
         match task.await {
-            Ok(result) => result.map_err(|source| open::classify(&self.shared.path, source)),
+            Ok(result) => result,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 Err(_) => Err(StateError::Ending),

@@ -1,20 +1,26 @@
-//! Opening: files and their modes, the lock that makes one process the writer, migrations, copies.
+//! Opening: files and their modes, the lock that makes one process the writer, migrations.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::borrow::Cow;
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::backup::Backup;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
+use url::Url;
 
-use super::{State, StateError, Store, stored};
+use super::{State, StateError, Store, removed, stored};
 use crate::model::ConnectorName;
 
 /// The numbered schema files, in order. `PRAGMA user_version` says how many of them a file has.
-const MIGRATIONS: [&str; 2] = [include_str!("schema/0001.sql"), include_str!("schema/0002.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("schema/0001.sql"),
+    include_str!("schema/0002.sql"),
+    include_str!("schema/0003.sql"),
+];
 
 /// Marks our files (`PRAGMA application_id`): "torq".
 const APPLICATION_ID: i64 = 0x746f_7271;
@@ -75,7 +81,30 @@ impl Lock {
     }
 }
 
-fn make_dir(state_dir: &Path) -> Result<(), StateError> {
+/// Makes sure that a file is there which only its owner can read, also where somebody put a copy with another mode.
+fn create_private(path: &Path) -> Result<(), StateError> {
+    let failed = |source| StateError::File {
+        doing: "open",
+        path: path.to_owned(),
+        source,
+    };
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(failed)?;
+    let mode = file.metadata().map_err(failed)?.permissions().mode();
+    if mode & 0o077 != 0
+        && let Err(error) = file.set_permissions(Permissions::from_mode(0o600))
+    {
+        tracing::warn!(state = %path.display(), %error, "the state names people, and others may read it");
+    }
+    Ok(())
+}
+
+pub(super) fn make_dir(state_dir: &Path) -> Result<(), StateError> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -87,38 +116,32 @@ fn make_dir(state_dir: &Path) -> Result<(), StateError> {
         })
 }
 
-fn database(state_dir: &Path, name: &ConnectorName) -> PathBuf {
+pub(super) fn database(state_dir: &Path, name: &ConnectorName) -> PathBuf {
     state_dir.join(format!("{name}.db"))
 }
 
-/// Whether this connector has a state file.
-pub fn has_state(state_dir: &Path, name: &ConnectorName) -> bool {
-    database(state_dir, name).exists()
-}
-
 impl State {
-    /// Opens the state for writing: takes the lock, creates or migrates the file.
+    /// Opens the state for writing: takes the lock, creates or migrates the file. Not that of a connector that was removed.
     pub fn open(state_dir: &Path, name: &ConnectorName) -> Result<Self, StateError> {
         let lock = Lock::take(state_dir, name)?;
+        if removed(state_dir, name).is_some() {
+            let name = name.to_string();
+            return Err(StateError::Removed { name });
+        }
         let path = database(state_dir, name);
         // It names people, so it is made private before SQLite puts anything into it; its companions follow its mode.
-        OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|source| StateError::File {
-                doing: "open",
-                path: path.clone(),
-                source,
-            })?;
+        create_private(&path)?;
+        drop_foreign_companions(&path)?;
         let classify = |source| classify(&path, source);
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut db = Connection::open_with_flags(&path, flags).map_err(classify)?;
         configure(&db).map_err(classify)?;
         migrate(&mut db, &path)?;
-        Ok(Self::new(Store::new(db, name.clone()), path, Some(lock)))
+        let mut store = Store::new(db, name.clone());
+        if let Some(at) = store.settle_restored(Timestamp::now()).map_err(classify)? {
+            tracing::warn!(connector = %name, %at, "this state was restored from a copy: what JumpCloud has is read again, and nobody is removed before two complete polls");
+        }
+        Ok(Self::new(store, path, Some(lock)))
     }
 
     /// A copy in memory of what is known, for a dry run: everything works as ever, and nothing is written anywhere.
@@ -128,12 +151,17 @@ impl State {
         let mut db = copy(&path)?;
         configure(&db).map_err(classify)?;
         migrate(&mut db, Path::new(""))?;
-        Ok(Self::new(Store::new(db, name.clone()), path, None))
+        let mut store = Store::new(db, name.clone());
+        store.settle_restored(Timestamp::now()).map_err(classify)?;
+        Ok(Self::new(store, path, None))
     }
 }
 
-/// Opens the state only to look at it, beside whichever process writes it; `None` when there is none yet.
+/// Opens the state only to look at it, beside whichever process writes it; `None` when there is none yet, or none any more.
 pub fn read(state_dir: &Path, name: &ConnectorName) -> Result<Option<Store>, StateError> {
+    if removed(state_dir, name).is_some() {
+        return Ok(None);
+    }
     let path = database(state_dir, name);
     Ok(open_read_only(&path)?.map(|db| Store::new(db, name.clone())))
 }
@@ -149,15 +177,25 @@ fn copy(path: &Path) -> Result<Connection, StateError> {
     Ok(db)
 }
 
-fn open_read_only(path: &Path) -> Result<Option<Connection>, StateError> {
+pub(super) fn open_read_only(path: &Path) -> Result<Option<Connection>, StateError> {
     if !path.exists() {
         return Ok(None);
     }
     let classify = |source| classify(path, source);
     // Who opens a WAL file read-only and closes it last leaves its companions behind; who may write takes them away. So nothing
     // is written by a promise of ours. Where the file cannot be written, SQLite opens it read-only by itself.
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(path, flags).map_err(classify)?;
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut file = Cow::Borrowed(path);
+    if has_foreign_wal(path)
+        && let Some(url) = std::path::absolute(path)
+            .ok()
+            .and_then(|path| Url::from_file_path(path).ok())
+    {
+        // Whoever opens it for writing takes that away; until then it is looked past.
+        file = Cow::Owned(PathBuf::from(format!("{url}?immutable=1")));
+        flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    }
+    let db = Connection::open_with_flags(file, flags).map_err(classify)?;
     db.busy_timeout(Duration::from_secs(5)).map_err(classify)?;
     db.pragma_update(None, "query_only", true).map_err(classify)?;
     let found = version(&db).map_err(classify)?;
@@ -173,6 +211,43 @@ fn open_read_only(path: &Path) -> Result<Option<Connection>, StateError> {
     Ok((found > 0).then_some(db))
 }
 
+/// A file beside a state, such as `NAME.db-wal`.
+pub(super) fn companion(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Whether the write-ahead log beside a state belongs to another one. A state that was ever opened says in its header that it
+/// has such a log, a copy that nobody opened yet says that it has none. So if there is one, it was left by a process that died, of
+/// the state in whose place the copy was put, and SQLite would mix the two.
+fn has_foreign_wal(path: &Path) -> bool {
+    let mut header = [0; 20];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
+    read.is_ok() && header.starts_with(b"SQLite format 3\0") && header[18] == 1 && companion(path, "-wal").exists()
+}
+
+fn drop_foreign_companions(path: &Path) -> Result<(), StateError> {
+    if !has_foreign_wal(path) {
+        return Ok(());
+    }
+    tracing::warn!(state = %path.display(), "the state was replaced by a copy, and a log of the old one was left beside it: it is deleted");
+    for suffix in ["-wal", "-shm"] {
+        let file = companion(path, suffix);
+        match fs::remove_file(&file) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(StateError::File {
+                    doing: "delete",
+                    path: file,
+                    source,
+                });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 fn configure(db: &Connection) -> rusqlite::Result<()> {
     db.busy_timeout(Duration::from_secs(5))?;
     db.pragma_update(None, "journal_mode", "WAL")?;
@@ -186,11 +261,11 @@ fn configure(db: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn version(db: &Connection) -> rusqlite::Result<i64> {
+pub(super) fn version(db: &Connection) -> rusqlite::Result<i64> {
     db.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
-fn migrate(db: &mut Connection, path: &Path) -> Result<(), StateError> {
+pub(super) fn migrate(db: &mut Connection, path: &Path) -> Result<(), StateError> {
     let classify = |source| classify(path, source);
     let found = version(db).map_err(classify)?;
     let known = MIGRATIONS.len() as i64;
@@ -215,6 +290,8 @@ fn migrate(db: &mut Connection, path: &Path) -> Result<(), StateError> {
     }
     if found > 0 && found < known && !path.as_os_str().is_empty() {
         let copy = path.with_extension(format!("db.schema-{found}"));
+        // It names people just like the state itself, so it is made private before anything is in it.
+        create_private(&copy)?;
         db.backup("main", &copy, None::<fn(rusqlite::backup::Progress)>)
             .map_err(classify)?;
         tracing::info!(copy = %copy.display(), from = found, to = known, "migrating the state; the copy can be deleted later");

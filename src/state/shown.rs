@@ -44,8 +44,11 @@ impl Store {
         let counts = self.counts()?;
         let running = self.run.is_some();
         let progress = self.progress()?;
+        // A removal that was begun goes before everything else: nothing is polled or delivered, whatever else was decided.
+        let paused = about.paused && about.removing.is_none();
         let state = match about.state {
-            _ if about.paused => ConnectorState::Paused,
+            _ if about.removing.is_some() => ConnectorState::Removed,
+            _ if paused => ConnectorState::Paused,
             ConnectorState::Starting if about.collected && running => ConnectorState::Syncing,
             ConnectorState::Starting if running || progress.is_some() => ConnectorState::Collecting,
             ConnectorState::Connected if running => ConnectorState::Syncing,
@@ -59,12 +62,12 @@ impl Store {
         Ok(ConnectorStatus {
             name: self.name.to_string(),
             state,
-            reason: if about.paused {
+            reason: if paused {
                 Some("paused by a person".to_owned())
             } else {
                 about.reason.filter(|_| !over)
             },
-            action: if about.paused {
+            action: if paused {
                 Some(format!("to go on: torq-connector resume {}", self.name))
             } else {
                 about.action.filter(|_| !over)

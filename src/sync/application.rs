@@ -10,7 +10,7 @@ use crate::config::{self, Config, Removals};
 use crate::http::{Failure, FailureKind};
 use crate::jumpcloud::JumpCloud;
 use crate::model::{ApplicationId, ConnectorName, Peer};
-use crate::state::{self, About, Offered};
+use crate::state::{self, About, Offered, Origin};
 
 /// How often the application is looked for and created in one run, where the answers are lost.
 const MAX_ATTEMPTS: u32 = 5;
@@ -38,7 +38,11 @@ pub fn note_tenants(config: &Config) {
     }
     for connector in &config.connectors {
         let known = state::read(&config.state_dir, &connector.name).ok().flatten();
-        let application = known.and_then(|store| store.about().ok()?.application);
+        let about = known.and_then(|store| store.about().ok());
+        // Whoever is being removed delivers nothing any more.
+        let application = about
+            .filter(|about| about.removing.is_none())
+            .and_then(|about| about.application);
         if let Some(application) = application {
             note_tenant(connector, &application);
         }
@@ -53,6 +57,15 @@ fn note_tenant(connector: &config::Connector, application: &ApplicationId) -> bo
     let here = tenants.entry(format!("{console} {application}")).or_default();
     here.insert(connector.name.clone());
     here.len() > 1
+}
+
+/// A connector delivers nowhere any more: it was removed, or is not in the configuration.
+pub fn forget_tenant(name: &ConnectorName) {
+    let mut tenants = TENANTS.lock().unwrap_or_else(PoisonError::into_inner);
+    tenants.retain(|_, names| {
+        names.remove(name);
+        !names.is_empty()
+    });
 }
 
 /// Whether another connector delivers to the application of this one.
@@ -82,7 +95,7 @@ pub(super) async fn find_application(connector: &Connector, may_create: bool) ->
                 let found = id.clone();
                 connector
                     .state
-                    .call(move |store| store.note_application(Timestamp::now(), &found))
+                    .call(move |store| store.note_application(Timestamp::now(), &found, Origin::Found))
                     .await?;
                 return Ok(Some(id));
             }
@@ -90,13 +103,25 @@ pub(super) async fn find_application(connector: &Connector, may_create: bool) ->
             Ok(None) => {}
             Err(failure) => return Err(refusal(jumpcloud, failure, false).await),
         }
-        match jumpcloud.create_application(catalog_app_id).await {
+        // Noted before it is sent: what is there after a create whose answer was lost is ours.
+        let unanswered = connector
+            .state
+            .call(|store| store.creating_application(Timestamp::now()))
+            .await?;
+        let result = jumpcloud.create_application(catalog_app_id).await;
+        if result.as_ref().is_err_and(|failure| !failure.effect_unknown()) {
+            connector
+                .state
+                .call(move |store| store.application_not_created(unanswered))
+                .await?;
+        }
+        match result {
             Ok(application) => {
                 tracing::info!(connector = %connector.name(), application = %application.id, "created the application in JumpCloud");
                 let id = application.id.clone();
                 connector
                     .state
-                    .call(move |store| store.note_application(Timestamp::now(), &id))
+                    .call(move |store| store.note_application(Timestamp::now(), &id, Origin::Created))
                     .await?;
                 return Ok(Some(application.id));
             }
@@ -125,7 +150,10 @@ pub(super) async fn find_application(connector: &Connector, may_create: bool) ->
     )))
 }
 
-async fn search_application(jumpcloud: &JumpCloud, catalog_app_id: &str) -> Result<Option<ApplicationId>, Failure> {
+pub(super) async fn search_application(
+    jumpcloud: &JumpCloud,
+    catalog_app_id: &str,
+) -> Result<Option<ApplicationId>, Failure> {
     let mut pages = jumpcloud.applications();
     while let Some(page) = pages.next().await? {
         let found = page

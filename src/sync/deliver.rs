@@ -41,6 +41,8 @@ pub(super) async fn deliver(connector: &Connector) -> Result<(), Halt> {
         let Some(application) = find_application(connector, true).await? else {
             return Ok(());
         };
+        // Before anything is delivered: from now on the others know that this application is not theirs alone.
+        shares_application(connector, &application);
         let delivery = Delivery::new(connector, application);
         match delivery.deliver().await {
             Err(Trouble::ApplicationGone) => {
@@ -405,8 +407,8 @@ impl<'a> Delivery<'a> {
         Ok(())
     }
 
-    /// Deletes accounts of ours whose users were removed.
-    async fn delete(&self) -> Result<(), Trouble> {
+    /// Deletes accounts of ours whose users were removed, or all of them where the connector is removed.
+    pub(super) async fn delete(&self) -> Result<(), Trouble> {
         for _ in 0..MAX_ATTEMPTS {
             let failures = self.begin_pass();
             let (mut after, mut whole) = self.resumes_after(Write::Delete);
@@ -445,11 +447,20 @@ impl<'a> Delivery<'a> {
             .await;
         let now = Timestamp::now();
         match result {
-            Ok(()) => {
-                self.wrote();
-                self.state.call(move |store| store.deleted(now, &deletion)).await?;
-                Ok(())
-            }
+            Ok(true) => self.note_deleted(deletion).await,
+            Ok(false) => match self.jumpcloud.account(&self.application, &deletion.account).await {
+                // Deleted by a request whose answer was lost, or by somebody else.
+                Ok(None) => self.note_deleted(deletion).await,
+                Ok(Some(_)) => {
+                    self.answered();
+                    let reason = "JumpCloud answered 404, and has the account all the same".to_owned();
+                    self.state
+                        .call(move |store| store.delete_refused(now, &deletion, &reason))
+                        .await?;
+                    Ok(())
+                }
+                Err(failure) => Err(self.halt(failure).await),
+            },
             Err(failure) if failure.is_temporary() => self.unanswered(Write::Delete, &deletion.key, failure).await,
             Err(failure)
                 if matches!(
@@ -466,6 +477,20 @@ impl<'a> Delivery<'a> {
             }
             Err(failure) => Err(self.halt_write(failure).await),
         }
+    }
+
+    async fn note_deleted(&self, deletion: Deletion) -> Result<(), Trouble> {
+        self.wrote();
+        self.state
+            .call(move |store| store.deleted(Timestamp::now(), &deletion))
+            .await?;
+        Ok(())
+    }
+
+    /// What the last write said that was not answered, and whether any other was.
+    pub(super) fn unanswered_write(&self) -> Option<(Failure, bool)> {
+        let tally = self.tally();
+        Some((tally.last_failure.clone()?, tally.answered > 0))
     }
 
     fn tally(&self) -> MutexGuard<'_, Tally> {
@@ -583,7 +608,7 @@ pub(super) async fn each<T, F: Future<Output = Result<(), Trouble>>>(
 }
 
 /// The peer's words about a refused item.
-fn words(failure: &Failure) -> String {
+pub(super) fn words(failure: &Failure) -> String {
     let status = failure.status.map_or(0, |status| status.as_u16());
     if failure.detail.is_empty() {
         format!("JumpCloud answered {status} without a reason")

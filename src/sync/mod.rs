@@ -14,6 +14,8 @@ mod deliver;
 mod dry_run;
 mod halt;
 mod learn;
+mod neighbours;
+mod remove;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,8 +35,10 @@ use crate::state::{About, Offered, RemovalRules, Sides, State, StateError};
 use crate::torq::{self, Torq};
 use crate::view::{ConnectorState, ConnectorStatus, RunCounts, RunOutcome};
 
-pub use application::note_tenants;
+pub use application::{forget_tenant, note_tenants};
 pub use halt::Halt;
+pub use neighbours::Neighbourhood;
+pub use remove::{ApplicationFate, Obstacle, Removal, RemovalOutcome, RemovalPlan, RemovalTerms};
 
 /// How long an operation that JumpCloud does not offer is not tried again.
 const NOT_OFFERED_AGE: SignedDuration = SignedDuration::from_hours(24);
@@ -345,7 +349,8 @@ impl Connector {
                             store.note_state(now, ConnectorState::ReportOnly, Some(&reason), Some(&action))?;
                         }
                         None => {
-                            let (reason, action) = shortfall(&status, &about, name.as_str())
+                            let unseen = if status.pending > 0 { store.pending_unseen()? } else { 0 };
+                            let (reason, action) = shortfall(&status, &about, unseen, name.as_str())
                                 .or_else(|| noticed(&about, now, name.as_str()))
                                 .unzip();
                             store.note_state(now, ConnectorState::Connected, reason.as_deref(), action.as_deref())?;
@@ -393,8 +398,9 @@ impl Connector {
     }
 }
 
-/// What a finished delivery left undone, and what to do about it; `None` when there is nothing to say.
-fn shortfall(status: &ConnectorStatus, about: &About, name: &str) -> Option<(String, String)> {
+/// What a finished delivery left undone, and what to do about it; `None` when there is nothing to say. `unseen`: how many of
+/// those pending the last poll did not see.
+fn shortfall(status: &ConnectorStatus, about: &About, unseen: u64, name: &str) -> Option<(String, String)> {
     let again = "nothing: the next run tries again".to_owned();
     if let Offered::No(_) = about.associations
         && status.associations_pending > 0
@@ -406,12 +412,16 @@ fn shortfall(status: &ConnectorStatus, about: &About, name: &str) -> Option<(Str
         let action = format!("nothing: it is tried again once a day, and on: torq-connector retry {name}");
         return Some((reason, action));
     }
-    if status.pending > 0 {
-        let reason = format!(
-            "JumpCloud did not answer the creates of {} accounts; they stay pending",
-            status.pending
-        );
+    let unanswered = status.pending.saturating_sub(unseen);
+    if unanswered > 0 {
+        let reason = format!("JumpCloud did not answer the creates of {unanswered} accounts; they stay pending");
         return Some((reason, again));
+    }
+    if unseen > 0 {
+        let reason = format!(
+            "{unseen} users without an account were not seen by the last poll: they get none before they are seen again"
+        );
+        return Some((reason, "nothing: the next poll decides".to_owned()));
     }
     if status.associations_pending > 0 {
         let reason = format!(

@@ -146,8 +146,19 @@ impl Seat {
         })
     }
 
+    /// Whether the connector was removed: then it has no state, and that is how it should be.
+    fn is_removed(&self) -> bool {
+        let live = self.live.borrow();
+        let removed = |overlay: &Overlay| overlay.state == ConnectorState::Removed;
+        self.state.is_none() && live.overlay.as_ref().is_some_and(removed)
+    }
+
     /// The status: what the state knows, and over it what the task says of this moment.
     pub async fn status(&self) -> Result<ConnectorStatus, BoardError> {
+        if self.is_removed() {
+            let nothing = ConnectorStatus::unknown(self.name.as_str(), ConnectorState::Starting, None);
+            return Ok(self.live.borrow().clone().laid_over(nothing));
+        }
         // Taken before the state is read: what the task notes in the state meanwhile is newer than what it said.
         let live = self.live.borrow().clone();
         let status = self.state()?.call(|store| store.status()).await?;
@@ -237,7 +248,7 @@ impl Board {
     /// The users of one connector, or of all.
     pub async fn users(&self, name: Option<&str>) -> Result<UsersReport, BoardError> {
         let mut users = Vec::new();
-        for seat in self.chosen(name)? {
+        for seat in self.chosen(name)?.iter().filter(|seat| !seat.is_removed()) {
             users.extend(seat.state()?.call(|store| store.users()).await?);
         }
         Ok(UsersReport { users })
@@ -246,7 +257,7 @@ impl Board {
     /// The events of one connector, or of all: oldest first, and with a limit, the latest of them all.
     pub async fn events(&self, name: Option<&str>, query: EventQuery) -> Result<EventsReport, BoardError> {
         let mut events = Vec::new();
-        for seat in self.chosen(name)? {
+        for seat in self.chosen(name)?.iter().filter(|seat| !seat.is_removed()) {
             let query = query.clone();
             events.extend(seat.state()?.call(move |store| store.events(&query)).await?);
         }

@@ -483,7 +483,11 @@ impl Trial {
         self.reconcile();
         let side = usize::from(self.jumpcloud_side);
         self.store
-            .note_application(self.now, &ApplicationId::new(format!("application{side}")))
+            .note_application(
+                self.now,
+                &ApplicationId::new(format!("application{side}")),
+                Origin::Found,
+            )
             .unwrap();
         let list: Vec<Account> = self.organisations[side]
             .accounts
@@ -534,7 +538,9 @@ impl Trial {
             );
         }
         for member in self.model.members.values() {
-            let wanted = !member.removed && member.verdict == Verdict::None && !self.filtered.contains(&member.email);
+            // Whom the last poll did not see may just have left: nothing is made for them before they are seen again.
+            let there = !member.removed && member.absent == 0;
+            let wanted = there && member.verdict == Verdict::None && !self.filtered.contains(&member.email);
             assert!(
                 !wanted || self.organisations[side].accounts.contains_key(&member.email),
                 "{member:?} is forgotten"

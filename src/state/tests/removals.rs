@@ -185,12 +185,16 @@ fn somebody_who_is_held_for_months_costs_no_write() {
 fn an_intent_does_not_follow_to_another_application() {
     let now = Timestamp::now();
     let mut store = store();
-    store.note_application(now, &ApplicationId::new("one")).unwrap();
+    store
+        .note_application(now, &ApplicationId::new("one"), Origin::Found)
+        .unwrap();
     poll(&mut store, &people(0..3), MAX);
     let first = EmailKey::fold(&user(0, 0).email);
     store.creating(now, &first).unwrap();
     // The application is deleted, or it is another organisation's: what was sent to the old one cannot have made what is here.
-    store.note_application(now, &ApplicationId::new("two")).unwrap();
+    store
+        .note_application(now, &ApplicationId::new("two"), Origin::Found)
+        .unwrap();
     store.adopt(now, &[account("theirs", first.as_str())]).unwrap();
     store.finish_adoption(now).unwrap();
     assert_eq!(store.users().unwrap()[0].account, AccountStanding::Found);
@@ -201,7 +205,9 @@ fn what_we_made_in_an_organisation_is_ours_when_the_configuration_names_it_again
     let now = Timestamp::now();
     let mut store = store();
     store.reconcile_sides(now, &sides("t", "right")).unwrap();
-    store.note_application(now, &ApplicationId::new("one")).unwrap();
+    store
+        .note_application(now, &ApplicationId::new("one"), Origin::Found)
+        .unwrap();
     let users = people(0..4);
     poll(&mut store, &users, MAX);
     store.adopt(now, &[account("theirs", &users[3].email)]).unwrap();
@@ -216,7 +222,9 @@ fn what_we_made_in_an_organisation_is_ours_when_the_configuration_names_it_again
     store.reconcile_sides(now, &sides("t", "wrong")).unwrap();
     assert_eq!(store.status().unwrap().pending, 4);
     store.reconcile_sides(now, &sides("t", "right")).unwrap();
-    store.note_application(now, &ApplicationId::new("one")).unwrap();
+    store
+        .note_application(now, &ApplicationId::new("one"), Origin::Found)
+        .unwrap();
     store.adopt(now, &list).unwrap();
     store.finish_adoption(now).unwrap();
     let standings: Vec<_> = store.users().unwrap().into_iter().map(|user| user.account).collect();
@@ -225,7 +233,9 @@ fn what_we_made_in_an_organisation_is_ours_when_the_configuration_names_it_again
 
     // The same id in another application is not what we made.
     store.reconcile_sides(now, &sides("t", "wrong")).unwrap();
-    store.note_application(now, &ApplicationId::new("two")).unwrap();
+    store
+        .note_application(now, &ApplicationId::new("two"), Origin::Found)
+        .unwrap();
     store.adopt(now, &list[..1]).unwrap();
     assert_eq!(store.users().unwrap()[0].account, Found);
 }

@@ -1,0 +1,140 @@
+//! Taking a connector down, as its state sees it: which accounts are its own to delete, which of them another connector needs, and
+//! what is left to do.
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+use rusqlite::OptionalExtension;
+
+use super::{Sql, Store, stored};
+use crate::jumpcloud::Account;
+use crate::model::EmailKey;
+use crate::view::ConnectorState;
+
+/// Accounts of this connector that a removal has not deleted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remaining {
+    /// Those that JumpCloud did not answer for.
+    pub unanswered: u64,
+    /// Those that it refused to delete.
+    pub refused: u64,
+    /// What it said last about one of these.
+    pub words: Option<String>,
+}
+
+impl Store {
+    /// The connector is being removed from now on, whatever becomes of this process: it neither polls nor delivers any more.
+    pub fn begin_removal(&mut self, now: Timestamp) -> Sql<()> {
+        self.db.execute(
+            "UPDATE connector SET removing_at = coalesce(removing_at, ?1)",
+            [stored(now)],
+        )?;
+        let action = format!(
+            "wait, or go on where it was cut short: torq-connector remove {}",
+            self.name
+        );
+        self.note_state(now, ConnectorState::Removed, Some("it is being removed"), Some(&action))
+    }
+
+    /// The connector is not to be removed after all. Returns whether it was about to be. What was to be deleted for that reason
+    /// stays; of accounts without a user it is not known any more whether they were to be deleted anyway, so they stay, too.
+    pub fn cancel_removal(&mut self, now: Timestamp) -> Sql<bool> {
+        if self.about()?.removing.is_none() {
+            return Ok(false);
+        }
+        let transaction = self.db.transaction()?;
+        transaction.execute_batch(
+            "UPDATE accounts SET absent_polls = 0,
+                release = CASE WHEN EXISTS (SELECT 1 FROM users u WHERE u.email_key = accounts.email_key
+                                            AND u.removed_at IS NULL) THEN NULL ELSE 'reported' END
+             WHERE release = 'due';
+             UPDATE connector SET removing_at = NULL;",
+        )?;
+        transaction.commit()?;
+        self.note_state(now, ConnectorState::Starting, None, None)?;
+        Ok(true)
+    }
+
+    /// With which JumpCloud side everything that is known of it was learnt; `None` when nothing is.
+    pub fn jumpcloud_side(&self) -> Sql<Option<String>> {
+        self.db
+            .query_row("SELECT jumpcloud_side FROM connector", [], |row| row.get(0))
+    }
+
+    /// Which of these accounts this connector created, also where the create was not answered.
+    pub fn ours_among(&self, accounts: &[Account]) -> Sql<Vec<EmailKey>> {
+        let mut statement = self.db.prepare_cached(
+            "SELECT (account_id = ?2 AND origin = 'created') OR (account_id IS NULL AND intent_at IS NOT NULL)
+             FROM accounts WHERE email_key = ?1",
+        )?;
+        let mut ours = Vec::new();
+        for account in accounts {
+            let Some(key) = account.key() else { continue };
+            let is_ours: Option<Option<bool>> = statement
+                .query_row([key.as_str(), account.id.as_str()], |row| row.get(0))
+                .optional()?;
+            if is_ours == Some(Some(true)) {
+                ours.push(key);
+            }
+        }
+        Ok(ours)
+    }
+
+    /// The folded e-mails of all accounts that this connector created.
+    pub fn ours(&self) -> Sql<Vec<EmailKey>> {
+        self.db
+            .prepare("SELECT email_key FROM accounts WHERE origin = 'created' AND account_id IS NOT NULL")?
+            .query_map([], |row| Ok(EmailKey::fold(row.get_ref(0)?.as_str()?)))?
+            .collect()
+    }
+
+    /// Whether somebody with this e-mail is in this connector's workspace, as far as it knows, filtered or not.
+    pub fn has_user(&self, key: &EmailKey) -> Sql<bool> {
+        self.db
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM users WHERE email_key = ?1 AND removed_at IS NULL)")?
+            .query_row([key.as_str()], |row| row.get(0))
+    }
+
+    /// Every account that this connector created is to be deleted, `except` those that others need.
+    pub fn release_ours(&mut self, except: &HashSet<EmailKey>) -> Sql<()> {
+        let transaction = self.db.transaction()?;
+        transaction.execute(
+            "UPDATE accounts SET release = 'due' WHERE origin = 'created' AND account_id IS NOT NULL",
+            [],
+        )?;
+        for key in except {
+            transaction
+                .prepare_cached("UPDATE accounts SET release = 'reported' WHERE email_key = ?1")?
+                .execute([key.as_str()])?;
+        }
+        transaction.commit()
+    }
+
+    /// What is left of them. `except` as in [`Self::release_ours`].
+    pub fn remaining(&self, except: &HashSet<EmailKey>) -> Sql<Remaining> {
+        let (unanswered, others): (u64, u64) = self.db.query_row(
+            "SELECT count(*) FILTER (WHERE release = 'due'), count(*) FILTER (WHERE release IS NOT 'due')
+             FROM accounts WHERE origin = 'created' AND account_id IS NOT NULL",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+        let refused = others.saturating_sub(except.len() as u64);
+        let words = match refused {
+            0 => None,
+            _ => self
+                .db
+                .query_row(
+                    "SELECT reason FROM events WHERE kind = 'account_refused' ORDER BY no DESC LIMIT 1",
+                    [],
+                    |row| row.get(0),
+                )
+                .optional()?
+                .flatten(),
+        };
+        Ok(Remaining {
+            unanswered,
+            refused,
+            words,
+        })
+    }
+}
