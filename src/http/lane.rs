@@ -128,6 +128,11 @@ impl Lane {
         }
     }
 
+    /// How long it goes on with a request that fails for now.
+    pub fn patience(&self) -> Patience {
+        self.inner.patience
+    }
+
     /// Who is at the other end.
     pub fn peer(&self) -> Peer {
         self.inner.peer
@@ -258,6 +263,7 @@ impl Lane {
         };
         let broken = |error: reqwest::Error| Failure {
             sent: !error.is_connect(),
+            gave_up: error.is_timeout() && !error.is_connect(),
             detail: outcome::describe_transport(&error, self.inner.timeout),
             ..Failure::new(self.inner.peer, request.operation, FailureKind::Unreachable, "")
         };

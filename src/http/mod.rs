@@ -9,6 +9,7 @@
 
 mod backoff;
 mod client;
+pub mod foreign;
 mod lane;
 mod outcome;
 mod pace;
@@ -23,7 +24,7 @@ use url::Url;
 
 pub use client::{Client, ClientError, USER_AGENT};
 pub use lane::{Lane, MAX_BODY, Patience, Trouble};
-pub use outcome::{Failure, FailureKind, clean, words_of};
+pub use outcome::{Failure, FailureKind, clean, is_page, words_of};
 
 use crate::model::Peer;
 

@@ -29,6 +29,10 @@ pub struct Failure {
     pub detail: String,
     /// Whether the request may have left us. Where it surely did not, it cannot have taken effect.
     pub sent: bool,
+    /// Whether it was we who stopped waiting: the peer may still be at work on it.
+    pub gave_up: bool,
+    /// Whether the answer was a page of HTML: the words of somebody in between, more likely than the peer's.
+    pub page: bool,
 }
 
 /// What a failure means for the one who asked.
@@ -90,6 +94,8 @@ impl Failure {
             status: None,
             detail: detail.into(),
             sent: true,
+            gave_up: false,
+            page: false,
         }
     }
 
@@ -155,6 +161,11 @@ pub(super) fn judge_status(status: StatusCode, retry_after: Option<Duration>, wo
         _ => FailureKind::Refused,
     };
     Err(kind)
+}
+
+/// Whether a body is a page of HTML, which no API of either peer sends.
+pub fn is_page(body: &[u8]) -> bool {
+    body.trim_ascii_start().first() == Some(&b'<')
 }
 
 /// The peer's own words in an error body: `message` (both peers), `error_description` and `error` (RFC 6749), or what
