@@ -163,7 +163,7 @@ impl Store {
         if jumpcloud.as_ref() != Some(&sides.jumpcloud) {
             transaction.execute(
                 "UPDATE connector SET jumpcloud_side = ?1, application_id = NULL, known_at = NULL,
-                    accounts_offered = NULL, accounts_tried_at = NULL, associations_offered = NULL, associations_tried_at = NULL",
+                    application_settles_at = NULL, accounts_offered = NULL, accounts_tried_at = NULL, associations_offered = NULL, associations_tried_at = NULL",
                 [&sides.jumpcloud],
             )?;
             transaction.execute("DELETE FROM accounts", [])?;
@@ -182,6 +182,21 @@ impl Store {
         Ok(changes)
     }
 
+    /// The application is about to be created, or was not answered for: the create may take effect until then. `None`: it is known
+    /// what became of it.
+    pub fn note_application_under_way(&mut self, until: Option<Timestamp>) -> Sql<()> {
+        self.db
+            .execute("UPDATE connector SET application_settles_at = ?1", [until.map(stored)])?;
+        Ok(())
+    }
+
+    /// Until when a create of the application may take effect that was not answered.
+    pub fn application_settles_at(&self) -> Sql<Option<Timestamp>> {
+        self.db
+            .query_row("SELECT application_settles_at FROM connector", [], |row| row.get(0))
+            .map(instant)
+    }
+
     /// Notes Torq's entry in SaaS Management. Another one than before: the accounts of the old one are not known to be there.
     pub fn note_application(&mut self, id: &ApplicationId) -> Sql<()> {
         let transaction = self.db.transaction()?;
@@ -190,6 +205,7 @@ impl Store {
              WHERE application_id IS NOT ?1",
             [id.as_str()],
         )?;
+        transaction.execute("UPDATE connector SET application_settles_at = NULL", [])?;
         transaction.commit()
     }
 

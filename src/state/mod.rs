@@ -35,7 +35,7 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 
 pub use accounts::{Association, Creation, Deletion};
-pub use adoption::{Adopted, Unresolved};
+pub use adoption::{Adopted, Lost, Unresolved};
 pub use connector::{About, Offered, Sides};
 pub use events::NewEvent;
 pub use open::{Lock, has_state, read};

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Connector, Halt, NOT_OFFERED_AGE, is_younger};
+use super::{Connector, Halt, NOT_OFFERED_AGE, is_younger, settle};
 use crate::config::{self, Config, Removals};
 use crate::http::{Failure, FailureKind};
 use crate::jumpcloud::JumpCloud;
@@ -75,6 +76,7 @@ pub(super) async fn find_application(connector: &Connector, may_create: bool) ->
             Err(failure) => return Err(refusal(jumpcloud, failure, false).await),
         }
     }
+    let mut left = jumpcloud.session().lane().patience().within;
     for _ in 0..MAX_ATTEMPTS {
         connector.go_on()?;
         match search_application(jumpcloud, catalog_app_id).await {
@@ -90,6 +92,21 @@ pub(super) async fn find_application(connector: &Connector, may_create: bool) ->
             Ok(None) => {}
             Err(failure) => return Err(refusal(jumpcloud, failure, false).await),
         }
+        let under_way = connector.state.call(|store| store.application_settles_at()).await?;
+        if let Some(settles) = under_way.filter(|settles| *settles > Timestamp::now()) {
+            // Asked for and not answered for: it may still come, and a second one must not be asked for.
+            if settle::wait_until(connector, settles, &mut left).await? {
+                continue;
+            }
+            return Err(Halt::Unavailable(Failure::new(
+                Peer::JumpCloud,
+                "create application",
+                FailureKind::Unreachable,
+                "the create was not answered; whether it took effect is looked at again before it is repeated",
+            )));
+        }
+        let settling = connector.settling;
+        note_under_way(connector, Some(settling.of_request())).await?;
         match jumpcloud.create_application(catalog_app_id).await {
             Ok(application) => {
                 tracing::info!(connector = %connector.name(), application = %application.id, "created the application in JumpCloud");
@@ -99,19 +116,25 @@ pub(super) async fn find_application(connector: &Connector, may_create: bool) ->
             }
             // It may be there now, or somebody else was faster: the list will say.
             Err(failure) if failure.is_temporary() || failure.kind == FailureKind::Conflict => {
+                let unknown = failure.effect_unknown() || failure.kind == FailureKind::Conflict;
+                note_under_way(connector, unknown.then(|| settling.after(&failure))).await?;
                 if connector.jumpcloud.session().lane().is_down() {
                     return Err(Halt::Unavailable(failure));
                 }
             }
             Err(failure) if matches!(failure.kind, FailureKind::NotOffered | FailureKind::NotFound) => {
                 tracing::warn!(connector = %connector.name(), "{failure}: the application cannot be created");
+                note_under_way(connector, None).await?;
                 connector
                     .state
                     .call(|store| store.note_accounts_offered(Timestamp::now(), false))
                     .await?;
                 return Ok(None);
             }
-            Err(failure) => return Err(refusal(jumpcloud, failure, true).await),
+            Err(failure) => {
+                note_under_way(connector, None).await?;
+                return Err(refusal(jumpcloud, failure, true).await);
+            }
         }
     }
     Err(Halt::Unavailable(Failure::new(
@@ -120,6 +143,15 @@ pub(super) async fn find_application(connector: &Connector, may_create: bool) ->
         FailureKind::Unintelligible,
         format!("the application {catalog_app_id} was created, and is not in the list of applications"),
     )))
+}
+
+/// Notes until when a create of the application may take effect; `None`: it is known what became of it.
+async fn note_under_way(connector: &Connector, settling: Option<Duration>) -> Result<(), Halt> {
+    let until = settling.map(settle::ahead);
+    let noted = connector
+        .state
+        .call(move |store| store.note_application_under_way(until));
+    Ok(noted.await?)
 }
 
 async fn search_application(jumpcloud: &JumpCloud, catalog_app_id: &str) -> Result<Option<ApplicationId>, Failure> {
@@ -131,6 +163,13 @@ async fn search_application(jumpcloud: &JumpCloud, catalog_app_id: &str) -> Resu
         if let Some(application) = found {
             return Ok(Some(application.id));
         }
+    }
+    let mut unread = pages.unread().iter();
+    if unread.any(|row| row.texts.iter().any(|text| text == catalog_app_id)) {
+        // It is there: none must be made beside it.
+        let detail = format!("the application {catalog_app_id} is in the list, and its id cannot be read");
+        let kind = FailureKind::Unintelligible;
+        return Err(Failure::new(Peer::JumpCloud, "list applications", kind, detail));
     }
     Ok(None)
 }

@@ -10,14 +10,16 @@
 
 mod application;
 mod collect;
+mod delete;
 mod deliver;
 mod dry_run;
 mod halt;
 mod learn;
+mod settle;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
@@ -35,6 +37,7 @@ use crate::view::{ConnectorState, ConnectorStatus, RunCounts, RunOutcome};
 
 pub use application::note_tenants;
 pub use halt::Halt;
+use settle::Settling;
 
 /// How long an operation that JumpCloud does not offer is not tried again.
 const NOT_OFFERED_AGE: SignedDuration = SignedDuration::from_hours(24);
@@ -150,6 +153,7 @@ pub struct Connector {
     phase: watch::Sender<Phase>,
     /// Whether JumpCloud's accounts were read since this process began: knowledge grows old while nobody looks.
     reconciled: AtomicBool,
+    settling: Settling,
 }
 
 impl Connector {
@@ -170,7 +174,18 @@ impl Connector {
             stop,
             phase: watch::Sender::new(Phase::Idle),
             reconciled: AtomicBool::new(false),
+            settling: Settling {
+                timeout: network.timeout,
+                most: Duration::MAX,
+            },
         })
+    }
+
+    /// The same, where a write that was not answered is known to take effect within so long, or never.
+    #[must_use]
+    pub fn settling_within(mut self, most: Duration) -> Self {
+        self.settling.most = most;
+        self
     }
 
     /// The same at another rate, in requests a second: for peers of which it is known what they bear, as in tests and benches.
