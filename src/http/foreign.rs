@@ -170,14 +170,14 @@ fn skip_object<'de, A: MapAccess<'de>>(mut object: A) -> Result<(), A::Error> {
 
 /// Reads an object's fields of these names into `fields`, in their order; a name that comes twice counts as it came last. `false`
 /// when it is not an object at all.
-pub struct Record<'a> {
+pub struct Record<'a, const MOST: usize = MAX_TEXT> {
     /// What is wanted.
     pub names: &'a [&'a str],
     /// Where it goes: as many as names.
-    pub fields: &'a mut [Field],
+    pub fields: &'a mut [Field<MOST>],
 }
 
-impl<'de> DeserializeSeed<'de> for Record<'_> {
+impl<'de, const MOST: usize> DeserializeSeed<'de> for Record<'_, MOST> {
     type Value = bool;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
@@ -186,7 +186,7 @@ impl<'de> DeserializeSeed<'de> for Record<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Record<'_> {
+impl<'de, const MOST: usize> Visitor<'de> for Record<'_, MOST> {
     type Value = bool;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -346,7 +346,11 @@ impl<'de> Visitor<'de> for Records<'_> {
 }
 
 /// Reads a body that is one object, as [`Record`] does.
-pub fn read_record(body: &[u8], names: &[&str], fields: &mut [Field]) -> serde_json::Result<bool> {
+pub fn read_record<const MOST: usize>(
+    body: &[u8],
+    names: &[&str],
+    fields: &mut [Field<MOST>],
+) -> serde_json::Result<bool> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let is_object = Record { names, fields }.deserialize(&mut deserializer)?;
     deserializer.end()?;
@@ -380,7 +384,7 @@ mod tests {
 
     #[test]
     fn a_record_is_its_wanted_fields_and_a_name_that_comes_twice_counts_as_last() {
-        let mut fields = vec![Field::Absent; 2];
+        let mut fields = vec![Field::<MAX_TEXT>::Absent; 2];
         let mut read =
             |json: &str| read_record(json.as_bytes(), &["id", "email"], &mut fields).map(|is| (is, fields.clone()));
         let (is, fields) = read(r#"{"id":"a","other":[{"id":"b"}],"id":"c"}"#).unwrap();

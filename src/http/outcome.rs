@@ -9,7 +9,11 @@ use std::time::Duration;
 use http::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
 
+use super::foreign::{Field, read_record};
 use crate::model::Peer;
+
+/// The longest error body that is read for its words, in bytes.
+const MAX_ERROR: usize = 64 * 1024;
 
 /// The longest excerpt of a peer's own words that is kept, in characters.
 const MAX_WORDS: usize = 300;
@@ -137,8 +141,8 @@ impl StdError for Failure {}
 
 /// What a status code means, as far as it means the same for both peers. `Ok` for 2xx.
 ///
-/// `retry_after` is the wait the answer asked for; `words` what the peer said.
-pub(super) fn judge_status(status: StatusCode, retry_after: Option<Duration>, words: &str) -> Result<(), FailureKind> {
+/// `retry_after` is the wait the answer asked for; `abuse` whether it speaks of that.
+pub(super) fn judge_status(status: StatusCode, retry_after: Option<Duration>, abuse: bool) -> Result<(), FailureKind> {
     let kind = match status.as_u16() {
         200..=299 => return Ok(()),
         // Redirects are never followed: the Location of a Torq 302 is a login page, and credentials would go along.
@@ -146,7 +150,7 @@ pub(super) fn judge_status(status: StatusCode, retry_after: Option<Duration>, wo
         401 => FailureKind::Credentials,
         402 => FailureKind::License,
         // JumpCloud blocks an address that sends too much with a 403 that speaks of suspected abuse.
-        403 if words.to_ascii_lowercase().contains("abuse") => FailureKind::Later {
+        403 if abuse => FailureKind::Later {
             after: Some(retry_after.unwrap_or(super::ABUSE_PAUSE)),
         },
         403 => FailureKind::Permission,
@@ -168,25 +172,26 @@ pub fn is_page(body: &[u8]) -> bool {
     body.trim_ascii_start().first() == Some(&b'<')
 }
 
+/// Whether an error body, be it JSON, text or a page, speaks of abuse.
+pub(super) fn speaks_of_abuse(body: &[u8]) -> bool {
+    let body = &body[..body.len().min(MAX_ERROR)];
+    body.windows(5).any(|word| word.eq_ignore_ascii_case(b"abuse"))
+}
+
 /// The peer's own words in an error body: `message` (both peers), `error_description` and `error` (RFC 6749), or what
 /// kind of thing the body is. Without `secrets`, which a peer may repeat; short, without control characters.
 pub fn words_of(body: &[u8], secrets: &[&SecretString]) -> String {
-    let Ok(value) = serde_json::from_slice::<serde_json::Value>(body) else {
-        return match body.trim_ascii_start().first() {
-            Some(b'<') => "an HTML page instead of JSON".to_owned(),
-            _ => String::new(),
-        };
-    };
-    let text = |name: &str| {
-        value
-            .get(name)
-            .and_then(serde_json::Value::as_str)
-            .filter(|t| !t.is_empty())
-    };
-    let words = match (text("message"), text("error_description"), text("error")) {
-        (Some(message), _, _) => message.to_owned(),
-        (None, Some(description), Some(error)) => format!("{error}: {description}"),
-        (None, description, error) => description.or(error).unwrap_or_default().to_owned(),
+    if is_page(body) {
+        return "an HTML page instead of JSON".to_owned();
+    }
+    let mut fields: [Field<MAX_ERROR>; 3] = Default::default();
+    if body.len() > MAX_ERROR || read_record(body, &["message", "error_description", "error"], &mut fields).is_err() {
+        return String::new();
+    }
+    let words = match fields.map(Field::into_text) {
+        [Some(message), _, _] => message,
+        [None, Some(description), Some(error)] => format!("{error}: {description}"),
+        [None, description, error] => description.or(error).unwrap_or_default(),
     };
     // Before it is shortened: of a secret that straddles the end, the beginning would stay.
     clean(&scrub(words, secrets))
@@ -222,10 +227,18 @@ pub(super) fn describe_transport(error: &reqwest::Error, timeout: Duration) -> S
     let chain = chain(error);
     let deepest = chain.last().cloned().unwrap_or_default();
     let has = |needle: &str| chain.iter().any(|link| link.contains(needle));
-    if has("invalid peer certificate") || has("certificate") {
-        return format!(
-            "the TLS certificate is not trusted: {deepest}; if a proxy inspects TLS here, set network.ca_file to its authority"
-        );
+    if has("certificate") {
+        let advice = if has("expired") || has("not valid yet") {
+            "is this machine's clock right?"
+        } else if has("not valid for name") {
+            "somebody else answers there; do the address, the name server and the proxy lead where they should?"
+        } else {
+            "if a proxy inspects TLS here, set network.ca_file to its authority"
+        };
+        return format!("the TLS certificate is not trusted: {deepest}; {advice}");
+    }
+    if has("InvalidContentType") || has("InvalidMessage") {
+        return format!("no TLS is spoken there: {deepest}; is a proxy or a login page in between?");
     }
     if has("dns error") || has("failed to lookup address") {
         return format!("the host name does not resolve: {deepest}");
@@ -264,7 +277,8 @@ mod tests {
     use super::*;
 
     fn kind(status: u16, words: &str) -> Option<FailureKind> {
-        judge_status(StatusCode::from_u16(status).unwrap(), None, words).err()
+        let abuse = speaks_of_abuse(words.as_bytes());
+        judge_status(StatusCode::from_u16(status).unwrap(), None, abuse).err()
     }
 
     #[test]

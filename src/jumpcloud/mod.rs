@@ -14,7 +14,7 @@ use http::Method;
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
-use crate::http::foreign::{Field, read_record};
+use crate::http::foreign::{Field, MAX_TEXT, read_record};
 use crate::http::{Answer, Body, Failure, FailureKind, Request, decode, is_page};
 use crate::model::{AccountId, ApplicationId, DirectoryUserId, EmailKey, Peer};
 use crate::oauth::Session;
@@ -162,7 +162,7 @@ impl JumpCloud {
                 return Err(strange(&request, answer, "it is a page of HTML"));
             }
             // Not documented, so all that is believed of it is a contradiction.
-            let mut fields = [Field::Absent];
+            let mut fields = [Field::<MAX_TEXT>::Absent];
             let is_object = read_record(&answer.body, &["user_id"], &mut fields).unwrap_or_default();
             match fields {
                 [Field::Text(other)] if is_object && other != user.as_str() => Err(Failure {
@@ -308,6 +308,11 @@ fn strange(request: &Request, answer: &Answer, what: &str) -> Failure {
 fn found<T>(result: Result<T, Failure>) -> Result<Option<T>, Failure> {
     match result {
         Ok(value) => Ok(Some(value)),
+        // Of a page that somebody in between may have made, nobody learns that something is gone.
+        Err(failure) if failure.kind == FailureKind::NotFound && failure.page => Err(Failure {
+            kind: FailureKind::Unintelligible,
+            ..failure
+        }),
         Err(failure) if failure.kind == FailureKind::NotFound => Ok(None),
         Err(failure) => Err(failure),
     }

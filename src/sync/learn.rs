@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::application::recently_not_offered;
 use super::deliver::{CONCURRENCY, Delivery, Trouble, each};
-use super::{Connector, Phase, is_younger};
+use super::{Connector, Halt, Phase, is_younger};
 use crate::http::FailureKind;
 use crate::jumpcloud::{Account, SEARCH_BATCH};
 use crate::model::{ApplicationId, EmailKey};
@@ -167,6 +167,8 @@ impl Delivery<'_> {
                     tracing::debug!("the directory refuses an address; it counts as unmatched: {failure}");
                     HashMap::new()
                 }
+                // The directory says so itself: that has nothing to do with the licence for SaaS Management.
+                Err(failure) if failure.kind == FailureKind::Permission => return Err(Halt::of(failure).into()),
                 Err(failure) => return Err(self.halt(failure).await),
             };
             let matches: Vec<_> = keys

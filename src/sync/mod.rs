@@ -15,6 +15,7 @@ mod deliver;
 mod dry_run;
 mod halt;
 mod learn;
+mod notice;
 mod settle;
 
 use std::sync::Arc;
@@ -31,12 +32,13 @@ use crate::jumpcloud::{self, JumpCloud};
 use crate::metrics;
 use crate::model::{ConnectorName, Peer};
 use crate::oauth::{Auth, Session, TokenManager};
-use crate::state::{About, Offered, RemovalRules, Sides, State, StateError};
+use crate::state::{RemovalRules, Sides, State, StateError};
 use crate::torq::{self, Torq};
-use crate::view::{ConnectorState, ConnectorStatus, RunCounts, RunOutcome};
+use crate::view::{ConnectorStatus, RunCounts, RunOutcome};
 
 pub use application::note_tenants;
 pub use halt::Halt;
+use notice::KeyEnd;
 use settle::Settling;
 
 /// How long an operation that JumpCloud does not offer is not tried again.
@@ -324,9 +326,12 @@ impl Connector {
 
     async fn end(&self, run: i64, outcome: Option<RunOutcome>, halt: Option<Halt>) -> Result<RunEnd, StateError> {
         let name = self.name().clone();
+        let now = Timestamp::now();
+        let key = KeyEnd::near(&self.config.torq, now);
+        let why = key.as_ref().and_then(KeyEnd::explains);
+        let halt = halt.map(|halt| halt.explained(why));
         self.state
             .call(move |store| {
-                let now = Timestamp::now();
                 let status = store.status()?;
                 let about = store.about()?;
                 let report_only = application::report_only(&about);
@@ -340,25 +345,12 @@ impl Connector {
                 let counts = store.end_run(now, outcome, reason.as_deref())?;
                 match &halt {
                     Some(halt) => halt.note(store, now)?,
-                    None if status.held > 0 => {
-                        let reason = format!("{} removals are too many to be believed unasked", status.held);
-                        let action = format!(
-                            "look at them (torq-connector users {name}), then: torq-connector approve {name}; they are dropped by themselves when the users are back"
-                        );
-                        store.note_state(now, ConnectorState::Held, Some(&reason), Some(&action))?;
+                    None => {
+                        let (state, notice) = notice::of_end(&status, &about, report_only, name.as_str());
+                        let key = key.map(|key| key.notice());
+                        let (reason, action) = notice.into_iter().chain(key).reduce(notice::both).unzip();
+                        store.note_state(now, state, reason.as_deref(), action.as_deref())?;
                     }
-                    None => match report_only {
-                        Some(reason) => {
-                            let action = format!(
-                                "nothing is lost: users stay pending, and it is tried again once a day, and on: torq-connector retry {name}"
-                            );
-                            store.note_state(now, ConnectorState::ReportOnly, Some(&reason), Some(&action))?;
-                        }
-                        None => {
-                            let (reason, action) = shortfall(&status, &about, name.as_str()).unzip();
-                            store.note_state(now, ConnectorState::Connected, reason.as_deref(), action.as_deref())?;
-                        }
-                    },
                 }
                 let status = store.status()?;
                 Ok(RunEnd {
@@ -399,38 +391,6 @@ impl Connector {
     fn note_reconciled(&self) {
         self.reconciled.store(true, Ordering::Relaxed);
     }
-}
-
-/// What a finished delivery left undone, and what to do about it; `None` when there is nothing to say.
-fn shortfall(status: &ConnectorStatus, about: &About, name: &str) -> Option<(String, String)> {
-    let again = "nothing: the next run tries again".to_owned();
-    if let Offered::No(_) = about.associations
-        && status.associations_pending > 0
-    {
-        let reason = format!(
-            "JumpCloud does not offer associating accounts to this organisation: {} are without their directory user",
-            status.associations_pending
-        );
-        let action = format!("nothing: it is tried again once a day, and on: torq-connector retry {name}");
-        return Some((reason, action));
-    }
-    if status.pending > 0 {
-        let reason = format!(
-            "JumpCloud did not answer the creates of {} accounts; they stay pending",
-            status.pending
-        );
-        return Some((reason, again));
-    }
-    if status.parked > 0 {
-        let reason = format!(
-            "{} users are parked: JumpCloud refuses them, or they have no e-mail",
-            status.parked
-        );
-        let action =
-            format!("see why (torq-connector users {name}); when that is settled: torq-connector retry {name}");
-        return Some((reason, action));
-    }
-    None
 }
 
 /// The clients of both peers of a connector.
