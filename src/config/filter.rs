@@ -1,8 +1,10 @@
-//! Who is delivered, and the fingerprints by which a changed filter, workspace or organisation is noticed.
+//! Questions that a checked configuration answers: who is delivered, how long the API key lasts, and the fingerprints by which a changed filter, workspace or organisation is noticed.
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{Connector, UserFilter};
+use super::{Connector, Torq, UserFilter};
 use crate::model::EmailKey;
 
 impl UserFilter {
@@ -47,6 +49,15 @@ impl UserFilter {
             }
         }
         fingerprint.finish()
+    }
+}
+
+impl Torq {
+    /// How many whole days the API key lasts from today on (UTC), as the configuration says; negative when it is over.
+    pub fn key_days_left(&self, now: Timestamp) -> Option<i32> {
+        let today = now.to_zoned_datetime(TimeZone::UTC).date();
+        let days = today.until(self.key_expires?).ok()?.get_days();
+        Some(days)
     }
 }
 

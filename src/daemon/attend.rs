@@ -317,6 +317,11 @@ impl Attendant {
     /// One run, while which orders are taken and the connector shows that it works.
     async fn run(&mut self, state: &State, slot: &mut Option<Connector>) -> Result<RunReport, StateError> {
         self.warn_of_key();
+        if self.secrets_changed() {
+            // Rotated ahead of time: the old one need not fail first.
+            tracing::info!(connector = %self.name(), "a secret changed; going on with the new one");
+            *slot = None;
+        }
         let stop = self.stop.child_token();
         let connector = match slot.take() {
             Some(connector) => connector,
@@ -506,11 +511,8 @@ impl Attendant {
 
     /// Warns of the end of the API key, once for each of the days at which that is due.
     fn warn_of_key(&mut self) {
-        let Some(expires) = self.config.torq.key_expires else {
-            return;
-        };
-        let today = Timestamp::now().to_zoned_datetime(jiff::tz::TimeZone::UTC).date();
-        let Ok(days) = today.until(expires).map(|span| span.get_days()) else {
+        let torq = &self.config.torq;
+        let (Some(expires), Some(days)) = (torq.key_expires, torq.key_days_left(Timestamp::now())) else {
             return;
         };
         let Some(step) = key_warning(days) else { return };

@@ -5,9 +5,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use jiff::Timestamp;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -19,6 +20,12 @@ use crate::model::Peer;
 
 /// The largest body that is read, decompressed, in bytes. A page of 10,000 users is about 5 MB.
 pub const MAX_BODY: usize = 16 * 1024 * 1024;
+
+/// A body beyond so many bytes counts as large.
+const LARGE: usize = 1024 * 1024;
+
+/// So many large bodies are held at a time in the whole process, however many connectors ask: each with what it is read into.
+static LARGE_BODIES: Semaphore = Semaphore::const_new(4);
 
 /// How many bytes of an announced body room is made for in advance. A page of 100 users has about 46 KB.
 const ROOM: u64 = 256 * 1024;
@@ -126,6 +133,11 @@ impl Lane {
         for pace in [&self.inner.pace, &*self.inner.road] {
             *lock(pace) = Pace::new(rate, Instant::now());
         }
+    }
+
+    /// How long it goes on with a request that fails for now.
+    pub fn patience(&self) -> Patience {
+        self.inner.patience
     }
 
     /// Who is at the other end.
@@ -261,6 +273,7 @@ impl Lane {
         };
         let broken = |error: reqwest::Error| Failure {
             sent: !error.is_connect(),
+            gave_up: error.is_timeout() && !error.is_connect(),
             detail: outcome::describe_transport(&error, self.inner.timeout),
             ..Failure::new(self.inner.peer, request.operation, FailureKind::Unreachable, "")
         };
@@ -270,6 +283,7 @@ impl Lane {
         // Room for all of it at once, as far as a page goes; beyond that a peer's word is not taken for it.
         let announced = response.content_length().unwrap_or_default().min(ROOM);
         let mut body = BytesMut::with_capacity(announced as usize);
+        let mut place = None;
         while let Some(chunk) = response.chunk().await.map_err(broken)? {
             if body.len() + chunk.len() > MAX_BODY {
                 let detail = format!("the answer is larger than {} MiB", MAX_BODY / 1024 / 1024);
@@ -278,11 +292,28 @@ impl Lane {
                     ..Failure::new(self.inner.peer, request.operation, FailureKind::Unintelligible, detail)
                 });
             }
+            if body.len() + chunk.len() > LARGE && place.is_none() {
+                // Who waits here is not read from meanwhile: its answer stays where it is.
+                let waited = tokio::time::timeout(self.inner.timeout, LARGE_BODIES.acquire()).await;
+                place = waited.ok().and_then(Result::ok);
+                if place.is_none() {
+                    let detail =
+                        "the answer is large, and there was no room for it: too many large ones are being read";
+                    return Err(Failure {
+                        status: Some(status),
+                        ..Failure::new(self.inner.peer, request.operation, FailureKind::Unreachable, detail)
+                    });
+                }
+            }
             body.extend_from_slice(&chunk);
         }
+        let body = match place {
+            None => body.freeze(),
+            Some(place) => Bytes::from_owner(Large { body, _place: place }),
+        };
         Ok(Answer {
             status,
-            body: body.freeze(),
+            body,
             retry_after,
         })
     }
@@ -403,6 +434,18 @@ impl Lane {
             reason: failure.to_string(),
             failures,
         });
+    }
+}
+
+/// A large body, and its place among those that are held.
+struct Large {
+    body: BytesMut,
+    _place: SemaphorePermit<'static>,
+}
+
+impl AsRef<[u8]> for Large {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
     }
 }
 

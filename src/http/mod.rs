@@ -9,6 +9,7 @@
 
 mod backoff;
 mod client;
+pub mod foreign;
 mod lane;
 mod outcome;
 mod pace;
@@ -23,7 +24,7 @@ use url::Url;
 
 pub use client::{Client, ClientError, USER_AGENT};
 pub use lane::{Lane, MAX_BODY, Patience, Trouble};
-pub use outcome::{Failure, FailureKind, clean, words_of};
+pub use outcome::{Failure, FailureKind, clean, is_page, words_of};
 
 use crate::model::Peer;
 
@@ -81,27 +82,40 @@ pub fn judge(
     answer: Answer,
     secrets: &[&SecretString],
 ) -> Result<Answer, Failure> {
-    let words = if answer.status.is_success() {
-        String::new()
-    } else {
-        words_of(&answer.body, secrets)
-    };
-    let blocked = outcome::is_block(answer.status, &answer.body);
-    match outcome::judge_status(answer.status, answer.retry_after, blocked) {
-        Ok(()) => Ok(answer),
-        Err(kind) => {
-            let detail = match answer.status.as_u16() {
-                300..=399 => "answered with a redirect, which is never followed".to_owned(),
-                407 => "a proxy asks for authentication".to_owned(),
-                _ => words,
-            };
-            Err(Failure {
-                status: Some(answer.status),
-                ..Failure::new(peer, operation, kind, detail)
-            })
-        }
+    if answer.status.is_success() {
+        return Ok(answer);
     }
+    let page = is_page(&answer.body);
+    let words = words_of(&answer.body, secrets);
+    let abuse = outcome::is_block(answer.status, &answer.body);
+    let Err(kind) = outcome::judge_status(answer.status, answer.retry_after, abuse) else {
+        return Ok(answer);
+    };
+    let status = answer.status.as_u16();
+    let kind = match status {
+        // What every web server says with a page of its own, when it knows no such path or method.
+        404 | 405 | 410 => kind,
+        // Neither API refuses anything with a page of HTML: a proxy or a login page in between does.
+        400..=499 if page && !matches!(kind, FailureKind::Later { .. } | FailureKind::Unreachable) => {
+            FailureKind::Unintelligible
+        }
+        _ => kind,
+    };
+    let detail = match status {
+        300..=399 => "answered with a redirect, which is never followed".to_owned(),
+        407 => "a proxy asks for authentication".to_owned(),
+        _ if page && kind == FailureKind::Unintelligible => BETWEEN.to_owned(),
+        _ => words,
+    };
+    Err(Failure {
+        status: Some(answer.status),
+        page,
+        ..Failure::new(peer, operation, kind, detail)
+    })
 }
+
+/// What a page of HTML is taken for.
+const BETWEEN: &str = "an HTML page instead of JSON; is a proxy or a login page in between?";
 
 /// Reads a JSON body, or says what it was instead. Slices, never `from_reader`: measured at a quarter of the speed.
 pub fn decode<'a, T: serde::Deserialize<'a>>(
@@ -117,8 +131,8 @@ pub fn unintelligible(peer: Peer, operation: &'static str, answer: &Answer, erro
     let body = &answer.body;
     let detail = if body.is_empty() {
         "an empty body instead of JSON".to_owned()
-    } else if body.trim_ascii_start().first() == Some(&b'<') {
-        "an HTML page instead of JSON; is a proxy or a login page in between?".to_owned()
+    } else if is_page(body) {
+        BETWEEN.to_owned()
     } else if std::str::from_utf8(body).is_err() {
         format!("the body of {} bytes is not UTF-8", body.len())
     } else if error.is_eof() {
@@ -129,6 +143,7 @@ pub fn unintelligible(peer: Peer, operation: &'static str, answer: &Answer, erro
     };
     Failure {
         status: Some(answer.status),
+        page: is_page(body),
         ..Failure::new(peer, operation, FailureKind::Unintelligible, detail)
     }
 }

@@ -9,13 +9,14 @@ use std::time::Duration;
 use http::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
 
+use super::foreign::{Field, read_record};
 use crate::model::Peer;
+
+/// The longest error body that is read for its words, in bytes.
+const MAX_ERROR: usize = 64 * 1024;
 
 /// The longest excerpt of a peer's own words that is kept, in characters.
 const MAX_WORDS: usize = 300;
-
-/// How much of a 403's body is searched for what it speaks of, in bytes.
-const MAX_BLOCK_PAGE: usize = 64 * 1024;
 
 /// Why an exchange did not succeed.
 #[derive(Clone, Debug)]
@@ -32,6 +33,10 @@ pub struct Failure {
     pub detail: String,
     /// Whether the request may have left us. Where it surely did not, it cannot have taken effect.
     pub sent: bool,
+    /// Whether it was we who stopped waiting: the peer may still be at work on it.
+    pub gave_up: bool,
+    /// Whether the answer was a page of HTML: the words of somebody in between, more likely than the peer's.
+    pub page: bool,
 }
 
 /// What a failure means for the one who asked.
@@ -93,6 +98,8 @@ impl Failure {
             status: None,
             detail: detail.into(),
             sent: true,
+            gave_up: false,
+            page: false,
         }
     }
 
@@ -161,11 +168,16 @@ pub(super) fn judge_status(status: StatusCode, retry_after: Option<Duration>, ab
     Err(kind)
 }
 
+/// Whether a body is a page of HTML, which no API of either peer sends.
+pub fn is_page(body: &[u8]) -> bool {
+    body.trim_ascii_start().first() == Some(&b'<')
+}
+
 /// Whether an answer is the block of an address that sends too much: a 403 that speaks of abuse, in JSON of whatever shape, in a
 /// page or in plain text. What stands in front of an API seldom speaks its language.
 pub(super) fn is_block(status: StatusCode, body: &[u8]) -> bool {
     const WORD: &[u8] = b"abuse";
-    let beginning = &body[..body.len().min(MAX_BLOCK_PAGE)];
+    let beginning = &body[..body.len().min(MAX_ERROR)];
     status == StatusCode::FORBIDDEN
         && beginning
             .windows(WORD.len())
@@ -175,22 +187,17 @@ pub(super) fn is_block(status: StatusCode, body: &[u8]) -> bool {
 /// The peer's own words in an error body: `message` (both peers), `error_description` and `error` (RFC 6749), or what
 /// kind of thing the body is. Without `secrets`, which a peer may repeat; short, without control characters.
 pub fn words_of(body: &[u8], secrets: &[&SecretString]) -> String {
-    let Ok(value) = serde_json::from_slice::<serde_json::Value>(body) else {
-        return match body.trim_ascii_start().first() {
-            Some(b'<') => "an HTML page instead of JSON".to_owned(),
-            _ => String::new(),
-        };
-    };
-    let text = |name: &str| {
-        value
-            .get(name)
-            .and_then(serde_json::Value::as_str)
-            .filter(|t| !t.is_empty())
-    };
-    let words = match (text("message"), text("error_description"), text("error")) {
-        (Some(message), _, _) => message.to_owned(),
-        (None, Some(description), Some(error)) => format!("{error}: {description}"),
-        (None, description, error) => description.or(error).unwrap_or_default().to_owned(),
+    if is_page(body) {
+        return "an HTML page instead of JSON".to_owned();
+    }
+    let mut fields: [Field<MAX_ERROR>; 3] = Default::default();
+    if body.len() > MAX_ERROR || read_record(body, &["message", "error_description", "error"], &mut fields).is_err() {
+        return String::new();
+    }
+    let words = match fields.map(Field::into_text) {
+        [Some(message), _, _] => message,
+        [None, Some(description), Some(error)] => format!("{error}: {description}"),
+        [None, description, error] => description.or(error).unwrap_or_default(),
     };
     // Before it is shortened: of a secret that straddles the end, the beginning would stay.
     clean(&scrub(words, secrets))
@@ -226,10 +233,18 @@ pub(super) fn describe_transport(error: &reqwest::Error, timeout: Duration) -> S
     let chain = chain(error);
     let deepest = chain.last().cloned().unwrap_or_default();
     let has = |needle: &str| chain.iter().any(|link| link.contains(needle));
-    if has("invalid peer certificate") || has("certificate") {
-        return format!(
-            "the TLS certificate is not trusted: {deepest}; if a proxy inspects TLS here, set network.ca_file to its authority"
-        );
+    if has("certificate") {
+        let advice = if has("expired") || has("not valid yet") {
+            "is this machine's clock right?"
+        } else if has("not valid for name") {
+            "somebody else answers there; do the address, the name server and the proxy lead where they should?"
+        } else {
+            "if a proxy inspects TLS here, set network.ca_file to its authority"
+        };
+        return format!("the TLS certificate is not trusted: {deepest}; {advice}");
+    }
+    if has("InvalidContentType") || has("InvalidMessage") {
+        return format!("no TLS is spoken there: {deepest}; is a proxy or a login page in between?");
     }
     if has("dns error") || has("failed to lookup address") {
         return format!("the host name does not resolve: {deepest}");

@@ -5,76 +5,30 @@
 //! the public reference**; create and associate follow the resource model, and "not offered" is an outcome of its own.
 
 mod pages;
+mod reading;
+mod rows;
+
+use std::collections::{HashMap, HashSet};
 
 use http::Method;
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
-use crate::http::{Answer, Body, Failure, FailureKind, Request, decode};
+use crate::http::foreign::{Field, MAX_TEXT, read_record};
+use crate::http::{Answer, Body, Failure, FailureKind, Request, decode, is_page};
 use crate::model::{AccountId, ApplicationId, DirectoryUserId, EmailKey, Peer};
 use crate::oauth::Session;
 
 pub use pages::Pages;
+use pages::Rows;
+use rows::Row;
+pub use rows::{Account, Application, DirectoryUser, Unread, account_print};
 
 /// Requests a second at most. JumpCloud does not publish its limit, and blocks the address of who exceeds it.
 pub const RATE: f64 = 40.0;
 
 /// Addresses in one directory search.
 pub const SEARCH_BATCH: usize = 100;
-
-/// Torq's entry in SaaS Management.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Application {
-    /// 24 hex digits.
-    pub id: ApplicationId,
-    /// Which application of the catalog it is.
-    #[serde(default)]
-    pub catalog_app_id: Option<String>,
-}
-
-/// A user's record under an application.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Account {
-    /// Its id.
-    pub id: AccountId,
-    /// May be missing.
-    #[serde(default, deserialize_with = "text")]
-    pub email: Option<String>,
-    /// May be missing, also together with the e-mail.
-    #[serde(default, deserialize_with = "text")]
-    pub username: Option<String>,
-    /// The directory user whom it belongs to; missing when nobody matches.
-    #[serde(default, deserialize_with = "text")]
-    pub user_id: Option<String>,
-}
-
-impl Account {
-    /// By what the account is recognised: its e-mail, or the user name where there is no e-mail; `None` with neither.
-    pub fn key(&self) -> Option<EmailKey> {
-        [&self.email, &self.username]
-            .into_iter()
-            .flatten()
-            .map(|text| EmailKey::fold(text))
-            .find(|key| !key.is_empty())
-    }
-
-    /// The directory user whom it is associated with.
-    pub fn directory_user(&self) -> Option<DirectoryUserId> {
-        let id = self.user_id.as_deref().filter(|id| !id.is_empty())?;
-        Some(DirectoryUserId::new(id))
-    }
-}
-
-/// A person in the JumpCloud directory (v1 says `_id`).
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct DirectoryUser {
-    /// The id.
-    #[serde(rename = "_id", alias = "id")]
-    pub id: DirectoryUserId,
-    /// The e-mail.
-    #[serde(default, deserialize_with = "text")]
-    pub email: Option<String>,
-}
 
 /// JumpCloud, for one organisation.
 #[derive(Debug)]
@@ -103,14 +57,24 @@ impl JumpCloud {
     /// One application; `None` when it is not there (any more).
     pub async fn application(&self, id: &ApplicationId) -> Result<Option<Application>, Failure> {
         let request = self.request("get application", Method::GET, &[id.as_str()], Body::Empty);
-        found(self.session.ask(&request, |answer| read(&request, answer)).await)
+        let read = |answer: &Answer| match one::<Application>(&request, answer)? {
+            Ok(application) if application.id == *id => Ok(application),
+            Ok(_) => Err(strange(
+                &request,
+                answer,
+                "it is another application than was asked for",
+            )),
+            Err(unread) => Err(strange(&request, answer, unread.reason)),
+        };
+        found(self.session.ask(&request, read).await)
     }
 
     /// Creates the application. One attempt: after a failure, look before you repeat it.
     pub async fn create_application(&self, catalog_app_id: &str) -> Result<Application, Failure> {
         let body = Body::Json(json!({ "catalog_app_id": catalog_app_id }));
         let request = self.request("create application", Method::POST, &[], body);
-        self.once(&request, |answer| read(&request, answer)).await
+        let read = |answer: &Answer| one(&request, answer)?.map_err(|unread| strange(&request, answer, unread.reason));
+        self.once(&request, read).await
     }
 
     /// All accounts of an application, page by page.
@@ -121,22 +85,38 @@ impl JumpCloud {
         Pages::new(&self.session, "list accounts", url)
     }
 
-    /// One account; `None` when it is not there (any more).
-    pub async fn account(&self, application: &ApplicationId, id: &AccountId) -> Result<Option<Account>, Failure> {
+    /// One account, or what is known of one that cannot be read; `None` when it is not there (any more).
+    pub async fn account(
+        &self,
+        application: &ApplicationId,
+        id: &AccountId,
+    ) -> Result<Option<Result<Account, Unread>>, Failure> {
         let path = [application.as_str(), "accounts", id.as_str()];
         let request = self.request("get account", Method::GET, &path, Body::Empty);
-        found(self.session.ask(&request, |answer| read(&request, answer)).await)
+        let read = |answer: &Answer| match one::<Account>(&request, answer)? {
+            Ok(account) if account.id != *id => {
+                Err(strange(&request, answer, "it is another account than was asked for"))
+            }
+            // Without an id it may be anything.
+            Err(unread) if unread.id.as_deref() != Some(id.as_str()) => Err(strange(&request, answer, unread.reason)),
+            account => Ok(account),
+        };
+        found(self.session.ask(&request, read).await)
     }
 
-    /// Creates an account. One attempt: after a failure whose effect is unknown, look before you repeat it.
+    /// Creates an account. One attempt: after a failure whose effect is unknown, look before you repeat it. `noting` is waited for
+    /// when the request's turn has come, right before it is sent; whether it may be.
     ///
     /// # Errors
-    /// [`FailureKind::Conflict`] (409): the application has an account with that e-mail already.
+    /// [`FailureKind::Conflict`] (409): the application has an account with that e-mail already. An answer that speaks of somebody
+    /// else's account is [`FailureKind::Unintelligible`]: the list must say what became of the create.
+    /// [`FailureKind::Stopped`]: `noting` said no.
     pub async fn create_account(
         &self,
         application: &ApplicationId,
         email: &str,
         directory_user: Option<&DirectoryUserId>,
+        noting: impl Future<Output = bool>,
     ) -> Result<Account, Failure> {
         let mut body = json!({ "email": email });
         if let Some(user) = directory_user {
@@ -144,7 +124,27 @@ impl JumpCloud {
         }
         let path = [application.as_str(), "accounts"];
         let request = self.request("create account", Method::POST, &path, Body::Json(body));
-        self.once(&request, |answer| read(&request, answer)).await
+        let wanted = EmailKey::fold(email);
+        let read = |answer: &Answer| match one::<Account>(&request, answer)? {
+            Ok(account) if account.key().is_some() && !account.is_of(&wanted) => {
+                Err(strange(&request, answer, "it is the account of another e-mail"))
+            }
+            Ok(account) => Ok(account),
+            Err(unread) => Err(strange(&request, answer, unread.reason)),
+        };
+        let attempt = async {
+            if !noting.await {
+                let detail = "stopped before it was sent";
+                return Err(Failure::new(
+                    Peer::JumpCloud,
+                    request.operation,
+                    FailureKind::Stopped,
+                    detail,
+                ));
+            }
+            read(&self.session.attempt(&request).await?)
+        };
+        self.session.lane().once(request.operation, attempt).await
     }
 
     /// Associates an account with a directory user. One attempt; repeating it does no harm.
@@ -157,18 +157,47 @@ impl JumpCloud {
         let path = [application.as_str(), "accounts", account.as_str()];
         let body = Body::Json(json!({ "user_id": user.as_str() }));
         let request = self.request("associate account", Method::PUT, &path, body);
-        self.once(&request, |_| Ok(())).await
+        let read = |answer: &Answer| {
+            if is_page(&answer.body) {
+                return Err(strange(&request, answer, "it is a page of HTML"));
+            }
+            // Not documented, so all that is believed of it is a contradiction.
+            let mut fields = [Field::<MAX_TEXT>::Absent];
+            let is_object = read_record(&answer.body, &["user_id"], &mut fields).unwrap_or_default();
+            match fields {
+                [Field::Text(other)] if is_object && other != user.as_str() => Err(Failure {
+                    status: Some(answer.status),
+                    ..Failure::new(
+                        Peer::JumpCloud,
+                        request.operation,
+                        FailureKind::Refused,
+                        "the answer is the account with another directory user than the one it was to have",
+                    )
+                }),
+                _ => Ok(()),
+            }
+        };
+        self.once(&request, read).await
     }
 
-    /// Deletes an account. One attempt; repeating it does no harm. `false`: JumpCloud says that it is not there. An earlier answer may
-    /// have been lost; or it says so of what it does not offer, so ask for the account itself.
-    pub async fn delete_account(&self, application: &ApplicationId, account: &AccountId) -> Result<bool, Failure> {
+    /// Deletes an account. One attempt; repeating it does no harm.
+    ///
+    /// # Errors
+    /// [`FailureKind::NotFound`]: it is gone already, or accounts cannot be deleted here.
+    pub async fn delete_account(&self, application: &ApplicationId, account: &AccountId) -> Result<(), Failure> {
         let path = [application.as_str(), "accounts", account.as_str()];
         let request = self.request("delete account", Method::DELETE, &path, Body::Empty);
-        Ok(found(self.once(&request, |_| Ok(())).await)?.is_some())
+        // Documented: 200 with the object, or 204. A page of HTML comes from somebody in between, who has deleted nothing.
+        let read = |answer: &Answer| match is_page(&answer.body) {
+            true => Err(strange(&request, answer, "it is a page of HTML")),
+            false => Ok(()),
+        };
+        self.once(&request, read).await
     }
 
-    /// Deletes an application, and with it whatever is in it. One attempt, as [`Self::delete_account`].
+    /// Deletes an application, and with it whatever is in it. One attempt; repeating it does no harm. `false`: JumpCloud
+    /// says that it is not there. An earlier answer may have been lost; or it says so of what it does not offer, so ask for the
+    /// application itself.
     pub async fn delete_application(&self, application: &ApplicationId) -> Result<bool, Failure> {
         let path = [application.as_str()];
         let request = self.request("delete application", Method::DELETE, &path, Body::Empty);
@@ -178,10 +207,12 @@ impl JumpCloud {
     /// Directory users with one of these addresses: a batch of at most [`SEARCH_BATCH`].
     ///
     /// The filter compares exactly; the directory keeps addresses in lower case, so folded keys are asked for.
-    pub async fn directory_users(&self, emails: &[EmailKey]) -> Result<Vec<DirectoryUser>, Failure> {
+    pub async fn directory_users(&self, emails: &[EmailKey]) -> Result<HashMap<EmailKey, DirectoryUserId>, Failure> {
         const OPERATION: &str = "search directory users";
-        let wanted: Vec<_> = emails.iter().map(|email| json!({ "email": email.as_str() })).collect();
-        let mut users: Vec<DirectoryUser> = Vec::new();
+        let asked: Vec<_> = emails.iter().map(|email| json!({ "email": email.as_str() })).collect();
+        let wanted: HashSet<&EmailKey> = emails.iter().collect();
+        let mut found: HashMap<EmailKey, DirectoryUserId> = HashMap::new();
+        let mut seen: HashSet<DirectoryUserId> = HashSet::new();
         loop {
             let request = Request {
                 operation: OPERATION,
@@ -189,23 +220,32 @@ impl JumpCloud {
                 url: self.session.url(["api", "search", "systemusers"]),
                 query: Vec::new(),
                 body: Body::Json(json!({
-                    "filter": { "or": &wanted },
+                    "filter": { "or": &asked },
                     "fields": "email",
                     "limit": SEARCH_BATCH,
-                    "skip": users.len(),
+                    "skip": seen.len(),
                 })),
             };
-            let page: pages::Rows<DirectoryUser> = self.session.ask(&request, |answer| read(&request, answer)).await?;
-            let before = users.len();
+            let page: Rows<DirectoryUser> = self.session.ask(&request, |answer| read(&request, answer)).await?;
+            let before = seen.len();
             for user in page.0 {
-                if !users.iter().any(|known| known.id == user.id) {
-                    users.push(user);
+                // A server that ignores the filter sends everybody.
+                let key = user
+                    .email
+                    .as_deref()
+                    .map(EmailKey::fold)
+                    .filter(|key| wanted.contains(key));
+                if let Some(key) = key {
+                    // Of two with one address always the same, or the association would go to and fro.
+                    let known = found.entry(key).or_insert_with(|| user.id.clone());
+                    *known = std::cmp::min(&*known, &user.id).clone();
                 }
+                seen.insert(user.id);
             }
             // A server may cap the page below the limit, so only an empty page, or everybody found, ends the list. A page of
             // repetitions comes from a server that ignores `skip`: there is nothing more to be had.
-            if users.len() == before || users.len() >= emails.len() {
-                return Ok(users);
+            if seen.len() == before || found.len() >= emails.len() {
+                return Ok(found);
             }
         }
     }
@@ -223,7 +263,7 @@ impl JumpCloud {
         };
         self.session
             .ask(&request, |answer| {
-                read::<pages::Rows<DirectoryUser>>(&request, answer).map(drop)
+                read::<Rows<DirectoryUser>>(&request, answer).map(drop)
             })
             .await
     }
@@ -248,15 +288,40 @@ fn read<T: for<'a> Deserialize<'a>>(request: &Request, answer: &Answer) -> Resul
     decode(Peer::JumpCloud, request.operation, answer)
 }
 
-/// A text, or nothing where something else is: one odd field must not hide the account that has it.
-fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    let value = serde_json::Value::deserialize(deserializer)?;
-    Ok(value.as_str().map(str::to_owned))
+/// Reads an answer that is one row, or what is known of it.
+fn one<T: Row>(request: &Request, answer: &Answer) -> Result<Result<T, Unread>, Failure> {
+    struct One<T>(Result<T, Unread>);
+
+    impl<'de, T: Row> Deserialize<'de> for One<T> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            rows::row(deserializer).map(One)
+        }
+    }
+
+    read(request, answer).map(|One(row)| row)
+}
+
+/// The failure for an answer that is JSON and not what was asked for.
+fn strange(request: &Request, answer: &Answer, what: &str) -> Failure {
+    Failure {
+        status: Some(answer.status),
+        ..Failure::new(
+            Peer::JumpCloud,
+            request.operation,
+            FailureKind::Unintelligible,
+            format!("the answer is not what it should be: {what}"),
+        )
+    }
 }
 
 fn found<T>(result: Result<T, Failure>) -> Result<Option<T>, Failure> {
     match result {
         Ok(value) => Ok(Some(value)),
+        // Of a page that somebody in between may have made, nobody learns that something is gone.
+        Err(failure) if failure.kind == FailureKind::NotFound && failure.page => Err(Failure {
+            kind: FailureKind::Unintelligible,
+            ..failure
+        }),
         Err(failure) if failure.kind == FailureKind::NotFound => Ok(None),
         Err(failure) => Err(failure),
     }

@@ -1,76 +1,144 @@
 //! JumpCloud's lists, page by page, with all that was seen of them: an envelope or a bare array, pages capped below the limit
-//! asked for, counts that count the page, `skip` instead of `offset`. Only an empty page ends a list.
+//! asked for, counts that count the page, `skip` instead of `offset`, rows that shift while the list is read. Where the next
+//! page begins, and when a list is at its end, is decided in [`super::reading`].
 
 use std::collections::HashSet;
+use std::marker::PhantomData;
 
 use http::Method;
 use serde::Deserialize;
-use serde::de::{self, DeserializeOwned, Deserializer};
-use serde_json::Value;
+use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use url::Url;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::http::{Answer, Body, Failure, FailureKind, Request, clean, unintelligible};
+use super::reading::{Reading, Verdict};
+use super::rows::{Row, Unread};
+use crate::http::foreign::{Field, Found, Records, Skipped};
+use crate::http::{Answer, Body, Failure, FailureKind, Request, decode};
 use crate::model::Peer;
 use crate::oauth::Session;
 
 /// The documented maximum.
 const LIMIT: usize = 100;
-
-/// The rows of a list answer: `{"results": [...], "totalCount": n}` or a bare array, both observed. `totalCount` is not read:
-/// a count that counts the page would end the adoption early and make duplicates.
+/// Rows of one page of which none can be read, after which the list is another API than we know, whatever came before.
+const SOME: usize = 10;
+/// The rows of a list answer that can be read: `{"results": [...], "totalCount": n}` or a bare array, both observed. `totalCount`
+/// is not read: a count that counts the page would end the adoption early and make duplicates.
 pub(super) struct Rows<T>(pub(super) Vec<T>);
 
-impl<'de, T: DeserializeOwned> Deserialize<'de> for Rows<T> {
+impl<'de, T: Row> Deserialize<'de> for Rows<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = Value::deserialize(deserializer)?;
-        let rows = rows(value).map_err(de::Error::custom)?;
-        good_rows(rows.into_iter().map(read_row))
-            .map(Rows)
-            .map_err(de::Error::custom)
-    }
-}
-
-fn rows(value: Value) -> Result<Vec<Value>, String> {
-    match value {
-        Value::Array(rows) => Ok(rows),
-        Value::Object(mut envelope) => match envelope.remove("results") {
-            Some(Value::Array(rows)) => Ok(rows),
-            _ => Err("an object without a list of results".to_owned()),
-        },
-        _ => Err("neither a list nor an envelope of one".to_owned()),
-    }
-}
-
-fn read_row<T: DeserializeOwned>(row: Value) -> Result<T, String> {
-    serde_json::from_value(row).map_err(|error| clean(&error.to_string()))
-}
-
-/// The rows that can be read. One bad row must not stop the others; rows of which none is good are another API than we know.
-fn good_rows<T>(rows: impl Iterator<Item = Result<T, String>>) -> Result<Vec<T>, String> {
-    let mut good = Vec::new();
-    let mut complaint = None;
-    for row in rows {
-        match row {
-            Ok(row) => good.push(row),
-            Err(error) => complaint = Some(error),
+        let page: Page<T> = Page::deserialize(deserializer)?;
+        match page.unread.first() {
+            Some((_, unread)) if page.good.is_empty() => Err(D::Error::custom(none_is_good(unread))),
+            _ => Ok(Self(page.good.into_iter().map(|(_, row)| row).collect())),
         }
     }
-    match complaint {
-        Some(error) if good.is_empty() => Err(error),
-        Some(error) => {
-            tracing::warn!(%error, "a row of a JumpCloud list cannot be read and is left out");
-            Ok(good)
-        }
-        None => Ok(good),
+}
+
+/// One bad row must not stop the others; rows of which none is good are another API than we know.
+fn none_is_good(unread: &Unread) -> String {
+    format!(
+        "the body is not what it should be: no row can be read ({})",
+        unread.reason
+    )
+}
+
+/// One page: its rows with their prints.
+struct Page<T> {
+    /// The print of the first row, readable or not.
+    first: Option<u64>,
+    /// The rows that can be read.
+    good: Vec<(u64, T)>,
+    /// The rows that cannot.
+    unread: Vec<(u64, Unread)>,
+}
+
+impl<'de, T: Row> Deserialize<'de> for Page<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut page = Page {
+            first: None,
+            good: Vec::new(),
+            unread: Vec::new(),
+        };
+        let mut show = |fields: Option<&mut [Field]>| {
+            let (print, row) = match fields {
+                Some(fields) => (print_of(fields.get(..T::IDENTITY).unwrap_or_default()), T::read(fields)),
+                None => (
+                    0,
+                    Err(Unread {
+                        reason: "it is not an object",
+                        ..Unread::default()
+                    }),
+                ),
+            };
+            page.first.get_or_insert(print);
+            match row {
+                Ok(row) => page.good.push((print, row)),
+                Err(unread) => page.unread.push((print, unread)),
+            }
+        };
+        deserializer.deserialize_any(Envelope {
+            records: Records {
+                names: T::FIELDS,
+                show: &mut show,
+            },
+        })?;
+        Ok(page)
     }
 }
 
-/// By which word the server pages.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Word {
-    Offset,
-    Skip,
+/// A list, bare or in an envelope.
+struct Envelope<'a> {
+    records: Records<'a>,
+}
+
+impl<'de> Visitor<'de> for Envelope<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a list or an envelope of one")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<(), A::Error> {
+        self.records.visit_seq(list).map(drop)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<(), A::Error> {
+        let Records { names, show } = self.records;
+        let mut found = Found::Nothing;
+        while let Some(name) = object.next_key::<String>()? {
+            if name == "results" && found == Found::Nothing {
+                let show = &mut *show;
+                found = object.next_value_seed(Records { names, show })?;
+            } else {
+                object.next_value::<Skipped>()?;
+            }
+        }
+        match found {
+            Found::List(_) => Ok(()),
+            Found::Nothing | Found::Other => Err(A::Error::custom("an object without a list of results")),
+        }
+    }
+}
+
+/// A number that stands for these fields.
+fn print_of(fields: &[Field]) -> u64 {
+    let mut bytes = Vec::with_capacity(96);
+    for field in fields {
+        let (kind, text) = match field {
+            Field::Absent => (0, ""),
+            Field::Text(text) => (1, text.as_str()),
+            Field::Number(text) => (2, text.as_str()),
+            Field::Bool(false) => (3, ""),
+            Field::Bool(true) => (4, ""),
+            Field::Odd => (5, ""),
+        };
+        bytes.push(kind);
+        bytes.extend_from_slice(text.as_bytes());
+        bytes.push(0);
+    }
+    xxh3_64(&bytes)
 }
 
 /// A list that is being read.
@@ -78,108 +146,95 @@ pub struct Pages<'a, T> {
     session: &'a Session,
     operation: &'static str,
     url: Url,
-    word: Word,
-    /// Rows received so far, repeated ones not counted.
-    position: usize,
-    /// Hashes of the ids received: 8 bytes a row.
-    seen: HashSet<u64>,
-    row: std::marker::PhantomData<fn() -> T>,
+    reading: Reading,
+    unread: Vec<Unread>,
+    /// A row could be read.
+    is_known_api: bool,
+    row: PhantomData<fn() -> T>,
 }
 
-impl<'a, T: DeserializeOwned> Pages<'a, T> {
+impl<'a, T: Row> Pages<'a, T> {
     pub(super) fn new(session: &'a Session, operation: &'static str, url: Url) -> Self {
         Self {
             session,
             operation,
             url,
-            word: Word::Offset,
-            position: 0,
-            seen: HashSet::new(),
-            row: std::marker::PhantomData,
+            reading: Reading::new(),
+            unread: Vec::new(),
+            is_known_api: false,
+            row: PhantomData,
         }
     }
 
-    /// The next rows that were not there before; `None` after the empty page that ends the list.
+    /// The next rows that were not there before and can be read; `None` after the empty page that ends the list.
     pub async fn next(&mut self) -> Result<Option<Vec<T>>, Failure> {
         loop {
-            let word = match self.word {
-                Word::Offset => "offset",
-                Word::Skip => "skip",
-            };
+            let word = self.reading.word();
             let request = Request {
                 operation: self.operation,
                 method: Method::GET,
                 url: self.url.clone(),
-                query: vec![("limit", LIMIT.to_string()), (word, self.position.to_string())],
+                query: vec![("limit", LIMIT.to_string()), (word, self.reading.offset().to_string())],
                 body: Body::Empty,
             };
             let page = self.session.ask(&request, |answer| self.read(answer)).await?;
-            if page.received == 0 {
-                return Ok(None);
-            }
-            let mut fresh = Vec::with_capacity(page.received);
-            for (identity, row) in page.rows {
-                if self.seen.insert(identity) {
-                    fresh.push(row);
+            let Page { first, good, unread } = page;
+            let prints: Vec<u64> = good
+                .iter()
+                .map(|row| row.0)
+                .chain(unread.iter().map(|row| row.0))
+                .collect();
+            let mut known: HashSet<u64> = prints
+                .iter()
+                .copied()
+                .filter(|print| self.reading.has_seen(*print))
+                .collect();
+            match self.reading.notice(first, &prints) {
+                Ok(Verdict::End) => return Ok(None),
+                Ok(Verdict::Again) => {}
+                Ok(Verdict::Take) => {
+                    self.is_known_api |= !good.is_empty();
+                    let fresh = unread.into_iter().filter(|(print, _)| known.insert(*print));
+                    for (_, unread) in fresh {
+                        tracing::warn!(
+                            operation = self.operation,
+                            reason = unread.reason,
+                            "a row of a JumpCloud list cannot be read"
+                        );
+                        self.unread.push(unread);
+                    }
+                    let fresh = good.into_iter().filter(|(print, _)| known.insert(*print));
+                    return Ok(Some(fresh.map(|(_, row)| row).collect()));
                 }
-            }
-            if !fresh.is_empty() {
-                self.position += page.received;
-                return Ok(Some(fresh));
-            }
-            // A page of repetitions only: the server may not know our word. If it knows neither, it would go on for ever.
-            match self.word {
-                Word::Offset => self.word = Word::Skip,
-                Word::Skip => {
-                    let detail = format!("the list repeats itself after {} rows and does not end", self.position);
-                    return Err(Failure::new(
-                        Peer::JumpCloud,
-                        self.operation,
-                        FailureKind::Unintelligible,
-                        detail,
-                    ));
+                Err(detail) => {
+                    let kind = FailureKind::Unintelligible;
+                    return Err(Failure::new(Peer::JumpCloud, self.operation, kind, detail));
                 }
             }
         }
     }
 
     fn read(&self, answer: &Answer) -> Result<Page<T>, Failure> {
-        let wrong = |what: String| Failure {
-            status: Some(answer.status),
-            ..Failure::new(
-                Peer::JumpCloud,
-                self.operation,
-                FailureKind::Unintelligible,
-                format!("the body is not what it should be: {what}"),
-            )
-        };
-        let value = serde_json::from_slice(&answer.body)
-            .map_err(|error| unintelligible(Peer::JumpCloud, self.operation, answer, &error))?;
-        let rows = rows(value).map_err(wrong)?;
-        let received = rows.len();
-        let rows = rows.into_iter().map(|row| Ok((identity(&row), read_row(row)?)));
-        Ok(Page {
-            received,
-            rows: good_rows(rows).map_err(wrong)?,
-        })
+        let page: Page<T> = decode(Peer::JumpCloud, self.operation, answer)?;
+        match page.unread.first() {
+            // The last row of all stands on a page of its own, too.
+            Some((_, unread)) if page.good.is_empty() && (page.unread.len() >= SOME || !self.is_known_api) => {
+                Err(Failure {
+                    status: Some(answer.status),
+                    ..Failure::new(
+                        Peer::JumpCloud,
+                        self.operation,
+                        FailureKind::Unintelligible,
+                        none_is_good(unread),
+                    )
+                })
+            }
+            _ => Ok(page),
+        }
     }
 
-    /// Hashes (xxh3) of the ids received.
-    pub fn into_seen(self) -> HashSet<u64> {
-        self.seen
-    }
-}
-
-/// One page: what was read of it, and how many rows it had.
-struct Page<T> {
-    received: usize,
-    rows: Vec<(u64, T)>,
-}
-
-/// What tells one row from another: its id.
-fn identity(row: &Value) -> u64 {
-    match row.get("id").or_else(|| row.get("_id")).and_then(Value::as_str) {
-        Some(id) => xxh3_64(id.as_bytes()),
-        None => xxh3_64(row.to_string().as_bytes()),
+    /// The rows so far that cannot be read.
+    pub fn unread(&self) -> &[Unread] {
+        &self.unread
     }
 }

@@ -16,12 +16,15 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use url::Url;
 
-use crate::http::{Answer, Body, Failure, FailureKind, Lane, Request, judge};
+use crate::http::foreign::{Field, MAX_TEXT, read_record};
+use crate::http::{Answer, Body, Failure, FailureKind, Lane, Request, is_page, judge};
 use crate::metrics;
 use crate::model::Peer;
 
 /// The lifetime of a token whose answer does not say it (RFC 6749 makes `expires_in` optional).
 const UNSTATED_LIFETIME: Duration = Duration::from_secs(300);
+/// The longest token that is taken, in bytes: servers limit their headers.
+const MAX_TOKEN: usize = 16 * 1024;
 /// The longest margin before expiry at which a token is renewed.
 const MAX_MARGIN: Duration = Duration::from_secs(300);
 /// The margin for clocks and latency that even a short-lived token gets, as far as half its life allows.
@@ -201,10 +204,15 @@ impl TokenManager {
         if grant.access_token.is_empty() {
             return Err(unusable("the token endpoint answered with an empty token"));
         }
+        if grant.access_token.len() > MAX_TOKEN {
+            return Err(unusable(
+                "the token endpoint answered with a token that is too long for a header",
+            ));
+        }
         let mut header = HeaderValue::from_str(&format!("Bearer {}", grant.access_token))
             .map_err(|_| unusable("the token endpoint answered with a token that no header can carry"))?;
         header.set_sensitive(true);
-        let lifetime = lifetime(grant.expires_in.as_ref());
+        let lifetime = lifetime(&grant.expires_in);
         tracing::debug!(peer = peer.as_str(), lifetime_s = lifetime.as_secs(), "new token");
         Ok(Token {
             value: grant.access_token.into(),
@@ -230,13 +238,12 @@ impl TokenManager {
     }
 
     /// What an answer of the token endpoint other than 2xx means. Wrong or expired credentials are a 400 or a 401 with an
-    /// `error` (RFC 6749, 5.2); the same status with a page of HTML is a proxy speaking, not the peer.
+    /// `error` in JSON (RFC 6749, 5.2); the same status with anything else may be a proxy speaking, and not the peer.
     fn refusal(&self, operation: &'static str, answer: Answer) -> Failure {
         let status = answer.status.as_u16();
-        let error = serde_json::from_slice::<serde_json::Value>(&answer.body)
-            .ok()
-            .and_then(|body| body.get("error").and_then(serde_json::Value::as_str).map(str::to_owned));
-        let page = answer.body.trim_ascii_start().first() == Some(&b'<');
+        let mut error = [Field::<MAX_TEXT>::Absent];
+        let is_json = read_record(&answer.body, &["error"], &mut error).unwrap_or_default();
+        let [error] = error.map(Field::into_text);
         let mut failure = match judge(self.lane.peer(), operation, answer, &[&self.client_secret]) {
             Err(failure) => failure,
             // Not reached: only called for other statuses than 2xx.
@@ -244,14 +251,17 @@ impl TokenManager {
         };
         failure.kind = match (status, error.as_deref()) {
             (400 | 401, Some("temporarily_unavailable" | "server_error")) => FailureKind::Later { after: None },
-            // A blocked address, in whatever shape that is told.
-            (403, _) if failure.is_temporary() => failure.kind,
-            (400 | 401 | 403, _) if page => FailureKind::Unintelligible,
-            (400 | 401, _) => FailureKind::Credentials,
-            (402 | 403, _) => FailureKind::Credentials,
             (404 | 405 | 410, _) => {
                 failure.detail = "there is no token endpoint at this address; check region and token_url".to_owned();
                 FailureKind::Unreachable
+            }
+            _ if failure.is_temporary() => failure.kind,
+            // A 401 says it all, with or without words.
+            (401, _) => FailureKind::Credentials,
+            (400..=499, _) if is_json => FailureKind::Credentials,
+            (400..=499, _) => {
+                failure.detail = "the token endpoint's answer is no JSON; is a proxy in between?".to_owned();
+                FailureKind::Unintelligible
             }
             _ => failure.kind,
         };
@@ -264,7 +274,7 @@ impl TokenManager {
 struct Grant {
     access_token: String,
     #[serde(default)]
-    expires_in: Option<serde_json::Value>,
+    expires_in: Field,
     #[serde(default)]
     token_type: Option<String>,
 }
@@ -282,8 +292,11 @@ fn redacted(mut failure: Failure, error: &serde_json::Error) -> Failure {
 }
 
 /// How long a token lasts: what the answer says, as a number or as text, or a cautious guess.
-fn lifetime(expires_in: Option<&serde_json::Value>) -> Duration {
-    let seconds = expires_in.and_then(|value| value.as_f64().or_else(|| value.as_str()?.trim().parse().ok()));
+fn lifetime(expires_in: &Field) -> Duration {
+    let seconds = match expires_in {
+        Field::Number(text) | Field::Text(text) => text.trim().parse().ok(),
+        _ => None,
+    };
     match seconds {
         Some(seconds) if seconds > 0.0 => Duration::try_from_secs_f64(seconds)
             .unwrap_or(UNSTATED_LIFETIME)
@@ -402,9 +415,10 @@ impl Session {
                 }
             }
         };
-        if self.refused_by.contains(&answer.status.as_u16()) {
+        if answer.status == http::StatusCode::UNAUTHORIZED && !is_page(&answer.body) {
             return Err(self.refused(operation, &answer, &secret));
         }
+        // A redirect says that the token has expired, and this one cannot have: whoever redirects us does so for another reason.
         judge(self.lane.peer(), operation, answer, &[&secret])
     }
 

@@ -277,13 +277,13 @@ async fn no_secret_and_no_token_in_debug_or_errors() {
 
 #[test]
 fn lifetimes_and_margins() {
-    let of = |text: &str| lifetime(Some(&serde_json::from_str(text).unwrap()));
+    let of = |text: &str| lifetime(&serde_json::from_str(text).unwrap());
     assert_eq!(of("3599"), Duration::from_secs(3599));
     assert_eq!(of("\"3600\""), Duration::from_secs(3600));
     for silly in ["0", "-1", "null", "\"soon\"", "1e300"] {
         assert_eq!(of(silly), UNSTATED_LIFETIME, "{silly}");
     }
-    assert_eq!(lifetime(None), UNSTATED_LIFETIME);
+    assert_eq!(lifetime(&Field::Absent), UNSTATED_LIFETIME);
     assert_eq!(margin(Duration::from_secs(3600)), Duration::from_secs(300));
     assert_eq!(margin(Duration::from_secs(60)), Duration::from_secs(6));
     assert_eq!(margin(Duration::from_secs(4)), Duration::from_secs(2));

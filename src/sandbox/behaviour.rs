@@ -94,6 +94,8 @@ pub struct Behaviour {
     pub failing_emails: Vec<String>,
     /// JumpCloud: a second account for the same e-mail is made instead of refused with 409.
     pub accept_duplicates: bool,
+    /// JumpCloud: a second application of the same kind is made instead of refused with 409.
+    pub accept_duplicate_applications: bool,
     /// JumpCloud: the status of a create that worked, 200 or 201.
     pub create_status: u16,
     /// JumpCloud: a deletion answers 200 with the object instead of 204.
@@ -108,12 +110,16 @@ pub struct Behaviour {
     pub directory_cap: usize,
     /// JumpCloud: v2 lists page with `skip` and ignore `offset`.
     pub skip_instead_of_offset: bool,
+    /// JumpCloud: v2 lists know no pages, and answer with the first whatever is asked for.
+    pub first_page_only: bool,
     /// JumpCloud: every page of a v2 list says `Link: <this>; rel="next"`. Another origin is a trap: no token may go there.
     pub next_link: Option<String>,
     /// JumpCloud: what `totalCount` says.
     pub total_count: TotalCount,
     /// JumpCloud: a search with more alternatives than this is refused with 400.
     pub search_batch_cap: Option<usize>,
+    /// JumpCloud: the search ignores its filter and finds the whole directory.
+    pub search_ignores_filter: bool,
     /// JumpCloud: the search compares e-mails without regard to case. Otherwise it is exact.
     pub search_ignores_case: bool,
 }
@@ -140,6 +146,7 @@ impl Default for Behaviour {
             refused_emails: Vec::new(),
             failing_emails: Vec::new(),
             accept_duplicates: false,
+            accept_duplicate_applications: false,
             create_status: 201,
             delete_returns_object: false,
             applications_shape: ListShape::Envelope,
@@ -147,9 +154,11 @@ impl Default for Behaviour {
             list_cap: 100,
             directory_cap: 100,
             skip_instead_of_offset: false,
+            first_page_only: false,
             next_link: None,
             total_count: TotalCount::Honest,
             search_batch_cap: None,
+            search_ignores_filter: false,
             search_ignores_case: false,
         }
     }

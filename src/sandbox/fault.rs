@@ -20,10 +20,14 @@ pub enum Fault {
     Reset,
     /// The request takes effect, then the connection is closed without an answer.
     LostAnswer,
+    /// The request takes effect, and the answer says this status all the same.
+    EffectThen(u16),
     /// The request takes effect; the answer ends in the middle of what its `Content-Length` promises.
     CutShort,
     /// 200 with an HTML page, as from a proxy; the request has no effect.
     Html,
+    /// A redirect (307, which keeps method and body) to this address; the request has no effect. Tests set a trap there.
+    Redirect(String),
     /// The request takes effect; the answer is 200 and not UTF-8.
     NotUtf8,
     /// The request takes effect; the answer is 200 and valid JSON of the wrong shape.
@@ -40,11 +44,12 @@ pub enum Fault {
 
 impl Fault {
     /// The names for [`FaultRule::parse`], for help and messages.
-    pub const NAMES: [&'static str; 12] = [
+    pub const NAMES: [&'static str; 13] = [
         "STATUS",
         "STATUS/RETRY_AFTER",
         "reset",
         "lost-answer",
+        "effect-then=STATUS",
         "cut-short",
         "html",
         "not-utf8",
@@ -70,8 +75,10 @@ impl Fault {
             Self::Status { .. } => "status",
             Self::Reset => "reset",
             Self::LostAnswer => "lost-answer",
+            Self::EffectThen(_) => "effect-then",
             Self::CutShort => "cut-short",
             Self::Html => "html",
+            Self::Redirect(_) => "redirect",
             Self::NotUtf8 => "not-utf8",
             Self::WrongType => "wrong-type",
             Self::Delay(_) => "delay",
@@ -89,6 +96,12 @@ impl Fault {
                 .and_then(|duration| Duration::try_from(duration).ok())
                 .map(Self::Delay)
                 .ok_or_else(|| format!("\"{duration}\" is not a duration; write for example delay=500ms"));
+        }
+        if let Some(status) = text.strip_prefix("effect-then=") {
+            return match status.parse() {
+                Ok(status @ 200..=599) => Ok(Self::EffectThen(status)),
+                _ => Err(format!("\"{status}\" is not a status from 200 to 599")),
+            };
         }
         if text.starts_with(|first: char| first.is_ascii_digit()) {
             let (status, retry_after) = match text.split_once('/') {

@@ -1,6 +1,7 @@
 //! The handle by which tests, the demo and the control API look at the world and change it. Every method locks, does
 //! its work and unlocks; none but the two that wait for requests is asynchronous.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -22,6 +23,21 @@ pub struct WorldHandle {
     world: Arc<Mutex<World>>,
     /// Told of every request that arrived or was answered.
     stirred: watch::Sender<()>,
+    plans: Arc<Mutex<Vec<Plan>>>,
+}
+
+/// What is to happen right before a request.
+struct Plan {
+    endpoint: Endpoint,
+    /// So many more requests of the endpoint come first.
+    after: usize,
+    happens: Box<dyn FnOnce(&WorldHandle) + Send>,
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Plan({:?} after {})", self.endpoint, self.after)
+    }
 }
 
 /// What became of a request on arrival.
@@ -37,6 +53,7 @@ impl WorldHandle {
         Self {
             world: Arc::new(Mutex::new(World::new(options))),
             stirred: watch::Sender::new(()),
+            plans: Arc::default(),
         }
     }
 
@@ -120,6 +137,13 @@ impl WorldHandle {
             .retain(|(one, _)| one.catalog_app_id != TORQ_APP);
     }
 
+    /// Deletes another application than Torq's.
+    pub fn delete_other_application(&self, id: &str) {
+        self.lock()
+            .applications
+            .retain(|(one, _)| one.id != id || one.catalog_app_id == TORQ_APP);
+    }
+
     /// The accounts of the Torq application, in the order of ids.
     pub fn accounts(&self) -> Vec<Account> {
         self.lock()
@@ -131,6 +155,21 @@ impl WorldHandle {
     /// Adds an account to the Torq application, which is made where there is none. Returns the account's id.
     pub fn add_account(&self, account: Account) -> String {
         self.lock().add_account(account)
+    }
+
+    /// Changes an account of the Torq application, as an administrator does; the id itself stays. Returns whether there is one.
+    pub fn update_account(&self, id: &str, change: impl FnOnce(&mut Account)) -> bool {
+        let mut world = self.lock();
+        let Some(accounts) = world.torq_accounts() else {
+            return false;
+        };
+        let Some(mut account) = accounts.remove(id) else {
+            return false;
+        };
+        change(&mut account);
+        account.id = id.to_owned();
+        accounts.insert(account);
+        true
     }
 
     /// Deletes an account of the Torq application. Returns it.
@@ -278,6 +317,37 @@ impl WorldHandle {
         while !condition(self) && stirred.changed().await.is_ok() {}
     }
 
+    /// Lets something happen right before an endpoint answers: `after` so many more requests of it. Whoever asked has the answers
+    /// so far, and will see what happened in this one: what happens between two pages of a list.
+    pub fn before(&self, endpoint: Endpoint, after: usize, happens: impl FnOnce(&WorldHandle) + Send + 'static) {
+        self.plans.lock().unwrap_or_else(PoisonError::into_inner).push(Plan {
+            endpoint,
+            after,
+            happens: Box::new(happens),
+        });
+    }
+
+    /// Carries out what is planned for right before a request.
+    fn carry_out_plans(&self, endpoint: Endpoint) {
+        let mut due = Vec::new();
+        {
+            let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+            for plan in std::mem::take(&mut *plans) {
+                match plan.after {
+                    _ if plan.endpoint != endpoint => plans.push(plan),
+                    0 => due.push(plan.happens),
+                    after => plans.push(Plan {
+                        after: after - 1,
+                        ..plan
+                    }),
+                }
+            }
+        }
+        for happens in due {
+            happens(self);
+        }
+    }
+
     /// One small thing happens, chosen by the seed: somebody joins, leaves, logs in, changes role or listing, and so on.
     /// Returns a line about it; `None` for a quiet moment.
     pub fn tick(&self) -> Option<String> {
@@ -289,6 +359,7 @@ impl WorldHandle {
     /// Notes a request. Unless a fault keeps it waiting or away, it takes effect in the same breath: whoever sees it in
     /// the journal sees its effect, too.
     pub(super) fn receive(&self, mut entry: RequestLog, asked: &Asked) -> Received {
+        self.carry_out_plans(entry.endpoint);
         let mut world = self.lock();
         let peer = entry.peer;
         let fault = world.faults.choose(entry.endpoint);
@@ -314,6 +385,10 @@ impl WorldHandle {
                 };
                 (Some(reply), None)
             }
+            Some(Fault::Redirect(location)) => {
+                let page = Reply::html(307, "<!doctype html><title>Elsewhere</title>");
+                (Some(page.with_header("location", location.clone())), None)
+            }
             Some(Fault::Html) => {
                 let page = "<!doctype html><title>Gateway</title><p>Please wait.";
                 (Some(Reply::html(200, page)), None)
@@ -326,6 +401,9 @@ impl WorldHandle {
                 let handled = Some(reply.status);
                 match other {
                     Some(Fault::LostAnswer) => (None, handled),
+                    Some(Fault::EffectThen(status)) => {
+                        (Some(Reply::error(peer, *status, "ordered by a fault rule")), handled)
+                    }
                     Some(Fault::NotUtf8) => (Some(not_utf8(reply)), handled),
                     Some(Fault::WrongType) => (Some(wrong_type()), handled),
                     _ => (Some(reply), handled),

@@ -72,6 +72,7 @@ fn page(world: &World, asked: &Asked, shape: ListShape, total: usize, row: impl 
     let (Some(limit), Some(offset)) = (asked.number("limit", 10), asked.number(word, 0)) else {
         return error(400, "limit and offset must be numbers");
     };
+    let offset = if world.behaviour.first_page_only { 0 } else { offset };
     let end = offset.saturating_add(limit.min(world.behaviour.list_cap)).min(total);
     let rows: Vec<Value> = (offset..end).filter_map(row).collect();
     let reply = match shape {
@@ -136,7 +137,7 @@ fn create_application(world: &mut World, asked: &Asked) -> Reply {
         .applications
         .iter()
         .any(|(application, _)| application.catalog_app_id == catalog_app_id);
-    if exists {
+    if exists && !world.behaviour.accept_duplicate_applications {
         return error(409, "the application exists already");
     }
     let application = world.create_application(catalog_app_id);

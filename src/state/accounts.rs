@@ -161,8 +161,9 @@ impl Store {
         )
     }
 
-    /// A create is about to be sent. Whether an earlier one for the same e-mail was not answered.
-    pub fn creating(&mut self, now: Timestamp, key: &EmailKey) -> Sql<bool> {
+    /// A create is about to be sent, and may take effect until `settles`, whatever becomes of us. Whether an earlier one for the
+    /// same e-mail was not answered.
+    pub fn creating(&mut self, now: Timestamp, key: &EmailKey, settles: Timestamp) -> Sql<bool> {
         let unanswered: Option<bool> = self
             .db
             .prepare_cached("SELECT intent_at IS NOT NULL FROM accounts WHERE email_key = ?1")?
@@ -170,11 +171,19 @@ impl Store {
             .optional()?;
         self.db
             .prepare_cached(
-                "INSERT INTO accounts (email_key, intent_at, look) VALUES (?1, ?2, 1)
-                 ON CONFLICT (email_key) DO UPDATE SET intent_at = coalesce(intent_at, ?2), look = 1",
+                "INSERT INTO accounts (email_key, intent_at, look, settles_at) VALUES (?1, ?2, 1, ?3)
+                 ON CONFLICT (email_key) DO UPDATE SET intent_at = coalesce(intent_at, ?2), look = 1, settles_at = ?3",
             )?
-            .execute(params![key.as_str(), stored(now)])?;
+            .execute(params![key.as_str(), stored(now), stored(settles)])?;
         Ok(unanswered.unwrap_or(false))
+    }
+
+    /// The create was not answered, and may take effect until `settles`.
+    pub fn create_unanswered(&mut self, key: &EmailKey, settles: Timestamp) -> Sql<()> {
+        self.db
+            .prepare_cached("UPDATE accounts SET settles_at = ?2 WHERE email_key = ?1 AND look = 1")?
+            .execute([key.as_str(), &stored(settles)])?;
+        Ok(())
     }
 
     /// The create was answered with the account.
@@ -218,12 +227,13 @@ impl Store {
         Ok(())
     }
 
-    /// The create was answered with 409: there is one, and the list will say which. It is ours only if an earlier create of
-    /// ours was not answered.
-    pub fn create_conflicted(&mut self, key: &EmailKey, unanswered: bool) -> Sql<()> {
+    /// The create was answered with 409: there is one, and the list will say which, at `settles` at the latest. It is ours only if
+    /// an earlier create of ours was not answered.
+    pub fn create_conflicted(&mut self, key: &EmailKey, unanswered: bool, settles: Timestamp) -> Sql<()> {
         self.db.execute(
-            "UPDATE accounts SET look = 1, conflict = 1, intent_at = CASE WHEN ?2 THEN intent_at END WHERE email_key = ?1",
-            params![key.as_str(), unanswered],
+            "UPDATE accounts SET look = 1, conflict = 1, settles_at = ?3, intent_at = CASE WHEN ?2 THEN intent_at END
+             WHERE email_key = ?1",
+            params![key.as_str(), unanswered, stored(settles)],
         )?;
         Ok(())
     }

@@ -6,13 +6,15 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::json;
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::accounts::{park, set_account, user_of};
-use super::{NewEvent, Sql, Store, events, stored};
-use crate::jumpcloud::Account;
+use super::{NewEvent, Sql, Store, events, instant, stored};
+use crate::jumpcloud::{Account, account_print};
 use crate::model::{AccountId, DirectoryUserId, EmailKey};
 use crate::view::{EventKind, RunCounts};
+
+/// No create takes longer to settle.
+const MAX_SETTLING: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
 
 /// What adopting a page of JumpCloud's list did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +34,18 @@ pub struct Unresolved {
     pub account: AccountId,
 }
 
+/// What became of an account that was known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// It is not there any more.
+    Gone,
+    /// It is there, as that of another e-mail.
+    Renamed,
+}
+
+/// Why a user is parked whose account is in JumpCloud's list and cannot be read.
+const UNREADABLE: &str = "JumpCloud lists an account with this e-mail that cannot be read (its id is missing or no text); none is made beside it";
+
 impl Store {
     /// Adopts a page of the application's accounts: whoever of them has the e-mail of a user, or is known already, is noted.
     /// Accounts of nobody in Torq, and those with neither e-mail nor user name, are left alone.
@@ -47,7 +61,7 @@ impl Store {
         Ok(adopted)
     }
 
-    /// Accounts that are known and whose id is not in `seen` (hashes of the ids that JumpCloud listed).
+    /// Accounts that are known and that JumpCloud did not list as those of their e-mails (`seen`: [`account_print`]s).
     pub fn accounts_not_in(&self, seen: &HashSet<u64>) -> Sql<Vec<Unresolved>> {
         let mut statement = self
             .db
@@ -55,19 +69,18 @@ impl Store {
         let mut rows = statement.query([])?;
         let mut gone = Vec::new();
         while let Some(row) = rows.next()? {
+            let key = EmailKey::fold(row.get_ref(0)?.as_str()?);
             let id = row.get_ref(1)?.as_str()?;
-            if !seen.contains(&xxh3_64(id.as_bytes())) {
-                gone.push(Unresolved {
-                    key: EmailKey::fold(row.get_ref(0)?.as_str()?),
-                    account: AccountId::new(id),
-                });
+            if !seen.contains(&account_print(id, &key)) {
+                let account = AccountId::new(id);
+                gone.push(Unresolved { key, account });
             }
         }
         Ok(gone)
     }
 
-    /// An account is gone from JumpCloud: what was known of it is forgotten, and its user is pending again.
-    pub fn account_lost(&mut self, now: Timestamp, lost: &Unresolved) -> Sql<()> {
+    /// An account is gone from JumpCloud, or somebody else's now: what was known of it is forgotten, and its user is pending again.
+    pub fn account_lost(&mut self, now: Timestamp, lost: &Unresolved, why: Lost) -> Sql<()> {
         let run = self.run;
         let transaction = self.db.transaction()?;
         transaction.execute(
@@ -81,30 +94,76 @@ impl Store {
             user_id: user.as_deref(),
             email: Some(lost.key.as_str()),
             before: Some(json!({ "account_id": lost.account.as_str() })),
-            reason: Some("it is not in JumpCloud any more"),
+            reason: Some(match why {
+                Lost::Gone => "it is not in JumpCloud any more",
+                Lost::Renamed => "it has another e-mail in JumpCloud now",
+            }),
             ..NewEvent::default()
         };
         events::record(&transaction, now, run, EventKind::AccountLost, event)?;
         transaction.commit()
     }
 
-    /// JumpCloud's list was read to its end. What was looked for and is not there may be sent again; a 409 that the list does
-    /// not bear out is parked.
-    pub fn finish_adoption(&mut self, now: Timestamp) -> Sql<()> {
+    /// JumpCloud's list has accounts that cannot be read, and these e-mails are theirs: their users are parked.
+    pub fn park_unreadable(&mut self, now: Timestamp, keys: &[EmailKey]) -> Sql<()> {
         let run = self.run;
         let transaction = self.db.transaction()?;
+        for key in keys {
+            let is_open: bool = transaction.query_row(
+                "SELECT NOT EXISTS (SELECT 1 FROM accounts WHERE email_key = ?1 AND (account_id IS NOT NULL OR refused IS NOT NULL))",
+                [key.as_str()],
+                |row| row.get(0),
+            )?;
+            if is_open && user_of(&transaction, key)?.is_some() {
+                transaction.execute(
+                    "INSERT INTO accounts (email_key) VALUES (?1) ON CONFLICT DO NOTHING",
+                    [key.as_str()],
+                )?;
+                park(&transaction, now, run, key, UNREADABLE)?;
+            }
+        }
+        transaction.commit()
+    }
+
+    /// JumpCloud's list was read to its end, from `began` on. What was looked for and is not there may be sent again, unless it may
+    /// still take effect; a 409 that the list does not bear out is parked.
+    pub fn finish_adoption(&mut self, began: Timestamp) -> Sql<()> {
+        let run = self.run;
+        let transaction = self.db.transaction()?;
+        // What is settled only far in the future was noted by a clock that was ahead.
+        let settled = format!(
+            "look = 1 AND (settles_at IS NULL OR settles_at <= '{}' OR settles_at > '{}')",
+            stored(began),
+            stored(began + MAX_SETTLING)
+        );
         let conflicts: Vec<String> = transaction
-            .prepare("SELECT email_key FROM accounts WHERE look = 1 AND conflict AND account_id IS NULL")?
+            .prepare(&format!(
+                "SELECT email_key FROM accounts WHERE {settled} AND conflict AND account_id IS NULL"
+            ))?
             .query_map([], |row| row.get(0))?
             .collect::<Sql<_>>()?;
         for key in conflicts {
             let reason =
                 "JumpCloud says that the application has an account with this e-mail (409), and does not list it";
-            park(&transaction, now, run, &EmailKey::fold(&key), reason)?;
+            park(&transaction, began, run, &EmailKey::fold(&key), reason)?;
         }
-        transaction.execute("UPDATE accounts SET look = 0, conflict = 0 WHERE look = 1", [])?;
-        transaction.execute("UPDATE connector SET known_at = ?1", [stored(now)])?;
+        transaction.execute(
+            &format!("UPDATE accounts SET look = 0, conflict = 0, settles_at = NULL WHERE {settled}"),
+            [],
+        )?;
+        transaction.execute("UPDATE connector SET known_at = ?1", [stored(began)])?;
         transaction.commit()
+    }
+
+    /// When the last of the creates without an answer is settled: until then, not to be in the list is not yet not to be there.
+    pub fn settles_at(&self) -> Sql<Option<Timestamp>> {
+        self.db
+            .query_row(
+                "SELECT max(settles_at) FROM accounts WHERE look = 1 AND account_id IS NULL",
+                [],
+                |row| row.get(0),
+            )
+            .map(instant)
     }
 }
 

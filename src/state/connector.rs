@@ -208,7 +208,7 @@ impl Store {
             let left = keep_made(&transaction)?;
             transaction.execute(
                 "UPDATE connector SET jumpcloud_side = ?1, application_id = NULL, application_origin = NULL,
-                    application_intent_at = NULL, known_at = NULL,
+                    application_intent_at = NULL, application_settles_at = NULL, known_at = NULL,
                     accounts_offered = NULL, accounts_tried_at = NULL, associations_offered = NULL, associations_tried_at = NULL",
                 [&sides.jumpcloud],
             )?;
@@ -247,6 +247,21 @@ impl Store {
         Ok(())
     }
 
+    /// The application is about to be created, or was not answered for: the create may take effect until then. `None`: it is known
+    /// what became of it.
+    pub fn note_application_under_way(&mut self, until: Option<Timestamp>) -> Sql<()> {
+        self.db
+            .execute("UPDATE connector SET application_settles_at = ?1", [until.map(stored)])?;
+        Ok(())
+    }
+
+    /// Until when a create of the application may take effect that was not answered.
+    pub fn application_settles_at(&self) -> Sql<Option<Timestamp>> {
+        self.db
+            .query_row("SELECT application_settles_at FROM connector", [], |row| row.get(0))
+            .map(instant)
+    }
+
     /// Notes Torq's entry in SaaS Management, and who made it. One that was not there before a create of ours that was not
     /// answered, and is now, is ours. Another one than before: the accounts of the old one are not known to be there, and what was
     /// sent to it cannot have made what is here.
@@ -256,7 +271,8 @@ impl Store {
             transaction.query_row("SELECT application_id FROM connector", [], |row| row.get(0))?;
         if known.as_deref() == Some(id.as_str()) {
             transaction.execute(
-                "UPDATE connector SET application_intent_at = NULL WHERE application_intent_at IS NOT NULL",
+                "UPDATE connector SET application_intent_at = NULL, application_settles_at = NULL
+                 WHERE application_intent_at IS NOT NULL OR application_settles_at IS NOT NULL",
                 [],
             )?;
             return transaction.commit();
@@ -269,7 +285,7 @@ impl Store {
         transaction.execute(
             "UPDATE connector SET application_id = ?1, known_at = NULL, accounts_offered = NULL, associations_offered = NULL,
                 application_origin = CASE WHEN application_intent_at IS NOT NULL THEN 'created' ELSE ?2 END,
-                application_intent_at = NULL",
+                application_intent_at = NULL, application_settles_at = NULL",
             [id.as_str(), origin.as_str()],
         )?;
         if let Some(known) = known {

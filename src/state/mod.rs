@@ -44,7 +44,7 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 
 pub use accounts::{Association, Creation, Deletion};
-pub use adoption::{Adopted, Unresolved};
+pub use adoption::{Adopted, Lost, Unresolved};
 pub use backup::{Copied, backup, is_state_dir};
 pub use connector::{About, Offered, Origin, Sides};
 pub use events::NewEvent;

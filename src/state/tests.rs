@@ -352,8 +352,8 @@ fn a_create_without_an_answer_is_looked_for_and_ours_when_found() {
     let mut store = store();
     poll(&mut store, &[user(1, 0), user(2, 0), user(3, 0)], MaxRemovals::Users(5));
     let key = |number: u32| EmailKey::fold(&user(number, 0).email);
-    assert!(!store.creating(now, &key(1)).unwrap());
-    assert!(!store.creating(now, &key(2)).unwrap());
+    assert!(!store.creating(now, &key(1), now).unwrap());
+    assert!(!store.creating(now, &key(2), now).unwrap());
     let first = EmailKey::fold("");
     let open: Vec<_> = store
         .to_create(&first, 9)
@@ -367,11 +367,14 @@ fn a_create_without_an_answer_is_looked_for_and_ours_when_found() {
     let users = store.users().unwrap();
     assert_eq!(users[0].account, AccountStanding::Created);
     assert_eq!(users[1].account, AccountStanding::Pending);
-    assert!(store.creating(now, &key(2)).unwrap(), "the one before was not answered");
+    assert!(
+        store.creating(now, &key(2), now).unwrap(),
+        "the one before was not answered"
+    );
     // 409 after an unanswered create: the account is ours; without one, it is somebody else's.
-    store.create_conflicted(&key(2), true).unwrap();
-    store.creating(now, &key(3)).unwrap();
-    store.create_conflicted(&key(3), false).unwrap();
+    store.create_conflicted(&key(2), true, now).unwrap();
+    store.creating(now, &key(3), now).unwrap();
+    store.create_conflicted(&key(3), false, now).unwrap();
     store
         .adopt(
             now,
@@ -396,8 +399,8 @@ fn a_conflict_that_the_list_does_not_bear_out_is_parked_and_comes_back_on_retry(
     let mut store = store();
     poll(&mut store, &[user(1, 0)], MaxRemovals::Users(5));
     let key = EmailKey::fold(&user(1, 0).email);
-    store.creating(now, &key).unwrap();
-    store.create_conflicted(&key, false).unwrap();
+    store.creating(now, &key, now).unwrap();
+    store.create_conflicted(&key, false, now).unwrap();
     store.finish_adoption(now).unwrap();
     let parked = &store.users().unwrap()[0];
     assert_eq!(parked.account, AccountStanding::Parked);
@@ -417,7 +420,7 @@ fn a_changed_email_is_a_new_account_and_the_old_one_goes_only_after_two_polls_an
         let key = EmailKey::fold(&person.email);
         if ours {
             let row = store.to_create(&EmailKey::fold(""), 1).unwrap().remove(0);
-            store.creating(now, &key).unwrap();
+            store.creating(now, &key, now).unwrap();
             store.created(now, &row, &account("old", &person.email)).unwrap();
         } else {
             store.adopt(now, &[account("old", &person.email)]).unwrap();
@@ -480,7 +483,7 @@ fn a_migration_of_addresses_step_by_step_does_not_slip_under_the_guard() {
     poll(&mut store, &users, max);
     let first = EmailKey::fold("");
     for row in store.to_create(&first, 99).unwrap() {
-        store.creating(now, &row.key).unwrap();
+        store.creating(now, &row.key, now).unwrap();
         store.created(now, &row, &account(&row.user_id, &row.email)).unwrap();
     }
     let mut deleted = 0;

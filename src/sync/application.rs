@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Connector, Halt, NOT_OFFERED_AGE, is_younger};
+use super::{Connector, Halt, NOT_OFFERED_AGE, is_younger, settle};
 use crate::config::{self, Config, Removals};
 use crate::http::{Failure, FailureKind};
 use crate::jumpcloud::JumpCloud;
@@ -88,6 +89,7 @@ pub(super) async fn find_application(connector: &Connector, may_create: bool) ->
             Err(failure) => return Err(refusal(jumpcloud, failure, false).await),
         }
     }
+    let mut left = jumpcloud.session().lane().patience().within;
     for _ in 0..MAX_ATTEMPTS {
         connector.go_on()?;
         match search_application(jumpcloud, catalog_app_id).await {
@@ -103,7 +105,23 @@ pub(super) async fn find_application(connector: &Connector, may_create: bool) ->
             Ok(None) => {}
             Err(failure) => return Err(refusal(jumpcloud, failure, false).await),
         }
-        // Noted before it is sent: what is there after a create whose answer was lost is ours.
+        let under_way = connector.state.call(|store| store.application_settles_at()).await?;
+        if let Some(settles) = under_way.filter(|settles| *settles > Timestamp::now()) {
+            // Asked for and not answered for: it may still come, and a second one must not be asked for.
+            if settle::wait_until(connector, settles, &mut left).await? {
+                continue;
+            }
+            return Err(Halt::Unavailable(Failure::new(
+                Peer::JumpCloud,
+                "create application",
+                FailureKind::Unreachable,
+                "the create was not answered; whether it took effect is looked at again before it is repeated",
+            )));
+        }
+        let settling = connector.settling;
+        // Both noted before it is sent: what is there after a create whose answer was lost is ours, and until then none is sent
+        // beside it.
+        note_under_way(connector, Some(settling.of_request())).await?;
         let unanswered = connector
             .state
             .call(|store| store.creating_application(Timestamp::now()))
@@ -127,19 +145,25 @@ pub(super) async fn find_application(connector: &Connector, may_create: bool) ->
             }
             // It may be there now, or somebody else was faster: the list will say.
             Err(failure) if failure.is_temporary() || failure.kind == FailureKind::Conflict => {
+                let unknown = failure.effect_unknown() || failure.kind == FailureKind::Conflict;
+                note_under_way(connector, unknown.then(|| settling.after(&failure))).await?;
                 if connector.jumpcloud.session().lane().is_down() {
                     return Err(Halt::Unavailable(failure));
                 }
             }
             Err(failure) if matches!(failure.kind, FailureKind::NotOffered | FailureKind::NotFound) => {
                 tracing::warn!(connector = %connector.name(), "{failure}: the application cannot be created");
+                note_under_way(connector, None).await?;
                 connector
                     .state
                     .call(|store| store.note_accounts_offered(Timestamp::now(), false))
                     .await?;
                 return Ok(None);
             }
-            Err(failure) => return Err(refusal(jumpcloud, failure, true).await),
+            Err(failure) => {
+                note_under_way(connector, None).await?;
+                return Err(refusal(jumpcloud, failure, true).await);
+            }
         }
     }
     Err(Halt::Unavailable(Failure::new(
@@ -148,6 +172,15 @@ pub(super) async fn find_application(connector: &Connector, may_create: bool) ->
         FailureKind::Unintelligible,
         format!("the application {catalog_app_id} was created, and is not in the list of applications"),
     )))
+}
+
+/// Notes until when a create of the application may take effect; `None`: it is known what became of it.
+async fn note_under_way(connector: &Connector, settling: Option<Duration>) -> Result<(), Halt> {
+    let until = settling.map(settle::ahead);
+    let noted = connector
+        .state
+        .call(move |store| store.note_application_under_way(until));
+    Ok(noted.await?)
 }
 
 pub(super) async fn search_application(
@@ -162,6 +195,13 @@ pub(super) async fn search_application(
         if let Some(application) = found {
             return Ok(Some(application.id));
         }
+    }
+    let mut unread = pages.unread().iter();
+    if unread.any(|row| row.texts.iter().any(|text| text == catalog_app_id)) {
+        // It is there: none must be made beside it.
+        let detail = format!("the application {catalog_app_id} is in the list, and its id cannot be read");
+        let kind = FailureKind::Unintelligible;
+        return Err(Failure::new(Peer::JumpCloud, "list applications", kind, detail));
     }
     Ok(None)
 }

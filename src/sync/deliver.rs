@@ -15,19 +15,19 @@ use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 
 use super::application::{find_application, recently_not_offered, refusal, shares_application};
-use super::{Connector, Halt, NOT_OFFERED_AGE, Phase, is_younger};
+use super::{Connector, Halt, NOT_OFFERED_AGE, Phase, is_younger, settle};
 use crate::config::Removals;
 use crate::http::{Failure, FailureKind};
 use crate::jumpcloud::{Account, JumpCloud};
 use crate::model::{ApplicationId, EmailKey};
-use crate::state::{Association, Creation, Deletion, Offered, State, Unresolved};
+use crate::state::{Association, Creation, Lost, Offered, State, Store, Unresolved};
 
 /// Requests in flight at a time.
 pub(super) const CONCURRENCY: usize = 8;
 /// Rows read from the state at a time.
-const CHUNK: usize = 256;
+pub(super) const CHUNK: usize = 256;
 /// How often one row is tried in one run while the peer answers others; then it waits for the next run, and stops nobody.
-const MAX_ATTEMPTS: u32 = 5;
+pub(super) const MAX_ATTEMPTS: u32 = 5;
 /// How many passes may go by without any answer to a write.
 const MAX_BARREN: u32 = 3;
 /// Writes in a row without an answer, while reads are answered, after which a pass ends.
@@ -90,7 +90,7 @@ pub(super) struct Delivery<'a> {
 
 /// What can be written about an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Write {
+pub(super) enum Write {
     Create,
     Associate,
     Delete,
@@ -98,15 +98,17 @@ enum Write {
 
 /// How the writes of this delivery go.
 #[derive(Default)]
-struct Tally {
+pub(super) struct Tally {
     /// Rows that failed for now, and how often.
     attempts: HashMap<(Write, EmailKey), u32>,
     /// Writes that were answered.
     answered: u64,
     /// Writes that were not.
-    failures: u64,
+    pub(super) failures: u64,
     /// Those of them in a row, in this pass.
     silent: u32,
+    /// Passes over the creates in a row without any progress.
+    barren: u32,
     /// Creates whose answers were lost turned out to have taken effect.
     recovered: bool,
     /// Behind which row the next pass goes on: not at the front, where the rows stand that nobody answers for.
@@ -131,6 +133,34 @@ impl<'a> Delivery<'a> {
 
     async fn deliver(&self) -> Result<(), Trouble> {
         self.learn().await?;
+        let mut left = self.jumpcloud.session().lane().patience().within;
+        loop {
+            self.write().await?;
+            // What was not answered may still take effect. It is waited for here, where it keeps no other row waiting.
+            let settles = self.state.call(|store| store.settles_at()).await?;
+            let Some(settles) = settles.filter(|_| self.tally().barren < MAX_BARREN) else {
+                break;
+            };
+            if !settle::wait_until(self.connector, settles, &mut left).await? {
+                break;
+            }
+            self.look_again().await?;
+        }
+        // A few rows that nobody answers for are those rows' trouble, and they stay pending. If nothing was ever delivered, or many
+        // rows failed and no write at all was answered, it is the peer's, though its reads work.
+        let nothing_there = self.state.call(|store| store.status()).await?.accounts == 0;
+        let mut tally = self.tally();
+        let many = tally.attempts.len() >= MAX_SILENT as usize;
+        match tally.last_failure.take() {
+            Some(failure) if tally.answered == 0 && !tally.recovered && (many || nothing_there) => {
+                Err(Halt::Unavailable(failure).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes whatever is to be written: creates, associations, deletions.
+    async fn write(&self) -> Result<(), Trouble> {
         let about = self.state.call(|store| store.about()).await?;
         if !recently_not_offered(&about) {
             self.create().await?;
@@ -158,37 +188,37 @@ impl<'a> Delivery<'a> {
             // What was to be deleted when the setting was another one, and could not be, is shown like everything else.
             self.state.call(|store| store.report_due()).await?;
         }
-        // A few rows that nobody answers for are those rows' trouble, and they stay pending. If nothing was ever delivered, or many
-        // rows failed and no write at all was answered, it is the peer's, though its reads work.
-        let nothing_there = self.state.call(|store| store.status()).await?.accounts == 0;
-        let mut tally = self.tally();
-        let many = tally.attempts.len() >= MAX_SILENT as usize;
-        match tally.last_failure.take() {
-            Some(failure) if tally.answered == 0 && !tally.recovered && (many || nothing_there) => {
-                Err(Halt::Unavailable(failure).into())
-            }
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     /// Creates what is missing, in passes: what was not answered in one is looked for before it is sent in the next.
     async fn create(&self) -> Result<(), Trouble> {
-        let mut barren = 0;
-        while barren < MAX_BARREN && !self.not_offered.load(Ordering::Relaxed) {
+        while self.tally().barren < MAX_BARREN && !self.not_offered.load(Ordering::Relaxed) {
             let answered = self.tally().answered;
             if self.create_pass().await? == 0 {
                 break;
             }
-            let unknown = self.state.call(|store| store.to_look_for()).await?;
-            if unknown > 0 {
-                self.adopt().await?;
+            self.tally().barren += 1;
+            self.look_again().await?;
+            let mut tally = self.tally();
+            if tally.answered > answered {
+                tally.barren = 0;
             }
-            let unanswered = self.state.call(|store| store.unanswered()).await?;
+        }
+        Ok(())
+    }
+
+    /// Looks for the creates that were not answered.
+    async fn look_again(&self) -> Result<(), Trouble> {
+        let unknown = self.state.call(|store| store.to_look_for()).await?;
+        if unknown > 0 {
+            self.adopt().await?;
+        }
+        let unanswered = self.state.call(|store| store.unanswered()).await?;
+        if unanswered < unknown {
             // Creates that took effect although their answers were lost are progress, too.
-            let recovered = unanswered < unknown;
-            let progress = self.tally().answered > answered || recovered;
-            self.tally().recovered |= recovered;
-            barren = if progress { 0 } else { barren + 1 };
+            let mut tally = self.tally();
+            (tally.recovered, tally.barren) = (true, 0);
         }
         Ok(())
     }
@@ -227,16 +257,22 @@ impl<'a> Delivery<'a> {
     /// Sends one create, and notes what came of it. The intent is in the state before the request is on the wire.
     async fn create_one(&self, creation: Creation) -> Result<(), Trouble> {
         let mut directory_user = creation.directory_user.clone();
+        let settling = self.connector.settling;
         loop {
             let key = creation.key.clone();
-            let unanswered = self
-                .state
-                .call(move |store| store.creating(Timestamp::now(), &key))
-                .await?;
+            let mut noted = None;
+            let noting = async {
+                let settles = settle::ahead(settling.of_request());
+                let creating = move |store: &mut Store| store.creating(Timestamp::now(), &key, settles);
+                noted = Some(self.state.call(creating).await);
+                matches!(noted, Some(Ok(_)))
+            };
             let result = self
                 .jumpcloud
-                .create_account(&self.application, &creation.email, directory_user.as_ref())
+                .create_account(&self.application, &creation.email, directory_user.as_ref(), noting)
                 .await;
+            // Whether an earlier create was not answered; `None`: this one never had its turn, and nothing was noted.
+            let unanswered = noted.transpose()?;
             let failure = match result {
                 Ok(account) => {
                     let vanished = directory_user.is_none() && creation.directory_user.is_some();
@@ -247,19 +283,26 @@ impl<'a> Delivery<'a> {
             };
             if failure.effect_unknown() {
                 // Nothing more for this e-mail before the list was looked into.
+                let (key, settles) = (creation.key.clone(), settle::ahead(settling.after(&failure)));
+                self.state
+                    .call(move |store| store.create_unanswered(&key, settles))
+                    .await?;
                 return self.unanswered(Write::Create, &creation.key, failure).await;
             }
             let key = creation.key.clone();
             if failure.kind == FailureKind::Conflict {
                 self.answered();
+                let (unanswered, settles) = (unanswered.unwrap_or(false), settle::ahead(settling.of_answer()));
                 self.state
-                    .call(move |store| store.create_conflicted(&key, unanswered))
+                    .call(move |store| store.create_conflicted(&key, unanswered, settles))
                     .await?;
                 return Ok(());
             }
-            self.state
-                .call(move |store| store.not_created(&key, unanswered))
-                .await?;
+            if let Some(unanswered) = unanswered {
+                self.state
+                    .call(move |store| store.not_created(&key, unanswered))
+                    .await?;
+            }
             match failure.kind {
                 _ if failure.is_temporary() => {
                     return self.unanswered(Write::Create, &creation.key, failure).await;
@@ -379,14 +422,16 @@ impl<'a> Delivery<'a> {
             }
             FailureKind::NotFound => match self.jumpcloud.account(&self.application, &association.account).await {
                 Ok(Some(_)) => self.associations_not_offered(&failure).await,
-                // Gone since the list was read; the next run will notice, and look before it creates.
+                // Gone since the list was read: the next run makes it again.
                 Ok(None) => {
                     self.answered();
                     let lost = Unresolved {
                         key: association.key,
                         account: association.account,
                     };
-                    self.state.call(move |store| store.account_lost(now, &lost)).await?;
+                    self.state
+                        .call(move |store| store.account_lost(now, &lost, Lost::Gone))
+                        .await?;
                     Ok(())
                 }
                 Err(other) => Err(self.halt(other).await),
@@ -407,105 +452,25 @@ impl<'a> Delivery<'a> {
         Ok(())
     }
 
-    /// Deletes accounts of ours whose users were removed, or all of them where the connector is removed.
-    pub(super) async fn delete(&self) -> Result<(), Trouble> {
-        for _ in 0..MAX_ATTEMPTS {
-            let failures = self.begin_pass();
-            let (mut after, mut whole) = self.resumes_after(Write::Delete);
-            while self.may_write() {
-                let from = after.clone();
-                let rows = self.state.call(move |store| store.to_delete(&from, CHUNK)).await?;
-                let Some(last) = rows.last() else {
-                    if whole {
-                        break;
-                    }
-                    (after, whole) = (EmailKey::fold(""), true);
-                    continue;
-                };
-                after = last.key.clone();
-                each(rows, CONCURRENCY, |deletion| async {
-                    self.connector.go_on()?;
-                    if self.is_exhausted(Write::Delete, &deletion.key) || !self.may_write() {
-                        return Ok(());
-                    }
-                    self.began(Write::Delete, &deletion.key);
-                    self.delete_one(deletion).await
-                })
-                .await?;
-            }
-            if self.tally().failures == failures {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    async fn delete_one(&self, deletion: Deletion) -> Result<(), Trouble> {
-        let result = self
-            .jumpcloud
-            .delete_account(&self.application, &deletion.account)
-            .await;
-        let now = Timestamp::now();
-        match result {
-            Ok(true) => self.note_deleted(deletion).await,
-            Ok(false) => match self.jumpcloud.account(&self.application, &deletion.account).await {
-                // Deleted by a request whose answer was lost, or by somebody else.
-                Ok(None) => self.note_deleted(deletion).await,
-                Ok(Some(_)) => {
-                    self.answered();
-                    let reason = "JumpCloud answered 404, and has the account all the same".to_owned();
-                    self.state
-                        .call(move |store| store.delete_refused(now, &deletion, &reason))
-                        .await?;
-                    Ok(())
-                }
-                Err(failure) => Err(self.halt(failure).await),
-            },
-            Err(failure) if failure.is_temporary() => self.unanswered(Write::Delete, &deletion.key, failure).await,
-            Err(failure)
-                if matches!(
-                    failure.kind,
-                    FailureKind::Refused | FailureKind::NotOffered | FailureKind::Conflict
-                ) =>
-            {
-                self.answered();
-                let reason = words(&failure);
-                self.state
-                    .call(move |store| store.delete_refused(now, &deletion, &reason))
-                    .await?;
-                Ok(())
-            }
-            Err(failure) => Err(self.halt_write(failure).await),
-        }
-    }
-
-    async fn note_deleted(&self, deletion: Deletion) -> Result<(), Trouble> {
-        self.wrote();
-        self.state
-            .call(move |store| store.deleted(Timestamp::now(), &deletion))
-            .await?;
-        Ok(())
-    }
-
     /// What the last write said that was not answered, and whether any other was.
     pub(super) fn unanswered_write(&self) -> Option<(Failure, bool)> {
         let tally = self.tally();
         Some((tally.last_failure.clone()?, tally.answered > 0))
     }
 
-    fn tally(&self) -> MutexGuard<'_, Tally> {
+    pub(super) fn tally(&self) -> MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins a pass over what remains. Returns how many writes went unanswered before it.
-    fn begin_pass(&self) -> u64 {
+    pub(super) fn begin_pass(&self) -> u64 {
         let mut tally = self.tally();
         tally.silent = 0;
         tally.failures
     }
 
     /// A row is begun: a pass that ends early is gone on with behind it.
-    fn began(&self, write: Write, key: &EmailKey) {
+    pub(super) fn began(&self, write: Write, key: &EmailKey) {
         let mut tally = self.tally();
         let furthest = tally.resume.entry(write).or_insert_with(|| EmailKey::fold(""));
         if key > furthest {
@@ -514,18 +479,18 @@ impl<'a> Delivery<'a> {
     }
 
     /// Behind which row a pass begins, and whether that is the whole of them: a pass that begins in between starts over at the end.
-    fn resumes_after(&self, write: Write) -> (EmailKey, bool) {
+    pub(super) fn resumes_after(&self, write: Write) -> (EmailKey, bool) {
         let last = self.tally().resume.remove(&write);
         let whole = last.is_none();
         (last.unwrap_or_else(|| EmailKey::fold("")), whole)
     }
 
     /// Whether a pass goes on: not after so many writes in a row without an answer.
-    fn may_write(&self) -> bool {
+    pub(super) fn may_write(&self) -> bool {
         self.tally().silent < MAX_SILENT
     }
 
-    fn is_exhausted(&self, write: Write, key: &EmailKey) -> bool {
+    pub(super) fn is_exhausted(&self, write: Write, key: &EmailKey) -> bool {
         let tally = self.tally();
         tally
             .attempts
@@ -534,13 +499,13 @@ impl<'a> Delivery<'a> {
     }
 
     /// A write was answered, be it with a refusal: JumpCloud takes writes.
-    fn answered(&self) {
+    pub(super) fn answered(&self) {
         let mut tally = self.tally();
         tally.answered += 1;
         tally.silent = 0;
     }
 
-    fn wrote(&self) {
+    pub(super) fn wrote(&self) {
         self.answered();
         let writes = self.writes.fetch_add(1, Ordering::Relaxed) + 1;
         self.connector.note_phase(Phase::Delivering { writes });
@@ -548,7 +513,7 @@ impl<'a> Delivery<'a> {
 
     /// A write was not answered. Is it the peer, or only this row? Something harmless is asked, with all the patience there is: if
     /// that is answered, the row waits and the others go on.
-    async fn unanswered(&self, write: Write, key: &EmailKey, failure: Failure) -> Result<(), Trouble> {
+    pub(super) async fn unanswered(&self, write: Write, key: &EmailKey, failure: Failure) -> Result<(), Trouble> {
         let too_fast = failure.status == Some(http::StatusCode::TOO_MANY_REQUESTS);
         {
             let mut tally = self.tally();
@@ -572,7 +537,7 @@ impl<'a> Delivery<'a> {
     }
 
     /// For a refused write: reading has worked in this very delivery, so a 403 is about writing.
-    async fn halt_write(&self, failure: Failure) -> Trouble {
+    pub(super) async fn halt_write(&self, failure: Failure) -> Trouble {
         refusal(self.jumpcloud, failure, true).await.into()
     }
 }

@@ -54,6 +54,23 @@ impl Halt {
         }
     }
 
+    /// The same with what the configuration knows of a key that is refused: since when it is over.
+    pub(super) fn explained(self, key_is_over: Option<String>) -> Self {
+        match (self, key_is_over) {
+            (Halt::Reconnect { mut failure, action }, Some(over))
+                if failure.peer == Peer::Torq && failure.kind == FailureKind::Credentials =>
+            {
+                failure.detail = if failure.detail.is_empty() {
+                    over
+                } else {
+                    format!("{} ({over})", failure.detail)
+                };
+                Halt::Reconnect { failure, action }
+            }
+            (halt, _) => halt,
+        }
+    }
+
     /// How the run counts.
     pub fn outcome(&self) -> RunOutcome {
         match self {
@@ -93,8 +110,8 @@ impl Halt {
 fn action(failure: &Failure) -> String {
     match (failure.peer, failure.kind) {
         (Peer::Torq, FailureKind::Credentials) => {
-            "make a new API key in Torq (a service key, with the scope user.read), put its \
-             client id and secret into the configuration, then: torq-connector reconnect"
+            "make a new API key in Torq (a service key, with the scope user.read) and put its \
+             client id and secret into the configuration, or extend the old one there; then: torq-connector reconnect"
                 .to_owned()
         }
         (Peer::Torq, FailureKind::Permission) => {

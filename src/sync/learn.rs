@@ -8,10 +8,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::application::recently_not_offered;
 use super::deliver::{CONCURRENCY, Delivery, Trouble, each};
-use super::{Connector, Phase, is_younger};
+use super::{Connector, Halt, Phase, is_younger};
 use crate::http::FailureKind;
 use crate::jumpcloud::{Account, SEARCH_BATCH};
-use crate::model::{ApplicationId, DirectoryUserId, EmailKey};
+use crate::model::{ApplicationId, EmailKey};
+use crate::state::Lost;
 
 /// How old knowledge of JumpCloud's accounts and directory may grow.
 const KNOWLEDGE_AGE: SignedDuration = SignedDuration::from_hours(24);
@@ -54,8 +55,10 @@ impl Delivery<'_> {
     /// Reads all accounts of the application: adopts those of users, notices those that are gone, resolves creates that were
     /// not answered.
     pub(super) async fn adopt(&self) -> Result<(), Trouble> {
+        let began = Timestamp::now();
         let mut pages = self.jumpcloud.accounts(&self.application);
         let mut others: Vec<Account> = Vec::new();
+        let mut seen: HashSet<u64> = HashSet::new();
         let (mut read, mut found) = (0, 0);
         loop {
             let page = match pages.next().await {
@@ -66,6 +69,7 @@ impl Delivery<'_> {
             };
             self.connector.go_on()?;
             read += page.len() as u64;
+            seen.extend(page.iter().flat_map(Account::prints));
             self.connector.note_phase(Phase::Adopting { accounts: read });
             let adopted = self
                 .state
@@ -74,33 +78,50 @@ impl Delivery<'_> {
             found += adopted.found;
             others.extend(adopted.others);
         }
-        let seen = pages.into_seen();
         let missing = self.state.call(move |store| store.accounts_not_in(&seen)).await?;
+        let unread = pages.unread();
         let lost = AtomicU64::new(0);
         each(missing, CONCURRENCY, |account| async {
             self.connector.go_on()?;
-            // Not in the list is not yet gone: rows shift while a list is read. Only the account itself can say.
-            match self.jumpcloud.account(&self.application, &account.account).await {
-                Ok(Some(_)) => Ok(()),
-                Ok(None) => {
-                    lost.fetch_add(1, Ordering::Relaxed);
-                    let lost = self
-                        .state
-                        .call(move |store| store.account_lost(Timestamp::now(), &account));
-                    Ok(lost.await?)
-                }
-                Err(failure) => Err(self.halt(failure).await),
+            if unread
+                .iter()
+                .any(|row| row.id.as_deref() == Some(account.account.as_str()))
+            {
+                return Ok(());
             }
+            // Not in the list is not yet gone: rows shift while a list is read. Only the account itself can say.
+            let why = match self.jumpcloud.account(&self.application, &account.account).await {
+                Ok(Some(Err(_))) => return Ok(()),
+                Ok(Some(Ok(there))) if there.is_of(&account.key) => return Ok(()),
+                Ok(Some(Ok(_))) => Lost::Renamed,
+                Ok(None) => Lost::Gone,
+                Err(failure) => return Err(self.halt(failure).await),
+            };
+            lost.fetch_add(1, Ordering::Relaxed);
+            let lost = self
+                .state
+                .call(move |store| store.account_lost(Timestamp::now(), &account, why));
+            Ok(lost.await?)
         })
         .await?;
         let lost = lost.into_inner();
+        if !unread.is_empty() {
+            let texts = unread.iter().flat_map(|row| &row.texts);
+            let keys: Vec<_> = texts
+                .map(|text| EmailKey::fold(text))
+                .filter(|key| !key.is_empty())
+                .collect();
+            self.state
+                .call(move |store| store.park_unreadable(Timestamp::now(), &keys))
+                .await?;
+        }
         // Another account with the e-mail of one that is gone takes its place.
         let adopted = self
             .state
             .call(move |store| store.adopt(Timestamp::now(), &others))
             .await?;
         found += adopted.found;
-        self.state.call(|store| store.finish_adoption(Timestamp::now())).await?;
+        self.state.call(move |store| store.finish_adoption(began)).await?;
         if found + lost > 0 {
             tracing::info!(connector = %self.connector.name(), read, found, lost, "read JumpCloud's accounts");
         }
@@ -132,8 +153,8 @@ impl Delivery<'_> {
         let mut batches = vec![keys];
         while let Some(keys) = batches.pop() {
             self.connector.go_on()?;
-            let users = match self.jumpcloud.directory_users(&keys).await {
-                Ok(users) => users,
+            let found = match self.jumpcloud.directory_users(&keys).await {
+                Ok(found) => found,
                 Err(failure) if failure.kind == FailureKind::Refused && keys.len() > 1 => {
                     let (front, back) = keys.split_at(keys.len() / 2);
                     batches.push(back.to_vec());
@@ -146,14 +167,12 @@ impl Delivery<'_> {
                         return Err(self.halt(other).await);
                     }
                     tracing::debug!("the directory refuses an address; it counts as unmatched: {failure}");
-                    Vec::new()
+                    HashMap::new()
                 }
+                // The directory says so itself: that has nothing to do with the licence for SaaS Management.
+                Err(failure) if failure.kind == FailureKind::Permission => return Err(Halt::of(failure).into()),
                 Err(failure) => return Err(self.halt(failure).await),
             };
-            let found: HashMap<EmailKey, DirectoryUserId> = users
-                .into_iter()
-                .filter_map(|user| Some((EmailKey::fold(user.email.as_deref()?), user.id)))
-                .collect();
             let matches: Vec<_> = keys
                 .into_iter()
                 .map(|key| {
@@ -178,7 +197,7 @@ pub(super) async fn learn_without_application(connector: &Connector) -> Result<(
         .call(move |store| {
             store.begin_reconciliation(now)?;
             for account in store.accounts_not_in(&HashSet::new())? {
-                store.account_lost(now, &account)?;
+                store.account_lost(now, &account, Lost::Gone)?;
             }
             store.finish_adoption(now)
         })

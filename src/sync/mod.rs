@@ -10,16 +10,19 @@
 
 mod application;
 mod collect;
+mod delete;
 mod deliver;
 mod dry_run;
 mod halt;
 mod learn;
 mod neighbours;
+mod notice;
 mod remove;
+mod settle;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
@@ -31,22 +34,21 @@ use crate::jumpcloud::{self, JumpCloud};
 use crate::metrics;
 use crate::model::{ConnectorName, Peer};
 use crate::oauth::{Auth, Session, TokenManager};
-use crate::state::{About, Offered, RemovalRules, Sides, State, StateError};
+use crate::state::{RemovalRules, Sides, State, StateError};
 use crate::torq::{self, Torq};
-use crate::view::{ConnectorState, ConnectorStatus, RunCounts, RunOutcome};
+use crate::view::{ConnectorStatus, RunCounts, RunOutcome};
 
 pub use application::{forget_tenant, note_tenants};
 pub use halt::Halt;
 pub use neighbours::Neighbourhood;
+use notice::KeyEnd;
 pub use remove::{ApplicationFate, Obstacle, Removal, RemovalOutcome, RemovalPlan, RemovalTerms};
+use settle::Settling;
 
 /// How long an operation that JumpCloud does not offer is not tried again.
 const NOT_OFFERED_AGE: SignedDuration = SignedDuration::from_hours(24);
 /// How old the names of roles may grow.
 const ROLES_AGE: SignedDuration = SignedDuration::from_hours(24);
-
-/// How long the status speaks of a changed configuration.
-const NOTICE_AGE: SignedDuration = SignedDuration::from_hours(24);
 
 /// What a run is doing, for a progress bar.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -157,6 +159,7 @@ pub struct Connector {
     phase: watch::Sender<Phase>,
     /// Whether JumpCloud's accounts were read since this process began: knowledge grows old while nobody looks.
     reconciled: AtomicBool,
+    settling: Settling,
 }
 
 impl Connector {
@@ -177,7 +180,18 @@ impl Connector {
             stop,
             phase: watch::Sender::new(Phase::Idle),
             reconciled: AtomicBool::new(false),
+            settling: Settling {
+                timeout: network.timeout,
+                most: Duration::MAX,
+            },
         })
+    }
+
+    /// The same, where a write that was not answered is known to take effect within so long, or never.
+    #[must_use]
+    pub fn settling_within(mut self, most: Duration) -> Self {
+        self.settling.most = most;
+        self
     }
 
     /// The same at another rate, in requests a second: for peers of which it is known what they bear, as in tests and benches.
@@ -317,9 +331,12 @@ impl Connector {
 
     async fn end(&self, run: i64, outcome: Option<RunOutcome>, halt: Option<Halt>) -> Result<RunEnd, StateError> {
         let name = self.name().clone();
+        let now = Timestamp::now();
+        let key = KeyEnd::near(&self.config.torq, now);
+        let why = key.as_ref().and_then(KeyEnd::explains);
+        let halt = halt.map(|halt| halt.explained(why));
         self.state
             .call(move |store| {
-                let now = Timestamp::now();
                 let status = store.status()?;
                 let about = store.about()?;
                 let report_only = application::report_only(&about);
@@ -333,29 +350,13 @@ impl Connector {
                 let counts = store.end_run(now, outcome, reason.as_deref())?;
                 match &halt {
                     Some(halt) => halt.note(store, now)?,
-                    None if status.held > 0 => {
-                        let why = about.hold_reason.as_deref().unwrap_or("more than are believed unasked");
-                        let reason = format!("{} removals are held: {why}", status.held);
-                        let action = format!(
-                            "look at them (torq-connector users {name}), then: torq-connector approve {name}; they are dropped by themselves when the users are back"
-                        );
-                        store.note_state(now, ConnectorState::Held, Some(&reason), Some(&action))?;
+                    None => {
+                        let unseen = if status.pending > 0 { store.pending_unseen()? } else { 0 };
+                        let (state, notice) = notice::of_end(&status, &about, report_only, unseen, name.as_str(), now);
+                        let key = key.map(|key| key.notice());
+                        let (reason, action) = notice.into_iter().chain(key).reduce(notice::both).unzip();
+                        store.note_state(now, state, reason.as_deref(), action.as_deref())?;
                     }
-                    None => match report_only {
-                        Some(reason) => {
-                            let action = format!(
-                                "nothing is lost: users stay pending, and it is tried again once a day, and on: torq-connector retry {name}"
-                            );
-                            store.note_state(now, ConnectorState::ReportOnly, Some(&reason), Some(&action))?;
-                        }
-                        None => {
-                            let unseen = if status.pending > 0 { store.pending_unseen()? } else { 0 };
-                            let (reason, action) = shortfall(&status, &about, unseen, name.as_str())
-                                .or_else(|| noticed(&about, now, name.as_str()))
-                                .unzip();
-                            store.note_state(now, ConnectorState::Connected, reason.as_deref(), action.as_deref())?;
-                        }
-                    },
                 }
                 let status = store.status()?;
                 Ok(RunEnd {
@@ -396,63 +397,6 @@ impl Connector {
     fn note_reconciled(&self) {
         self.reconciled.store(true, Ordering::Relaxed);
     }
-}
-
-/// What a finished delivery left undone, and what to do about it; `None` when there is nothing to say. `unseen`: how many of
-/// those pending the last poll did not see.
-fn shortfall(status: &ConnectorStatus, about: &About, unseen: u64, name: &str) -> Option<(String, String)> {
-    let again = "nothing: the next run tries again".to_owned();
-    if let Offered::No(_) = about.associations
-        && status.associations_pending > 0
-    {
-        let reason = format!(
-            "JumpCloud does not offer associating accounts to this organisation: {} are without their directory user",
-            status.associations_pending
-        );
-        let action = format!("nothing: it is tried again once a day, and on: torq-connector retry {name}");
-        return Some((reason, action));
-    }
-    let unanswered = status.pending.saturating_sub(unseen);
-    if unanswered > 0 {
-        let reason = format!("JumpCloud did not answer the creates of {unanswered} accounts; they stay pending");
-        return Some((reason, again));
-    }
-    if unseen > 0 {
-        let reason = format!(
-            "{unseen} users without an account were not seen by the last poll: they get none before they are seen again"
-        );
-        return Some((reason, "nothing: the next poll decides".to_owned()));
-    }
-    if status.associations_pending > 0 {
-        let reason = format!(
-            "{} accounts are without their directory user: JumpCloud did not answer, or refused it",
-            status.associations_pending
-        );
-        let action = format!(
-            "nothing: the next run tries again; what was refused (torq-connector users {name}), on: torq-connector retry {name}"
-        );
-        return Some((reason, action));
-    }
-    if status.parked > 0 {
-        let reason = format!(
-            "{} users are parked: JumpCloud refuses them, or they have no e-mail",
-            status.parked
-        );
-        let action =
-            format!("see why (torq-connector users {name}); when that is settled: torq-connector retry {name}");
-        return Some((reason, action));
-    }
-    None
-}
-
-/// What was lately found to be configured otherwise than before, as long as somebody may wonder about it.
-fn noticed(about: &About, now: Timestamp, name: &str) -> Option<(String, String)> {
-    let (notice, at) = about
-        .notice
-        .as_ref()
-        .filter(|(_, at)| is_younger(*at, now, NOTICE_AGE))?;
-    let action = format!("nothing, if that is meant; what came of it is in: torq-connector events {name}");
-    Some((format!("{notice} (since {at:.0})"), action))
 }
 
 /// The clients of both peers of a connector.

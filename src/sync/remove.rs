@@ -186,6 +186,7 @@ impl Connector {
             others += (all - found.len()) as u64;
             ours.extend(found);
         }
+        others += pages.unread().len() as u64;
         let all = ours.len() as u64;
         let shared = self.shared(neighbourhood, &application, ours).await?;
         let needed = shared.needed.len() as u64;
@@ -402,7 +403,8 @@ impl Connector {
         loop {
             match pages.next().await {
                 Ok(Some(page)) => count += page.len() as u64,
-                Ok(None) => return Ok(Some(count)),
+                // What cannot be read is there all the same.
+                Ok(None) => return Ok(Some(count + pages.unread().len() as u64)),
                 Err(failure) if failure.kind == FailureKind::NotFound => return Ok(None),
                 Err(failure) => return Err(application::refusal(&self.jumpcloud, failure, false).await),
             }

@@ -1,11 +1,13 @@
 //! A page of users as Torq sends it, read without believing too much: proto3 JSON leaves out default values, new fields and
 //! statuses may appear, and one bad record must not hide the others.
 
-use serde::Deserialize;
-use serde_json::Value;
+use std::fmt;
+
+use serde::de::{Deserializer, MapAccess, Visitor};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::PageToken;
+use crate::http::foreign::{Field, Found, Records, Skipped};
 use crate::http::{Answer, Failure, FailureKind, clean, unintelligible};
 use crate::model::{Email, Peer, UserId};
 
@@ -13,6 +15,10 @@ const OPERATION: &str = "list users";
 
 /// The longest id that is believed, in bytes.
 const MAX_ID: usize = 200;
+/// The longest page token that is taken, in bytes: it goes into a URL.
+const MAX_TOKEN: usize = 8 * 1024;
+/// How many records without a readable id are named, of one page.
+const MAX_NAMELESS: usize = 20;
 
 /// A user's record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -88,48 +94,179 @@ pub struct UsersPage {
     pub next: Option<PageToken>,
 }
 
-/// The answer of `GET users`. Every field may be missing or null (proto3 JSON).
-#[derive(Deserialize)]
-struct Page {
-    #[serde(default)]
-    users: Option<Vec<Record>>,
-    #[serde(default, alias = "nextPageToken")]
-    next_page_token: Option<String>,
-}
+/// What is read of a record, in this order.
+const FIELDS: [&str; 7] = [
+    "id",
+    "email",
+    "role_id",
+    "status",
+    "created_time",
+    "last_login_time",
+    "sso_provision",
+];
 
-#[derive(Deserialize)]
-struct Record {
-    id: String,
-    #[serde(default)]
-    email: Option<String>,
-    #[serde(default)]
-    role_id: Option<String>,
-    #[serde(default)]
-    status: Option<String>,
-    #[serde(default)]
-    sso_provision: Option<bool>,
-    #[serde(default)]
-    created_time: Option<String>,
-    #[serde(default)]
-    last_login_time: Option<String>,
-}
-
-/// Reads a page. Structs first, which is twice as fast as [`Value`]; record by record when that fails.
+/// Reads a page, record by record: what is not understood of one hides no other.
 ///
 /// # Errors
 /// [`FailureKind::Unintelligible`] when the body is not a page of users at all.
 pub fn read_page(answer: &Answer) -> Result<UsersPage, Failure> {
-    match serde_json::from_slice::<Page>(&answer.body) {
-        Ok(Page {
-            users: Some(records),
-            next_page_token,
-        }) if records.iter().all(|record| readable_id(&record.id)) => Ok(UsersPage {
-            users: records.into_iter().map(User::from).collect(),
-            unreadable: Vec::new(),
-            next: next_page_token.and_then(PageToken::new),
-        }),
-        Err(error) if !error.is_data() => Err(unintelligible(Peer::Torq, OPERATION, answer, &error)),
-        _ => read_carefully(answer),
+    let wrong = |what: String| Failure {
+        status: Some(answer.status),
+        ..Failure::new(Peer::Torq, OPERATION, FailureKind::Unintelligible, what)
+    };
+    let mut page = UsersPage::default();
+    let mut deserializer = serde_json::Deserializer::from_slice(&answer.body);
+    let top = deserializer
+        .deserialize_any(Body { page: &mut page })
+        .and_then(|top| deserializer.end().map(|()| top))
+        .map_err(|error| unintelligible(Peer::Torq, OPERATION, answer, &error))?;
+    match top.users {
+        Found::List(_) => {}
+        // An empty list is left out in proto3 JSON. An object that speaks of something else is not an empty page.
+        Found::Nothing => {
+            if let Some(other) = top.other {
+                return Err(wrong(format!("the body has no users, but “{other}”")));
+            }
+        }
+        Found::Other => return Err(wrong("users is not a list".to_owned())),
+    }
+    page.next = match top.next {
+        Field::Absent => None,
+        Field::Text(token) => PageToken::new(token),
+        _ => {
+            return Err(wrong(format!(
+                "next_page_token is not a text of at most {MAX_TOKEN} bytes"
+            )));
+        }
+    };
+    Ok(page)
+}
+
+/// What stands around the users.
+#[derive(Default)]
+struct Top {
+    users: Found,
+    next: Field<MAX_TOKEN>,
+    /// The first name that is not known.
+    other: Option<String>,
+}
+
+/// Reads the answer of `GET users`. Every field may be missing or null (proto3 JSON).
+struct Body<'a> {
+    page: &'a mut UsersPage,
+}
+
+impl<'de> Visitor<'de> for Body<'_> {
+    type Value = Top;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with users")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Top, A::Error> {
+        let mut top = Top::default();
+        while let Some(name) = object.next_key::<String>()? {
+            match name.as_str() {
+                "users" => {
+                    let mut records = Reading {
+                        page: &mut *self.page,
+                        number: 0,
+                        nameless: 0,
+                    };
+                    top.users = object.next_value_seed(Records {
+                        names: &FIELDS,
+                        show: &mut |fields| records.take(fields),
+                    })?;
+                    records.finish();
+                }
+                "next_page_token" | "nextPageToken" => match object.next_value()? {
+                    Field::Absent => {}
+                    next => top.next = next,
+                },
+                other => {
+                    top.other.get_or_insert_with(|| clean(other));
+                    object.next_value::<Skipped>()?;
+                }
+            }
+        }
+        Ok(top)
+    }
+}
+
+/// The records of a page, as they are read.
+struct Reading<'a> {
+    page: &'a mut UsersPage,
+    /// Records so far.
+    number: usize,
+    /// Those of them that have no readable id.
+    nameless: usize,
+}
+
+impl Reading<'_> {
+    fn take(&mut self, fields: Option<&mut [Field]>) {
+        self.number += 1;
+        let Some([id, email, role_id, status, created, last_login, sso]) = fields else {
+            return self.nameless("is not an object");
+        };
+        let id = match std::mem::take(id) {
+            Field::Text(id) if readable_id(&id) => id,
+            Field::Text(_) => return self.nameless("has an id that is empty, too long or not printable"),
+            Field::Absent => return self.nameless("has no id"),
+            _ => return self.nameless("has an id that is not a text"),
+        };
+        let mut unreadable = Vec::new();
+        let mut text = |name: &'static str, field: &mut Field| match std::mem::take(field) {
+            Field::Absent => String::new(),
+            Field::Text(text) => text,
+            // An enum value that the server's JSON has no name for comes as a number (proto3 JSON).
+            Field::Number(number) if name == "status" => number,
+            _ => {
+                unreadable.push(name);
+                String::new()
+            }
+        };
+        let optional = |text: String| (!text.is_empty()).then_some(text);
+        let mut user = User {
+            id,
+            email: text("email", email),
+            role_id: text("role_id", role_id),
+            status: text("status", status),
+            sso: false,
+            created: optional(text("created_time", created)),
+            last_login: optional(text("last_login_time", last_login)),
+            unreadable,
+        };
+        match sso {
+            Field::Absent => {}
+            Field::Bool(sso) => user.sso = *sso,
+            _ => user.unreadable.push("sso_provision"),
+        }
+        if !user.unreadable.is_empty() {
+            self.page.unreadable.push(Unreadable {
+                id: Some(user.id.clone()),
+                reason: format!("cannot read {}; what was known of it stays", user.unreadable.join(", ")),
+            });
+        }
+        self.page.users.push(user);
+    }
+
+    /// A record that has no readable id. The first ones are named; a page full of them needs no event for each.
+    fn nameless(&mut self, what: &str) {
+        self.nameless += 1;
+        if self.nameless <= MAX_NAMELESS {
+            self.unreadable(format!("record {} of the page {what}", self.number));
+        }
+    }
+
+    fn finish(mut self) {
+        if self.nameless > MAX_NAMELESS {
+            let more = self.nameless - MAX_NAMELESS;
+            self.unreadable(format!("{more} more records of the page have no readable id"));
+        }
+    }
+
+    fn unreadable(&mut self, reason: String) {
+        self.page.unreadable.push(Unreadable { id: None, reason });
     }
 }
 
@@ -137,109 +274,12 @@ fn readable_id(id: &str) -> bool {
     !id.is_empty() && id.len() <= MAX_ID && !id.chars().any(char::is_control)
 }
 
-impl From<Record> for User {
-    fn from(record: Record) -> Self {
-        Self {
-            id: record.id,
-            email: record.email.unwrap_or_default(),
-            role_id: record.role_id.unwrap_or_default(),
-            status: record.status.unwrap_or_default(),
-            sso: record.sso_provision.unwrap_or_default(),
-            created: record.created_time.filter(|text| !text.is_empty()),
-            last_login: record.last_login_time.filter(|text| !text.is_empty()),
-            unreadable: Vec::new(),
-        }
-    }
-}
-
-fn read_carefully(answer: &Answer) -> Result<UsersPage, Failure> {
-    let wrong = |what: String| Failure {
-        status: Some(answer.status),
-        ..Failure::new(Peer::Torq, OPERATION, FailureKind::Unintelligible, what)
-    };
-    let body: Value =
-        serde_json::from_slice(&answer.body).map_err(|error| unintelligible(Peer::Torq, OPERATION, answer, &error))?;
-    let Value::Object(body) = body else {
-        return Err(wrong("the body is not a JSON object with users".to_owned()));
-    };
-    let mut page = UsersPage::default();
-    let token = body.get("next_page_token").or_else(|| body.get("nextPageToken"));
-    page.next = match token {
-        None | Some(Value::Null) => None,
-        Some(Value::String(token)) => PageToken::new(token.clone()),
-        Some(_) => return Err(wrong("next_page_token is not a text".to_owned())),
-    };
-    match body.get("users") {
-        Some(Value::Array(records)) => {
-            for (index, record) in records.iter().enumerate() {
-                match read_record(record, index) {
-                    Ok((user, None)) => page.users.push(user),
-                    Ok((user, Some(unreadable))) => {
-                        page.users.push(user);
-                        page.unreadable.push(unreadable);
-                    }
-                    Err(unreadable) => page.unreadable.push(unreadable),
-                }
-            }
-        }
-        // An empty list is left out in proto3 JSON. An object that speaks of something else is not an empty page.
-        None | Some(Value::Null) => {
-            let known = ["users", "next_page_token", "nextPageToken"];
-            if let Some(other) = body.keys().find(|key| !known.contains(&key.as_str())) {
-                return Err(wrong(format!("the body has no users, but “{}”", clean(other))));
-            }
-        }
-        Some(_) => return Err(wrong("users is not a list".to_owned())),
-    }
-    Ok(page)
-}
-
-fn read_record(record: &Value, index: usize) -> Result<(User, Option<Unreadable>), Unreadable> {
-    let nameless = |what: &str| Unreadable {
-        id: None,
-        reason: format!("record {} of the page {what}", index + 1),
-    };
-    let Value::Object(record) = record else {
-        return Err(nameless("is not an object"));
-    };
-    let id = match record.get("id") {
-        Some(Value::String(id)) if readable_id(id) => id.clone(),
-        Some(Value::String(_)) => return Err(nameless("has an id that is empty, too long or not printable")),
-        None | Some(Value::Null) => return Err(nameless("has no id")),
-        Some(_) => return Err(nameless("has an id that is not a text")),
-    };
-    let mut user = User { id, ..User::default() };
-    let mut text = |name: &'static str| match record.get(name) {
-        None | Some(Value::Null) => String::new(),
-        Some(Value::String(text)) => text.clone(),
-        // An enum value that the server's JSON has no name for comes as a number (proto3 JSON).
-        Some(Value::Number(number)) if name == "status" => number.to_string(),
-        Some(_) => {
-            user.unreadable.push(name);
-            String::new()
-        }
-    };
-    let optional = |text: String| (!text.is_empty()).then_some(text);
-    let (email, role_id, status) = (text("email"), text("role_id"), text("status"));
-    let (created, last_login) = (optional(text("created_time")), optional(text("last_login_time")));
-    (user.email, user.role_id, user.status) = (email, role_id, status);
-    (user.created, user.last_login) = (created, last_login);
-    match record.get("sso_provision") {
-        None | Some(Value::Null) => {}
-        Some(Value::Bool(sso)) => user.sso = *sso,
-        Some(_) => user.unreadable.push("sso_provision"),
-    }
-    let unreadable = (!user.unreadable.is_empty()).then(|| Unreadable {
-        id: Some(user.id.clone()),
-        reason: format!("cannot read {}; what was known of it stays", user.unreadable.join(", ")),
-    });
-    Ok((user, unreadable))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
 
     fn answer(body: impl Into<Vec<u8>>) -> Answer {
         Answer {
@@ -324,6 +364,42 @@ mod tests {
     }
 
     #[test]
+    fn a_page_full_of_records_without_an_id_is_named_in_a_few_words() {
+        let page = read(&json!({"users": vec![json!({}); 10_000]}).to_string());
+        assert_eq!((page.users.len(), page.unreadable.len()), (0, 21));
+        let last = &page.unreadable[20];
+        assert_eq!(last.reason, "9980 more records of the page have no readable id");
+        assert!(page.unreadable.iter().all(|record| record.id.is_none()));
+    }
+
+    #[test]
+    fn a_text_too_long_to_be_one_is_unreadable_and_a_token_too_long_is_refused() {
+        let long = "x".repeat(15 * 1024 * 1024);
+        let page = read(&json!({"users": [{"id": "u1", "email": long}, {"id": long}, {"id": "u2"}]}).to_string());
+        assert_eq!(page.users.len(), 2);
+        assert_eq!(page.users[0].unreadable, ["email"]);
+        assert_eq!(page.unreadable[1].id, None);
+        let words = refused(json!({"users": [], "next_page_token": long}).to_string().as_bytes());
+        assert!(words.contains("next_page_token") && words.len() < 400, "{words}");
+        let token = "t".repeat(MAX_TOKEN);
+        assert_eq!(
+            read(&json!({ "next_page_token": token }).to_string()).next,
+            PageToken::new(token)
+        );
+    }
+
+    #[test]
+    fn ten_thousand_users_are_a_page_and_more_than_a_hundred_thousand_are_not() {
+        let users = |count: usize| {
+            let users: Vec<_> = (0..count).map(|number| format!(r#"{{"id":"u{number}"}}"#)).collect();
+            format!(r#"{{"users":[{}]}}"#, users.join(","))
+        };
+        assert_eq!(read(&users(10_000)).users.len(), 10_000);
+        assert_eq!(read(&users(100_000)).users.len(), 100_000);
+        assert!(refused(users(100_001).as_bytes()).contains("more than 100000 records"));
+    }
+
+    #[test]
     fn a_fingerprint_tells_every_field() {
         let base = read(
             r#"{"users":[{"id":"u","email":"e","role_id":"r","status":"s","sso_provision":true,"created_time":"c","last_login_time":"l"}]}"#,
@@ -357,10 +433,106 @@ mod tests {
         }
 
         #[test]
-        fn both_ways_of_reading_agree(ids in proptest::collection::vec("[a-z]{1,8}", 0..20), sso: bool, token in "[a-zA-Z+/=]{0,20}") {
-            let users: Vec<_> = ids.iter().map(|id| serde_json::json!({"id": id, "email": format!("{id}@example.com"), "sso_provision": sso})).collect();
-            let body = serde_json::json!({"users": users, "next_page_token": token}).to_string();
-            prop_assert_eq!(read_page(&answer(body.clone())).unwrap(), read_carefully(&answer(body)).unwrap());
+        fn records_are_read_as_a_tree_of_values_says(
+            records in proptest::collection::vec(arbitrary_record(), 0..20),
+            token in "[a-zA-Z+/=]{0,20}",
+        ) {
+            let body = json!({"users": records, "next_page_token": token}).to_string();
+            prop_assert_eq!(read_page(&answer(body.clone())).unwrap(), by_value(&body));
         }
+    }
+
+    fn arbitrary_record() -> impl Strategy<Value = Value> {
+        let field = prop::sample::select(vec![
+            json!(null),
+            json!(""),
+            json!("text"),
+            json!(7),
+            json!(-1),
+            json!(true),
+            json!([1]),
+            json!({"a": {}}),
+            json!("x".repeat(1001)),
+        ]);
+        let names = FIELDS.into_iter().chain(["unknown"]).collect::<Vec<_>>();
+        let object = proptest::collection::btree_map(prop::sample::select(names), field.clone(), 0..8);
+        prop_oneof![
+            1 => field,
+            8 => (object, "[a-z]{1,8}").prop_map(|(mut object, id)| {
+                // Most of them have an id.
+                object.entry("id").or_insert(json!(id));
+                json!(object)
+            }),
+        ]
+    }
+
+    /// The same, by a tree of values: simple, and greedy for memory.
+    fn by_value(body: &str) -> UsersPage {
+        let body: Value = serde_json::from_str(body).unwrap();
+        let mut page = UsersPage {
+            next: PageToken::new(body["next_page_token"].as_str().unwrap().to_owned()),
+            ..UsersPage::default()
+        };
+        for (index, record) in body["users"].as_array().unwrap().iter().enumerate() {
+            let nameless = |what: &str| Unreadable {
+                id: None,
+                reason: format!("record {} of the page {what}", index + 1),
+            };
+            let id = match record.get("id") {
+                _ if !record.is_object() => Err("is not an object"),
+                Some(Value::String(id)) if !id.is_empty() && id.len() <= 200 => Ok(id.clone()),
+                // A text far too long is no text at all.
+                Some(Value::String(id)) if id.len() <= 1000 => {
+                    Err("has an id that is empty, too long or not printable")
+                }
+                None | Some(Value::Null) => Err("has no id"),
+                Some(_) => Err("has an id that is not a text"),
+            };
+            let id = match id {
+                Ok(id) => id,
+                Err(what) => {
+                    page.unreadable.push(nameless(what));
+                    continue;
+                }
+            };
+            let mut unreadable = Vec::new();
+            let mut text = |name: &'static str| match record.get(name) {
+                None | Some(Value::Null) => String::new(),
+                Some(Value::String(text)) if text.len() <= 1000 => text.clone(),
+                Some(Value::Number(number)) if name == "status" => number.to_string(),
+                Some(_) => {
+                    unreadable.push(name);
+                    String::new()
+                }
+            };
+            let [email, role_id, status] = ["email", "role_id", "status"].map(&mut text);
+            let [created, last_login] = ["created_time", "last_login_time"].map(text);
+            let sso = match record.get("sso_provision") {
+                None | Some(Value::Null) => false,
+                Some(Value::Bool(sso)) => *sso,
+                Some(_) => {
+                    unreadable.push("sso_provision");
+                    false
+                }
+            };
+            if !unreadable.is_empty() {
+                page.unreadable.push(Unreadable {
+                    id: Some(id.clone()),
+                    reason: format!("cannot read {}; what was known of it stays", unreadable.join(", ")),
+                });
+            }
+            let optional = |text: String| (!text.is_empty()).then_some(text);
+            page.users.push(User {
+                id,
+                email,
+                role_id,
+                status,
+                sso,
+                created: optional(created),
+                last_login: optional(last_login),
+                unreadable,
+            });
+        }
+        page
     }
 }

@@ -136,7 +136,9 @@ async fn what_was_settled_is_asked_again_when_anybody_comes_goes_or_changes_thei
         poll(store, vec![user(100)]);
         for creation in pending(store) {
             store.create_refused(Timestamp::now(), &creation.key, "no").ok();
-            store.creating(Timestamp::now(), &creation.key).unwrap();
+            store
+                .creating(Timestamp::now(), &creation.key, Timestamp::now())
+                .unwrap();
             store.create_refused(Timestamp::now(), &creation.key, "no").unwrap();
         }
         assert!(pending(store).is_empty());

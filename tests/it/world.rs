@@ -31,6 +31,8 @@ pub struct Scene {
     environment: BTreeMap<String, String>,
     /// The applications besides Torq as they were: nobody may touch them.
     others: Vec<Application>,
+    /// How long a write without an answer may still take effect.
+    pub settling: Duration,
 }
 
 impl Scene {
@@ -45,6 +47,7 @@ impl Scene {
             dir,
             environment: BTreeMap::new(),
             others,
+            settling: Duration::from_millis(100),
         }
     }
 
@@ -107,6 +110,8 @@ impl Scene {
             CancellationToken::new(),
         )
         .unwrap()
+        // The sandbox acts on a request at once, or when a fault says so.
+        .settling_within(self.settling)
     }
 
     /// The connector, as a new process opens it. A run that was dropped may hold the state for a moment longer.

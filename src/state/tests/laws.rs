@@ -517,7 +517,7 @@ impl Trial {
             let number = number(&row.key);
             self.ids += 1;
             let id = format!("a{}", self.ids);
-            self.store.creating(self.now, &row.key).unwrap();
+            self.store.creating(self.now, &row.key, self.now).unwrap();
             self.store.created(self.now, &row, &self.account(number, &id)).unwrap();
             let before = self.organisations[side].accounts.insert(number, (id, true));
             assert_eq!(before, None, "{number} has an account already");

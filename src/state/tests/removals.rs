@@ -21,7 +21,7 @@ fn deliver(store: &mut Store) -> Vec<String> {
     let now = Timestamp::now();
     let rows = store.to_create(&EmailKey::fold(""), 999).unwrap();
     for row in &rows {
-        store.creating(now, &row.key).unwrap();
+        store.creating(now, &row.key, now).unwrap();
         let made = account(&format!("for {}", row.key), &row.email);
         store.created(now, row, &made).unwrap();
     }
@@ -190,7 +190,7 @@ fn an_intent_does_not_follow_to_another_application() {
         .unwrap();
     poll(&mut store, &people(0..3), MAX);
     let first = EmailKey::fold(&user(0, 0).email);
-    store.creating(now, &first).unwrap();
+    store.creating(now, &first, now).unwrap();
     // The application is deleted, or it is another organisation's: what was sent to the old one cannot have made what is here.
     store
         .note_application(now, &ApplicationId::new("two"), Origin::Found)

@@ -155,3 +155,290 @@ async fn an_account_whose_user_left_before_anybody_looked_is_ours_to_delete() {
     assert_in_step(&scene);
     assert_eq!(world.accounts().len(), 9);
 }
+
+/// A delivery under `delete` in which three accounts are to go.
+async fn three_to_go() -> Scene {
+    let mut scene = Scene::with_people(20).await;
+    let world = scene.world();
+    scene.set("REMOVALS", "delete");
+    scene.run_to_the_end().await;
+    for person in &world.people()[..3] {
+        world.remove_person(&person.id);
+    }
+    scene.run_to_the_end().await;
+    scene
+}
+
+/// Every way in which an answer to a write is lost or says nothing, with and without an effect.
+fn losses() -> [Fault; 8] {
+    [
+        Fault::LostAnswer,
+        Fault::CutShort,
+        Fault::NotUtf8,
+        Fault::WrongType,
+        Fault::EffectThen(500),
+        Fault::EffectThen(504),
+        Fault::Html,
+        Fault::Reset,
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_is_believed_only_when_the_account_is_gone() {
+    for fault in losses() {
+        let scene = three_to_go().await;
+        let world = scene.world();
+        world.fault(times(2, Endpoint::AccountDelete, fault.clone()));
+        let end = scene.run_to_the_end().await;
+        assert_eq!(end.counts.deleted, 3, "{fault:?}");
+        assert_eq!(world.accounts().len(), 17, "{fault:?}");
+        assert_in_step(&scene);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_association_is_believed_only_when_jumpcloud_says_so() {
+    for fault in losses() {
+        let scene = Scene::new(Options {
+            people: 12,
+            directory_share: 1.0,
+            ..Options::default()
+        })
+        .await;
+        let world = scene.world();
+        for person in world.people() {
+            world.add_account(Account {
+                email: Some(person.email),
+                ..Account::default()
+            });
+        }
+        world.fault(times(3, Endpoint::AccountAssociate, fault.clone()).after(2));
+        let end = scene.run_to_the_end().await;
+        assert_eq!(end.counts.associated, 12, "{fault:?}");
+        assert_in_step(&scene);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_after_the_effect_makes_no_second_account_and_no_second_application() {
+    for status in [500, 502, 503, 504] {
+        let scene = Scene::with_people(12).await;
+        let world = scene.world();
+        scene.behave(|behaviour| {
+            behaviour.accept_duplicates = true;
+            behaviour.accept_duplicate_applications = true;
+        });
+        world.fault(FaultRule::once(Endpoint::ApplicationCreate, Fault::EffectThen(status)));
+        world.fault(times(4, Endpoint::AccountCreate, Fault::EffectThen(status)).after(3));
+        scene.run_to_the_end().await;
+        assert_in_step(&scene);
+        assert_all_are_ours(&scene, 12);
+        assert_eq!(torq_applications(&scene), 1);
+    }
+}
+
+fn torq_applications(scene: &Scene) -> usize {
+    let applications = scene.world().applications().into_iter();
+    applications.filter(|one| one.catalog_app_id == "torq").count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_create_that_takes_effect_after_we_gave_up_and_looked_makes_no_second_account() {
+    let mut scene = Scene::with_people(8).await;
+    scene.set_general("NETWORK__TIMEOUT", "1s");
+    scene.settling = Duration::MAX;
+    let world = scene.world();
+    scene.behave(|behaviour| behaviour.accept_duplicates = true);
+    // We give up after a second and look; it takes effect a second and a half later.
+    world.fault(times(2, Endpoint::AccountCreate, Fault::Delay(Duration::from_millis(2500))).after(1));
+    scene.run_to_the_end().await;
+    assert_in_step(&scene);
+    assert_all_are_ours(&scene, 8);
+    assert_eq!(writes(&scene, Endpoint::AccountCreate).len(), 8, "none was sent twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_create_that_takes_effect_after_its_process_was_killed_and_the_next_one_looked_makes_no_second_account() {
+    let mut scene = Scene::with_people(8).await;
+    scene.set_general("NETWORK__TIMEOUT", "2s");
+    scene.settling = Duration::MAX;
+    let world = scene.world();
+    scene.behave(|behaviour| behaviour.accept_duplicates = true);
+    world.fault(times(3, Endpoint::AccountCreate, Fault::Delay(Duration::from_millis(1000))).after(2));
+    scene.killed_at(Endpoint::AccountCreate, 4).await;
+    let end = scene.run_to_the_end().await;
+    assert_in_step(&scene);
+    assert_eq!(end.status.accounts, 8);
+    assert_eq!(world.accounts().len(), 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_create_that_hangs_longer_than_a_command_waits_stays_pending_and_is_not_repeated() {
+    let mut scene = Scene::with_people(6).await;
+    scene.set_general("NETWORK__TIMEOUT", "40s");
+    scene.settling = Duration::MAX;
+    let world = scene.world();
+    scene.behave(|behaviour| behaviour.accept_duplicates = true);
+    // A gateway gave up: the work behind it may go on for as long as we would have waited, and longer.
+    world.fault(FaultRule::once(Endpoint::AccountCreate, Fault::status(504)));
+    let end = scene.run().await;
+    assert_eq!(
+        (end.outcome, end.counts.created, end.status.pending),
+        (RunOutcome::Partial, 5, 1)
+    );
+    let sent = world.count(Endpoint::AccountCreate);
+    assert_eq!(scene.run().await.status.pending, 1, "not yet settled");
+    assert_eq!(world.count(Endpoint::AccountCreate), sent);
+    scene.settling = Duration::from_millis(100);
+    // It did take effect in the end.
+    let open = scene
+        .users()
+        .into_iter()
+        .find(|user| user.account == AccountStanding::Pending);
+    world.add_account(Account {
+        email: Some(open.unwrap().email),
+        ..Account::default()
+    });
+    scene.run_to_the_end().await;
+    assert_in_step(&scene);
+    assert_all_are_ours(&scene, 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_lags_behind_a_lost_create_makes_no_second_account() {
+    let mut scene = Scene::with_people(8).await;
+    scene.settling = Duration::from_secs(1);
+    let world = scene.world();
+    scene.behave(|behaviour| behaviour.accept_duplicates = true);
+    world.fault(times(2, Endpoint::AccountCreate, Fault::LostAnswer).after(1));
+    // The list as it was before: empty, right after the creates.
+    let empty = Fault::Status {
+        status: 200,
+        retry_after: None,
+        body: "[]".to_owned(),
+    };
+    world.fault(times(1, Endpoint::Accounts, empty).after(1));
+    scene.run_to_the_end().await;
+    assert_in_step(&scene);
+    assert_all_are_ours(&scene, 8);
+    assert_eq!(writes(&scene, Endpoint::AccountCreate).len(), 8, "none was sent twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_lags_behind_a_409_parks_nobody() {
+    let mut scene = Scene::with_people(6).await;
+    scene.settling = Duration::from_secs(1);
+    let world = scene.world();
+    let person = world.people()[2].clone();
+    // Another source is faster by a moment.
+    world.before(Endpoint::AccountCreate, 0, move |world| {
+        world.add_account(Account {
+            email: Some(person.email.to_uppercase()),
+            ..Account::default()
+        });
+    });
+    let empty = Fault::Status {
+        status: 200,
+        retry_after: None,
+        body: "[]".to_owned(),
+    };
+    world.fault(times(1, Endpoint::Accounts, empty).after(1));
+    let end = scene.run_to_the_end().await;
+    assert_eq!((end.counts.created, end.counts.found, end.counts.refused), (5, 1, 0));
+    assert_in_step(&scene);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_that_takes_effect_after_we_gave_up_is_made_once() {
+    for killed in [false, true] {
+        let mut scene = Scene::with_people(4).await;
+        scene.set_general("NETWORK__TIMEOUT", if killed { "2s" } else { "1s" });
+        scene.settling = Duration::MAX;
+        let world = scene.world();
+        scene.behave(|behaviour| behaviour.accept_duplicate_applications = true);
+        let delay = Fault::Delay(Duration::from_millis(1500));
+        world.fault(FaultRule::once(Endpoint::ApplicationCreate, delay));
+        if killed {
+            scene.killed_at(Endpoint::ApplicationCreate, 1).await;
+        }
+        scene.run_to_the_end().await;
+        assert_in_step(&scene);
+        assert_eq!(torq_applications(&scene), 1, "killed: {killed}");
+        assert_eq!(world.count(Endpoint::ApplicationCreate), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_about_somebody_elses_account_is_not_believed() {
+    let scene = Scene::with_people(6).await;
+    let world = scene.world();
+    let other = Fault::Status {
+        status: 201,
+        retry_after: None,
+        body: r#"{"id":"66a1ffffffffffffffffffff","email":"somebody.else@example.net"}"#.to_owned(),
+    };
+    world.fault(times(2, Endpoint::AccountCreate, other));
+    scene.run_to_the_end().await;
+    assert_in_step(&scene);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_with_another_directory_user_is_a_refusal_and_not_an_association() {
+    let scene = Scene::new(Options {
+        people: 3,
+        directory_share: 1.0,
+        ..Options::default()
+    })
+    .await;
+    let world = scene.world();
+    for person in world.people() {
+        world.add_account(Account {
+            email: Some(person.email),
+            ..Account::default()
+        });
+    }
+    let other = Fault::Status {
+        status: 200,
+        retry_after: None,
+        body: r#"{"id":"x","user_id":"66a1eeeeeeeeeeeeeeeeeeee"}"#.to_owned(),
+    };
+    world.fault(FaultRule::once(Endpoint::AccountAssociate, other));
+    let end = scene.run().await;
+    assert_eq!((end.counts.associated, end.counts.refused), (2, 1));
+    let reason = scene.users().into_iter().find_map(|user| user.reason).unwrap();
+    assert!(reason.contains("another directory user"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_404_to_a_deletion_while_the_account_is_there_is_a_refusal() {
+    for status in [404, 405, 501] {
+        let scene = three_to_go().await;
+        let world = scene.world();
+        world.fault(FaultRule::always(Endpoint::AccountDelete, Fault::status(status)));
+        let end = scene.run().await;
+        assert_eq!((end.counts.deleted, end.counts.refused), (0, 3), "{status}");
+        assert_eq!(world.accounts().len(), 20);
+        assert!(scene.events(EventKind::AccountDeleted).is_empty());
+        let refused = scene.events(EventKind::AccountRefused);
+        assert!(refused[0].reason.as_ref().unwrap().contains("deleting"), "{refused:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_somebody_deleted_before_us_counts_as_deleted() {
+    let scene = three_to_go().await;
+    let world = scene.world();
+    let gone = scene.accounts_of_others();
+    world.delete_account(&gone[0].id);
+    // And one in the very moment between our look and our deletion.
+    let second = gone[1].id.clone();
+    world.before(Endpoint::AccountDelete, 0, move |world| {
+        drop(world.delete_account(&second))
+    });
+    let connector = scene.connector().await;
+    let end = connector.run().await.unwrap();
+    drop(connector);
+    assert_eq!(end.outcome, RunOutcome::Done);
+    assert_eq!(world.accounts().len(), 17);
+    assert_in_step(&scene);
+}

@@ -12,6 +12,7 @@ mod pages;
 mod refusals;
 mod removals;
 mod resuming;
+mod shifting;
 mod silence;
 mod thousand;
 mod tokens;

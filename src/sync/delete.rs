@@ -1,0 +1,128 @@
+//! Deleting accounts of ours whose users were removed, each after a last look at whose it is.
+
+use jiff::Timestamp;
+
+use super::deliver::{CHUNK, CONCURRENCY, Delivery, MAX_ATTEMPTS, Trouble, Write, each, words};
+use crate::http::FailureKind;
+use crate::model::EmailKey;
+use crate::state::{Deletion, Lost, Unresolved};
+
+/// Whose an account is that is to be deleted.
+enum Standing {
+    /// Still that of the e-mail that it was made for.
+    Ours,
+    /// It is not there any more.
+    Gone,
+    /// It has another e-mail now.
+    Renamed,
+    /// It is there, and who knows whose it is.
+    Unreadable,
+}
+
+impl Delivery<'_> {
+    /// Deletes accounts of ours whose users were removed.
+    pub(super) async fn delete(&self) -> Result<(), Trouble> {
+        for _ in 0..MAX_ATTEMPTS {
+            let failures = self.begin_pass();
+            let (mut after, mut whole) = self.resumes_after(Write::Delete);
+            while self.may_write() {
+                let from = after.clone();
+                let rows = self.state.call(move |store| store.to_delete(&from, CHUNK)).await?;
+                let Some(last) = rows.last() else {
+                    if whole {
+                        break;
+                    }
+                    (after, whole) = (EmailKey::fold(""), true);
+                    continue;
+                };
+                after = last.key.clone();
+                each(rows, CONCURRENCY, |deletion| async {
+                    self.connector.go_on()?;
+                    if self.is_exhausted(Write::Delete, &deletion.key) || !self.may_write() {
+                        return Ok(());
+                    }
+                    self.began(Write::Delete, &deletion.key);
+                    self.delete_one(deletion).await
+                })
+                .await?;
+            }
+            if self.tally().failures == failures {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes one account, after a last look at whose it is: it is a day since the list was read, and somebody may have given it to
+    /// somebody else.
+    async fn delete_one(&self, deletion: Deletion) -> Result<(), Trouble> {
+        match self.standing(&deletion).await? {
+            Standing::Ours => {}
+            // An earlier deletion whose answer was lost, or somebody else's.
+            Standing::Gone => return self.note_deleted(deletion).await,
+            Standing::Renamed => {
+                let lost = Unresolved {
+                    key: deletion.key,
+                    account: deletion.account,
+                };
+                self.state
+                    .call(move |store| store.account_lost(Timestamp::now(), &lost, Lost::Renamed))
+                    .await?;
+                return Ok(());
+            }
+            Standing::Unreadable => {
+                let reason = "the account cannot be read, so it may be somebody else's";
+                return self.note_delete_refused(deletion, reason.to_owned()).await;
+            }
+        }
+        let result = self
+            .jumpcloud
+            .delete_account(&self.application, &deletion.account)
+            .await;
+        match result {
+            Ok(()) => {
+                self.wrote();
+                self.note_deleted(deletion).await
+            }
+            Err(failure) if failure.is_temporary() => self.unanswered(Write::Delete, &deletion.key, failure).await,
+            Err(failure) => match failure.kind {
+                FailureKind::NotFound => {
+                    self.answered();
+                    match self.standing(&deletion).await? {
+                        Standing::Gone => self.note_deleted(deletion).await,
+                        // There it still is: deleting is what is not there.
+                        _ => self.note_delete_refused(deletion, words(&failure)).await,
+                    }
+                }
+                FailureKind::Refused | FailureKind::NotOffered | FailureKind::Conflict => {
+                    self.answered();
+                    self.note_delete_refused(deletion, words(&failure)).await
+                }
+                _ => Err(self.halt_write(failure).await),
+            },
+        }
+    }
+
+    /// Whose an account is that is to be deleted.
+    async fn standing(&self, deletion: &Deletion) -> Result<Standing, Trouble> {
+        match self.jumpcloud.account(&self.application, &deletion.account).await {
+            Ok(Some(Ok(account))) if account.is_of(&deletion.key) => Ok(Standing::Ours),
+            Ok(Some(Ok(_))) => Ok(Standing::Renamed),
+            Ok(Some(Err(_))) => Ok(Standing::Unreadable),
+            Ok(None) => Ok(Standing::Gone),
+            Err(failure) => Err(self.halt(failure).await),
+        }
+    }
+
+    async fn note_deleted(&self, deletion: Deletion) -> Result<(), Trouble> {
+        let noted = self.state.call(move |store| store.deleted(Timestamp::now(), &deletion));
+        Ok(noted.await?)
+    }
+
+    async fn note_delete_refused(&self, deletion: Deletion, reason: String) -> Result<(), Trouble> {
+        let noted = self
+            .state
+            .call(move |store| store.delete_refused(Timestamp::now(), &deletion, &reason));
+        Ok(noted.await?)
+    }
+}

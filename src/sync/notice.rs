@@ -1,0 +1,162 @@
+//! What a run that came to its end has to say to a person all the same: what it left undone, what waits, and that the API key ends
+//! soon. It goes into the status as reason and action.
+
+use jiff::civil::Date;
+use jiff::{SignedDuration, Timestamp};
+
+use super::is_younger;
+use crate::config;
+use crate::state::{About, Offered};
+use crate::view::{ConnectorState, ConnectorStatus};
+
+/// Days before the end of the API key from which on the status says so.
+const KEY_DAYS: i32 = 14;
+
+/// How long the status speaks of a changed configuration.
+const NOTICE_AGE: SignedDuration = SignedDuration::from_hours(24);
+
+/// Why, and what to do.
+pub(super) type Notice = (String, String);
+
+/// Both of two notices.
+pub(super) fn both(one: Notice, other: Notice) -> Notice {
+    (
+        format!("{}; {}", one.0, other.0),
+        format!("{}; and: {}", one.1, other.1),
+    )
+}
+
+/// The state after a run that came to its end, and what is to be said about it. `unseen`: how many of those pending the last poll
+/// did not see.
+pub(super) fn of_end(
+    status: &ConnectorStatus,
+    about: &About,
+    report_only: Option<String>,
+    unseen: u64,
+    name: &str,
+    now: Timestamp,
+) -> (ConnectorState, Option<Notice>) {
+    if status.held > 0 {
+        let why = about.hold_reason.as_deref().unwrap_or("more than are believed unasked");
+        let reason = format!("{} removals are held: {why}", status.held);
+        let action = format!(
+            "look at them (torq-connector users {name}), then: torq-connector approve {name}; they are dropped by themselves when the users are back"
+        );
+        return (ConnectorState::Held, Some((reason, action)));
+    }
+    if let Some(reason) = report_only {
+        let action = format!(
+            "nothing is lost: users stay pending, and it is tried again once a day, and on: torq-connector retry {name}"
+        );
+        return (ConnectorState::ReportOnly, Some((reason, action)));
+    }
+    let notice = shortfall(status, about, unseen, name).or_else(|| noticed(about, now, name));
+    (ConnectorState::Connected, notice)
+}
+
+/// What a finished delivery left undone, and what to do about it; `None` when there is nothing to say. `unseen`: how many of
+/// those pending the last poll did not see.
+fn shortfall(status: &ConnectorStatus, about: &About, unseen: u64, name: &str) -> Option<Notice> {
+    let again = "nothing: the next run tries again".to_owned();
+    if let Offered::No(_) = about.associations
+        && status.associations_pending > 0
+    {
+        let reason = format!(
+            "JumpCloud does not offer associating accounts to this organisation: {} are without their directory user",
+            status.associations_pending
+        );
+        let action = format!("nothing: it is tried again once a day, and on: torq-connector retry {name}");
+        return Some((reason, action));
+    }
+    let unanswered = status.pending.saturating_sub(unseen);
+    if unanswered > 0 {
+        let reason = format!("JumpCloud did not answer the creates of {unanswered} accounts; they stay pending");
+        return Some((reason, again));
+    }
+    if unseen > 0 {
+        let reason = format!(
+            "{unseen} users without an account were not seen by the last poll: they get none before they are seen again"
+        );
+        return Some((reason, "nothing: the next poll decides".to_owned()));
+    }
+    if status.associations_pending > 0 {
+        let reason = format!(
+            "{} accounts are without their directory user: JumpCloud did not answer, or refused it",
+            status.associations_pending
+        );
+        let action = format!(
+            "nothing: the next run tries again; what was refused (torq-connector users {name}), on: torq-connector retry {name}"
+        );
+        return Some((reason, action));
+    }
+    if status.parked > 0 {
+        let reason = format!(
+            "{} users are parked: JumpCloud refuses them, or they have no e-mail",
+            status.parked
+        );
+        let action =
+            format!("see why (torq-connector users {name}); when that is settled: torq-connector retry {name}");
+        return Some((reason, action));
+    }
+    None
+}
+
+/// What was lately found to be configured otherwise than before, as long as somebody may wonder about it.
+fn noticed(about: &About, now: Timestamp, name: &str) -> Option<Notice> {
+    let (notice, at) = about
+        .notice
+        .as_ref()
+        .filter(|(_, at)| is_younger(*at, now, NOTICE_AGE))?;
+    let action = format!("nothing, if that is meant; what came of it is in: torq-connector events {name}");
+    Some((format!("{notice} (since {at:.0})"), action))
+}
+
+/// The end of the API key, as the configuration says it; `None` when that is far, or unknown.
+pub(super) struct KeyEnd {
+    expires: Date,
+    days: i32,
+}
+
+impl KeyEnd {
+    pub(super) fn near(torq: &config::Torq, now: Timestamp) -> Option<Self> {
+        let (expires, days) = (torq.key_expires?, torq.key_days_left(now)?);
+        (days <= KEY_DAYS).then_some(Self { expires, days })
+    }
+
+    pub(super) fn notice(&self) -> Notice {
+        let Self { expires, days } = self;
+        let action = "extend the API key in Torq, or make a new one and put it into the configuration; then set torq.key_expires to its new date";
+        let reason = match days {
+            ..0 => self.over(),
+            0 => "the Torq API key expires today".to_owned(),
+            1 => format!("the Torq API key expires tomorrow, on {expires}"),
+            days => format!("the Torq API key expires on {expires}, in {days} days"),
+        };
+        (reason, action.to_owned())
+    }
+
+    /// What there is to say when the key is refused.
+    pub(super) fn explains(&self) -> Option<String> {
+        (self.days <= 0).then(|| self.over())
+    }
+
+    fn over(&self) -> String {
+        format!("the Torq API key expired on {}, says the configuration", self.expires)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_key_is_told_from_two_weeks_ahead_on() {
+        let expires: Date = "2027-03-01".parse().unwrap();
+        let told = |days| KeyEnd { expires, days }.notice().0;
+        assert!(told(14).ends_with("in 14 days"), "{}", told(14));
+        assert!(told(1).contains("tomorrow"));
+        assert!(told(0).contains("today"));
+        assert!(told(-3).contains("expired on 2027-03-01"));
+        assert!(KeyEnd { expires, days: 3 }.explains().is_none());
+    }
+}
