@@ -103,7 +103,7 @@ pub struct ConnectorStatus {
     pub associated: u64,
     /// Users whose account is still to be created.
     pub pending: u64,
-    /// Users whose delivery was refused for good.
+    /// Users whose delivery was refused for good, and accounts whose deletion was.
     pub parked: u64,
     /// Removals that wait for approval.
     pub held: u64,
@@ -113,6 +113,8 @@ pub struct ConnectorStatus {
     pub filtered: u64,
     /// Accounts whose directory user is known but whose association is still to be made.
     pub associations_pending: u64,
+    /// Accounts of removed users that are still to be deleted.
+    pub deletions_pending: u64,
     /// The poll that is running; null when none is.
     pub progress: Option<Progress>,
     /// The last run that ended; null before the first.
@@ -443,6 +445,7 @@ impl ConnectorStatus {
             removed: 0,
             filtered: 0,
             associations_pending: 0,
+            deletions_pending: 0,
             progress: None,
             last_run: None,
         }

@@ -63,13 +63,13 @@ async fn act(config: &Config, name: &ConnectorName, action: Action) -> Result<Op
             }
             Ok(Some(match action {
                 Action::Pause => {
-                    store.pause(true)?;
+                    store.pause(now, true)?;
                     paused_words(&connector)
                 }
-                Action::Resume => {
-                    store.pause(false)?;
-                    "resumed; the next run polls and delivers".to_owned()
-                }
+                Action::Resume => match store.pause(now, false)? {
+                    true => "resumed; the next run polls and delivers".to_owned(),
+                    false => "it was not paused".to_owned(),
+                },
                 Action::Approve => approved_words(store.approve(now)?),
                 Action::Retry => {
                     store.forget_not_offered()?;

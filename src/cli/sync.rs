@@ -283,6 +283,7 @@ fn run_words(name: &impl std::fmt::Display, report: &RunReport) -> String {
         (status.parked, "parked"),
         (status.held, "held for approval"),
         (status.associations_pending, "associations pending"),
+        (status.deletions_pending, "deletions pending"),
     ];
     let left: Vec<_> = left
         .iter()

@@ -283,12 +283,19 @@ impl Attendant {
                 }
             }
             Action::Pause => {
-                state.call(|store| store.pause(true)).await?;
+                state.call(|store| store.pause(Timestamp::now(), true)).await?;
+                tracing::info!(connector = %self.name(), "paused by a person");
                 Answer::Done(paused_words(self.name()))
             }
             Action::Resume => {
-                state.call(|store| store.pause(false)).await?;
+                let resumed = state.call(|store| store.pause(Timestamp::now(), false)).await?;
+                if !resumed {
+                    return Ok(Answer::Done("it was not paused".to_owned()));
+                }
+                tracing::info!(connector = %self.name(), "resumed by a person");
                 self.due = Due::after(Duration::ZERO);
+                // Also one that waited for a person when it was paused: a person is here.
+                *connector = None;
                 Answer::Done("resumed; a run starts now".to_owned())
             }
             Action::Approve => {

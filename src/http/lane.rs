@@ -77,6 +77,8 @@ pub struct Lane {
 }
 
 struct LaneInner {
+    /// Whose way it is, for the log.
+    connector: String,
     peer: Peer,
     client: Client,
     timeout: Duration,
@@ -99,11 +101,13 @@ impl fmt::Debug for Lane {
 impl Lane {
     /// A lane to `peer` at `base` that sends at most `rate` requests a second and gives up when `stop` is cancelled.
     ///
+    /// `connector`: whose it is, for the log.
+    ///
     /// JumpCloud blocks the *address* that sends too much, whichever organisation it is for, so lanes of one process to the same
     /// JumpCloud share the road. Torq's limit is the workspace's, so there each lane has a road of its own.
     pub fn new(
-        peer: Peer,
-        base: &Url,
+        connector: &str,
+        (peer, base): (Peer, &Url),
         client: Client,
         timeout: Duration,
         rate: f64,
@@ -112,6 +116,7 @@ impl Lane {
     ) -> Self {
         Self {
             inner: Arc::new(LaneInner {
+                connector: connector.to_owned(),
                 peer,
                 client,
                 timeout,
@@ -237,6 +242,7 @@ impl Lane {
         metrics::request(self.inner.peer, outcome, began.elapsed());
         if let Ok(answer) = &result {
             tracing::debug!(
+                connector = self.inner.connector,
                 peer = self.inner.peer.as_str(),
                 operation = request.operation,
                 status = answer.status.as_u16(),
@@ -381,7 +387,7 @@ impl Lane {
             }
         };
         if let Some(ended) = ended {
-            tracing::info!(peer = self.inner.peer.as_str(), since = %ended.since, "answers again");
+            tracing::info!(connector = self.inner.connector, peer = self.inner.peer.as_str(), since = %ended.since, "answers again");
         }
     }
 
@@ -414,6 +420,7 @@ impl Lane {
         let since = trouble.as_ref().map_or(at, |known| known.since);
         if trouble.is_none() {
             tracing::warn!(
+                connector = self.inner.connector,
                 peer = self.inner.peer.as_str(),
                 operation = failure.operation,
                 wait_ms = wait.as_millis() as u64,
@@ -421,6 +428,7 @@ impl Lane {
             );
         } else {
             tracing::debug!(
+                connector = self.inner.connector,
                 peer = self.inner.peer.as_str(),
                 failures,
                 wait_ms = wait.as_millis() as u64,

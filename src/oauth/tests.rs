@@ -16,8 +16,8 @@ fn lane(peer: Peer) -> Lane {
     let base: Url = "http://127.0.0.1:1".parse().unwrap();
     let client = crate::http::Client::new(&network, &[&base]).unwrap();
     Lane::new(
-        peer,
-        &base,
+        "main",
+        (peer, &base),
         client,
         network.timeout,
         1000.0,

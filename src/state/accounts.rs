@@ -324,7 +324,7 @@ impl Store {
         self.db
             .prepare_cached(
                 "SELECT email_key, account_id FROM accounts
-                 WHERE release = 'due' AND origin = 'created' AND account_id IS NOT NULL AND email_key > ?1
+                 WHERE release = 'due' AND refused IS NULL AND origin = 'created' AND account_id IS NOT NULL AND email_key > ?1
                    AND NOT EXISTS (SELECT 1 FROM users u WHERE u.email_key = accounts.email_key AND u.removed_at IS NULL)
                  ORDER BY email_key LIMIT ?2",
             )?
@@ -339,9 +339,10 @@ impl Store {
 
     /// Accounts that were to be deleted are only reported after all. Returns how many.
     pub fn report_due(&mut self) -> Sql<u64> {
-        let kept = self
-            .db
-            .execute("UPDATE accounts SET release = 'reported' WHERE release = 'due'", [])?;
+        let kept = self.db.execute(
+            "UPDATE accounts SET release = 'reported', refused = NULL, refused_at = NULL WHERE release = 'due'",
+            [],
+        )?;
         Ok(kept as u64)
     }
 
@@ -369,13 +370,13 @@ impl Store {
         transaction.commit()
     }
 
-    /// Deleting was refused for good: the account stays, and is only reported.
+    /// Deleting was refused for good: the account stays, is shown with the peer's words, and is tried again on `retry`.
     pub fn delete_refused(&mut self, now: Timestamp, deletion: &Deletion, reason: &str) -> Sql<()> {
         let run = self.run;
         let transaction = self.db.transaction()?;
         transaction.execute(
-            "UPDATE accounts SET release = 'reported' WHERE email_key = ?1",
-            [deletion.key.as_str()],
+            "UPDATE accounts SET refused = ?2, refused_at = ?3 WHERE email_key = ?1",
+            [deletion.key.as_str(), reason, &stored(now)],
         )?;
         let reason = format!("deleting: {reason}");
         refusal(&transaction, now, run, &deletion.key, &reason)?;

@@ -3,18 +3,20 @@
 
 use std::collections::HashSet;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::json;
 
-use super::accounts::{park, set_account, user_of};
+use super::accounts::{Deletion, park, set_account, user_of};
 use super::{NewEvent, Sql, Store, events, instant, stored};
 use crate::jumpcloud::{Account, account_print};
 use crate::model::{AccountId, DirectoryUserId, EmailKey};
 use crate::view::{EventKind, RunCounts};
 
+/// For how long an account that turns up may be the work of a create that was not answered.
+const INTENT_AGE: SignedDuration = SignedDuration::from_hours(24);
 /// No create takes longer to settle.
-const MAX_SETTLING: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
+const MAX_SETTLING: SignedDuration = SignedDuration::from_hours(1);
 
 /// What adopting a page of JumpCloud's list did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -80,12 +82,26 @@ impl Store {
     }
 
     /// An account is gone from JumpCloud, or somebody else's now: what was known of it is forgotten, and its user is pending again.
+    /// One that was to be deleted and is gone, was deleted: by a request whose answer was lost, or by somebody else.
     pub fn account_lost(&mut self, now: Timestamp, lost: &Unresolved, why: Lost) -> Sql<()> {
+        let due: bool = self
+            .db
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM accounts WHERE email_key = ?1 AND account_id = ?2 AND release = 'due')",
+            )?
+            .query_row([lost.key.as_str(), lost.account.as_str()], |row| row.get(0))?;
+        if due && why == Lost::Gone {
+            let deletion = Deletion {
+                key: lost.key.clone(),
+                account: lost.account.clone(),
+            };
+            return self.deleted(now, &deletion);
+        }
         let run = self.run;
         let transaction = self.db.transaction()?;
         transaction.execute(
             "UPDATE accounts SET account_id = NULL, origin = NULL, directory_user_id = NULL, intent_at = NULL, release = NULL,
-                association_refused = NULL
+                refused = NULL, refused_at = NULL, association_refused = NULL
              WHERE email_key = ?1 AND account_id = ?2",
             [lost.key.as_str(), lost.account.as_str()],
         )?;
@@ -150,6 +166,11 @@ impl Store {
         transaction.execute(
             &format!("UPDATE accounts SET look = 0, conflict = 0, settles_at = NULL WHERE {settled}"),
             [],
+        )?;
+        // What a create without an answer has not brought about in a day, somebody else has: it is not ours.
+        transaction.execute(
+            "UPDATE accounts SET intent_at = NULL WHERE account_id IS NULL AND look = 0 AND intent_at < ?1",
+            [stored(began - INTENT_AGE)],
         )?;
         transaction.execute("UPDATE connector SET known_at = ?1", [stored(began)])?;
         transaction.commit()

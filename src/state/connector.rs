@@ -331,10 +331,28 @@ impl Store {
         Ok(())
     }
 
-    /// Pauses or resumes the connector.
-    pub fn pause(&mut self, paused: bool) -> Sql<()> {
-        self.db.execute("UPDATE connector SET paused = ?1", [paused])?;
-        Ok(())
+    /// Pauses or resumes the connector. Whether that is a change.
+    pub fn pause(&mut self, now: Timestamp, paused: bool) -> Sql<bool> {
+        let about = self.about()?;
+        if about.paused == paused {
+            return Ok(false);
+        }
+        let run = self.run;
+        self.keep_books(|store| {
+            let transaction = store.db.transaction()?;
+            transaction.execute("UPDATE connector SET paused = ?1", [paused])?;
+            let (own, other) = (about.state.as_str(), ConnectorState::Paused.as_str());
+            let (before, after) = if paused { (own, other) } else { (other, own) };
+            let event = NewEvent {
+                before: Some(serde_json::json!({ "state": before })),
+                after: Some(serde_json::json!({ "state": after })),
+                reason: Some("by a person"),
+                ..NewEvent::default()
+            };
+            events::record(&transaction, now, run, EventKind::StateChanged, event)?;
+            transaction.commit()
+        })?;
+        Ok(true)
     }
 
     /// Keeps the names of the roles.

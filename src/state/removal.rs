@@ -234,7 +234,8 @@ const ORPHANS: &str = "origin = 'created' AND account_id IS NOT NULL AND release
 fn count_accounts(db: &Connection, clean: bool) -> Sql<()> {
     db.execute(
         &format!(
-            "UPDATE accounts SET absent_polls = 0, release = NULL
+            "UPDATE accounts SET absent_polls = 0, release = NULL,
+                refused = CASE WHEN release = 'due' THEN NULL ELSE refused END
              WHERE (absent_polls > 0 OR release IS NOT NULL) AND {CARRIED}"
         ),
         [],

@@ -20,6 +20,7 @@ pub(super) struct Counts {
     removed: u64,
     filtered: u64,
     associations_pending: u64,
+    deletions_pending: u64,
 }
 
 /// Which events are wanted.
@@ -83,6 +84,7 @@ impl Store {
             removed: counts.removed,
             filtered: counts.filtered,
             associations_pending: counts.associations_pending,
+            deletions_pending: counts.deletions_pending,
             progress,
             last_run: self.last_run()?,
         })
@@ -138,6 +140,13 @@ impl Store {
             .query_row("SELECT count(*) FROM accounts WHERE release = 'held'", [], |row| {
                 row.get::<_, u64>(0)
             })?;
+        let refused: u64;
+        (counts.deletions_pending, refused) = self.db.query_row(
+            "SELECT count(*) FILTER (WHERE refused IS NULL), count(refused) FROM accounts WHERE release = 'due'",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+        counts.parked += refused;
         self.counted = Some((version, counts));
         Ok(counts)
     }

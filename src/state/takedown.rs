@@ -99,7 +99,8 @@ impl Store {
     pub fn release_ours(&mut self, except: &HashSet<EmailKey>) -> Sql<()> {
         let transaction = self.db.transaction()?;
         transaction.execute(
-            "UPDATE accounts SET release = 'due' WHERE origin = 'created' AND account_id IS NOT NULL",
+            "UPDATE accounts SET release = 'due', refused = NULL, refused_at = NULL
+             WHERE origin = 'created' AND account_id IS NOT NULL",
             [],
         )?;
         for key in except {
@@ -113,7 +114,8 @@ impl Store {
     /// What is left of them. `except` as in [`Self::release_ours`].
     pub fn remaining(&self, except: &HashSet<EmailKey>) -> Sql<Remaining> {
         let (unanswered, others): (u64, u64) = self.db.query_row(
-            "SELECT count(*) FILTER (WHERE release = 'due'), count(*) FILTER (WHERE release IS NOT 'due')
+            "SELECT count(*) FILTER (WHERE release = 'due' AND refused IS NULL),
+                    count(*) FILTER (WHERE release IS NOT 'due' OR refused IS NOT NULL)
              FROM accounts WHERE origin = 'created' AND account_id IS NOT NULL",
             [],
             |row| Ok((row.get(0)?, row.get(1)?)),

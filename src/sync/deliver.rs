@@ -32,6 +32,8 @@ pub(super) const MAX_ATTEMPTS: u32 = 5;
 const MAX_BARREN: u32 = 3;
 /// Writes in a row without an answer, while reads are answered, after which a pass ends.
 const MAX_SILENT: u32 = 2 * CONCURRENCY as u32;
+/// So many rows without an answer are those rows' own trouble, also where no other write was there to be answered.
+const FEW: usize = 2;
 /// How often a delivery starts again because the application disappeared under it.
 const MAX_APPLICATIONS: u32 = 3;
 
@@ -85,6 +87,8 @@ pub(super) struct Delivery<'a> {
     not_offered: AtomicBool,
     /// Associating turned out not to be offered.
     associating_not_offered: AtomicBool,
+    /// Associating is known to be offered: it worked in this delivery, or before.
+    associating_works: AtomicBool,
     writes: AtomicU64,
 }
 
@@ -96,6 +100,18 @@ pub(super) enum Write {
     Delete,
 }
 
+/// A write that these credentials may not do, or that finds nothing: be it this one or any.
+struct Denied {
+    row: DeniedRow,
+    failure: Failure,
+}
+
+/// What it was about.
+enum DeniedRow {
+    Create(EmailKey),
+    Associate(Association),
+}
+
 /// How the writes of this delivery go.
 #[derive(Default)]
 pub(super) struct Tally {
@@ -103,8 +119,14 @@ pub(super) struct Tally {
     attempts: HashMap<(Write, EmailKey), u32>,
     /// Writes that were answered.
     answered: u64,
+    /// Writes that were done.
+    accepted: u64,
+    /// Writes that were answered with 403, or associations with 404: is it these, or all?
+    denied: Vec<Denied>,
     /// Writes that were not.
     pub(super) failures: u64,
+    /// Those of them that were told to come later, for being too many.
+    throttled: u64,
     /// Those of them in a row, in this pass.
     silent: u32,
     /// Passes over the creates in a row without any progress.
@@ -127,6 +149,7 @@ impl<'a> Delivery<'a> {
             tally: Mutex::new(Tally::default()),
             not_offered: AtomicBool::new(false),
             associating_not_offered: AtomicBool::new(false),
+            associating_works: AtomicBool::new(false),
             writes: AtomicU64::new(0),
         }
     }
@@ -146,11 +169,11 @@ impl<'a> Delivery<'a> {
             }
             self.look_again().await?;
         }
-        // A few rows that nobody answers for are those rows' trouble, and they stay pending. If nothing was ever delivered, or many
-        // rows failed and no write at all was answered, it is the peer's, though its reads work.
+        // A row or two that nobody answers for are those rows' trouble, and they stay pending. If nothing was ever delivered, or more
+        // rows failed and no write at all was answered, it is the peer's, though its reads work: then this was no success.
         let nothing_there = self.state.call(|store| store.status()).await?.accounts == 0;
         let mut tally = self.tally();
-        let many = tally.attempts.len() >= MAX_SILENT as usize;
+        let many = tally.attempts.len() > FEW || tally.throttled > FEW as u64;
         match tally.last_failure.take() {
             Some(failure) if tally.answered == 0 && !tally.recovered && (many || nothing_there) => {
                 Err(Halt::Unavailable(failure).into())
@@ -166,6 +189,8 @@ impl<'a> Delivery<'a> {
             self.create().await?;
         }
         let about = self.state.call(|store| store.about()).await?;
+        let works = about.associations == Offered::Yes;
+        self.associating_works.fetch_or(works, Ordering::Relaxed);
         let recently = |since| is_younger(since, Timestamp::now(), NOT_OFFERED_AGE);
         if !matches!(about.associations, Offered::No(since) if recently(since)) {
             self.associate().await?;
@@ -242,7 +267,8 @@ impl<'a> Delivery<'a> {
             each(rows, CONCURRENCY, |creation| async {
                 self.connector.go_on()?;
                 let exhausted = self.is_exhausted(Write::Create, &creation.key);
-                if exhausted || !self.may_write() || self.not_offered.load(Ordering::Relaxed) {
+                let denied = self.may_not_write(Write::Create);
+                if exhausted || denied || !self.may_write() || self.not_offered.load(Ordering::Relaxed) {
                     return Ok(());
                 }
                 sent.fetch_add(1, Ordering::Relaxed);
@@ -250,8 +276,50 @@ impl<'a> Delivery<'a> {
                 self.create_one(creation).await
             })
             .await?;
+            self.judge_denied().await?;
         }
         Ok(sent.into_inner())
+    }
+
+    /// What a 403 on some writes means, or a 404 on some associations: where others were done, it is about those rows (a 404: about
+    /// a directory user who is not there any more), and they are parked. Where none was, these credentials may not write at all, or
+    /// associating is not offered.
+    async fn judge_denied(&self) -> Result<(), Trouble> {
+        let (denied, accepted) = {
+            let mut tally = self.tally();
+            (std::mem::take(&mut tally.denied), tally.accepted)
+        };
+        for Denied { row, failure } in denied {
+            if failure.kind == FailureKind::NotFound {
+                if !self.associating_works.load(Ordering::Relaxed) {
+                    return self.associations_not_offered(&failure).await;
+                }
+            } else if accepted == 0 {
+                return Err(self.halt_write(failure).await);
+            }
+            self.answered();
+            let reason = words(&failure);
+            self.state
+                .call(move |store| match row {
+                    DeniedRow::Create(key) => store.create_refused(Timestamp::now(), &key, &reason),
+                    DeniedRow::Associate(association) => {
+                        store.association_refused(Timestamp::now(), &association, &reason)
+                    }
+                })
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Whether it looks as if this cannot be written at all: enough to ask no further.
+    fn may_not_write(&self, write: Write) -> bool {
+        let works = write == Write::Create || self.associating_works.load(Ordering::Relaxed);
+        let tally = self.tally();
+        (tally.accepted == 0 || !works) && tally.denied.len() >= CONCURRENCY
+    }
+
+    fn denied(&self, row: DeniedRow, failure: Failure) {
+        self.tally().denied.push(Denied { row, failure });
     }
 
     /// Sends one create, and notes what came of it. The intent is in the state before the request is on the wire.
@@ -318,6 +386,10 @@ impl<'a> Delivery<'a> {
                     return Ok(());
                 }
                 FailureKind::NotFound | FailureKind::NotOffered => return self.not_offered(&failure).await,
+                FailureKind::Permission => {
+                    self.denied(DeniedRow::Create(creation.key), failure);
+                    return Ok(());
+                }
                 _ => return Err(self.halt_write(failure).await),
             }
         }
@@ -376,13 +448,16 @@ impl<'a> Delivery<'a> {
                 each(rows, CONCURRENCY, |association| async {
                     self.connector.go_on()?;
                     let exhausted = self.is_exhausted(Write::Associate, &association.key);
-                    if exhausted || !self.may_write() || self.associating_not_offered.load(Ordering::Relaxed) {
+                    let denied = self.may_not_write(Write::Associate);
+                    if exhausted || denied || !self.may_write() || self.associating_not_offered.load(Ordering::Relaxed)
+                    {
                         return Ok(());
                     }
                     self.began(Write::Associate, &association.key);
                     self.associate_one(association).await
                 })
                 .await?;
+                self.judge_denied().await?;
             }
             if self.tally().failures == failures {
                 break;
@@ -400,6 +475,7 @@ impl<'a> Delivery<'a> {
         let failure = match result {
             Ok(()) => {
                 self.wrote();
+                self.associating_works.store(true, Ordering::Relaxed);
                 self.state
                     .call(move |store| {
                         store.associated(now, &association)?;
@@ -421,7 +497,10 @@ impl<'a> Delivery<'a> {
                 Ok(())
             }
             FailureKind::NotFound => match self.jumpcloud.account(&self.application, &association.account).await {
-                Ok(Some(_)) => self.associations_not_offered(&failure).await,
+                Ok(Some(_)) => {
+                    self.denied(DeniedRow::Associate(association), failure);
+                    Ok(())
+                }
                 // Gone since the list was read: the next run makes it again.
                 Ok(None) => {
                     self.answered();
@@ -437,6 +516,10 @@ impl<'a> Delivery<'a> {
                 Err(other) => Err(self.halt(other).await),
             },
             FailureKind::NotOffered => self.associations_not_offered(&failure).await,
+            FailureKind::Permission => {
+                self.denied(DeniedRow::Associate(association), failure);
+                Ok(())
+            }
             _ => Err(self.halt_write(failure).await),
         }
     }
@@ -507,6 +590,7 @@ impl<'a> Delivery<'a> {
 
     pub(super) fn wrote(&self) {
         self.answered();
+        self.tally().accepted += 1;
         let writes = self.writes.fetch_add(1, Ordering::Relaxed) + 1;
         self.connector.note_phase(Phase::Delivering { writes });
     }
@@ -520,8 +604,10 @@ impl<'a> Delivery<'a> {
             tally.failures += 1;
             tally.silent += 1;
             tally.last_failure = Some(failure);
-            if !too_fast {
-                // Being too fast is nobody's fault in particular.
+            if too_fast {
+                // Nobody's fault in particular.
+                tally.throttled += 1;
+            } else {
                 *tally.attempts.entry((write, key.clone())).or_default() += 1;
             }
         }

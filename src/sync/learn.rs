@@ -16,8 +16,6 @@ use crate::state::Lost;
 
 /// How old knowledge of JumpCloud's accounts and directory may grow.
 const KNOWLEDGE_AGE: SignedDuration = SignedDuration::from_hours(24);
-/// How old it may be when something is to be created: another source may have created the account since.
-const KNOWLEDGE_AGE_TO_CREATE: SignedDuration = SignedDuration::from_mins(15);
 
 impl Delivery<'_> {
     /// Reads what JumpCloud has, where that is not known or not fresh enough for what is to be done.
@@ -41,7 +39,9 @@ impl Delivery<'_> {
             || !fresh(about.known_at, KNOWLEDGE_AGE)
             || about.known_at < about.directory_since
             || unknown > 0
-            || (creates && !fresh(about.known_at, KNOWLEDGE_AGE_TO_CREATE))
+            // Whoever is new in Torq may have had an account there all along, as nobody's: however short ago the list was read, it
+            // was not read for them.
+            || creates
         {
             self.adopt().await?;
         }

@@ -340,7 +340,12 @@ impl Connector {
                 let status = store.status()?;
                 let about = store.about()?;
                 let report_only = application::report_only(&about);
-                let unfinished = status.pending + status.parked + status.held + status.associations_pending > 0;
+                let unfinished = status.pending
+                    + status.parked
+                    + status.held
+                    + status.associations_pending
+                    + status.deletions_pending
+                    > 0;
                 let outcome = outcome.unwrap_or(if unfinished || report_only.is_some() {
                     RunOutcome::Partial
                 } else {
@@ -415,8 +420,8 @@ pub fn peers(
     let client = http::Client::new(network, &urls)?;
     let lane = |peer, base, rate| {
         Lane::new(
-            peer,
-            base,
+            config.name.as_str(),
+            (peer, base),
             client.clone(),
             network.timeout,
             rate,

@@ -70,7 +70,8 @@ fn shortfall(status: &ConnectorStatus, about: &About, unseen: u64, name: &str) -
     }
     let unanswered = status.pending.saturating_sub(unseen);
     if unanswered > 0 {
-        let reason = format!("JumpCloud did not answer the creates of {unanswered} accounts; they stay pending");
+        let reason =
+            format!("{unanswered} accounts are still to be created: JumpCloud did not answer, or asked for patience");
         return Some((reason, again));
     }
     if unseen > 0 {
@@ -89,9 +90,16 @@ fn shortfall(status: &ConnectorStatus, about: &About, unseen: u64, name: &str) -
         );
         return Some((reason, action));
     }
+    if status.deletions_pending > 0 {
+        let reason = format!(
+            "{} accounts are still to be deleted: JumpCloud did not answer, or asked for patience",
+            status.deletions_pending
+        );
+        return Some((reason, again));
+    }
     if status.parked > 0 {
         let reason = format!(
-            "{} users are parked: JumpCloud refuses them, or they have no e-mail",
+            "{} are parked: JumpCloud refuses them, or they have no e-mail",
             status.parked
         );
         let action =

@@ -202,7 +202,10 @@ async fn the_status_is_the_states_and_over_it_what_the_task_says_of_this_moment(
     assert_eq!(zoo_status.reason.as_deref(), Some("Torq refused the key"));
     assert_eq!(zoo_status.next_poll, None);
 
-    ant.state.call(|store| store.pause(true)).await.unwrap();
+    ant.state
+        .call(|store| store.pause(Timestamp::now(), true))
+        .await
+        .unwrap();
     let report = world.board.statuses().await.unwrap();
     assert_eq!(report.connectors[0].state, ConnectorState::Paused);
     assert_eq!(report.connectors[0].next_poll, None);
@@ -486,7 +489,7 @@ async fn readiness_speaks_of_the_last_success() {
         b.notes(state, "JumpCloud says: ada@example.com", "act").await;
         assert_eq!(world.get("/readyz").await, (503, line.to_owned()));
     }
-    b.state.call(|store| store.pause(true)).await.unwrap();
+    b.state.call(|store| store.pause(Timestamp::now(), true)).await.unwrap();
     assert_eq!(world.get("/readyz").await, (200, "ready\n".to_owned()));
 }
 

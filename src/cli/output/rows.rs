@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 /// The columns of `status`; a name with a `/` is a field of a nested object, and is written with `_`.
-pub(super) const STATUS: [&str; 29] = [
+pub(super) const STATUS: [&str; 30] = [
     "name",
     "state",
     "reason",
@@ -22,6 +22,7 @@ pub(super) const STATUS: [&str; 29] = [
     "removed",
     "filtered",
     "associations_pending",
+    "deletions_pending",
     "progress/users",
     "progress/pages",
     "progress/started",

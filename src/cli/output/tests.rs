@@ -46,6 +46,7 @@ fn connector(name: &str, state: ConnectorState) -> ConnectorStatus {
         removed: 0,
         filtered: 0,
         associations_pending: 0,
+        deletions_pending: 0,
         progress: None,
         last_run: None,
     }
@@ -226,7 +227,7 @@ fn the_status_as_csv_has_nested_fields_flattened() {
     assert_eq!(
         written(|out| status(out, &statuses(), look(Format::Csv))),
         "name,state,reason,action,last_success,next_poll,users,accounts,associated,pending,parked,held,removed,filtered,\
-         associations_pending,progress_users,progress_pages,progress_started,last_run_started,last_run_finished,\
+         associations_pending,deletions_pending,progress_users,progress_pages,progress_started,last_run_started,last_run_finished,\
          last_run_outcome,last_run_appeared,last_run_changed,last_run_disappeared,last_run_created,last_run_found,\
          last_run_associated,last_run_deleted,last_run_refused\n\
          main,connected,,,2026-11-24T09:57:00Z,2026-11-24T10:12:00Z,1200,1198,1100,1,1,0,4,0,0,,,,\

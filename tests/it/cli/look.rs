@@ -13,11 +13,12 @@ use crate::binary::{Connector, Place, finish, keys, sandbox};
 
 /// The fields of a status by the design, sorted; `associations_pending` and `filtered` are additions, so that the numbers
 /// of users add up.
-const STATUS: [&str; 17] = [
+const STATUS: [&str; 18] = [
     "accounts",
     "action",
     "associated",
     "associations_pending",
+    "deletions_pending",
     "filtered",
     "held",
     "last_run",

@@ -87,3 +87,24 @@ async fn an_account_in_another_case_or_with_only_a_user_name_is_the_same_account
         assert_eq!(scene.user(&person.id).account, AccountStanding::Found);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_of_nobody_is_adopted_when_its_owner_joins_a_moment_later() {
+    let scene = Scene::with_people(10).await;
+    let world = scene.world();
+    scene.behave(|behaviour| behaviour.accept_duplicates = true);
+    let account = world.add_account(Account {
+        email: Some("late@example.com".to_owned()),
+        ..Account::default()
+    });
+    let connector = scene.connector().await;
+    connector.run().await.unwrap();
+    let mut person = world.people()[0].clone();
+    (person.id, person.email) = ("late".to_owned(), "Late@example.com".to_owned());
+    world.add_person(person);
+    let end = connector.run().await.unwrap();
+    assert_eq!((end.counts.found, end.counts.created), (1, 0));
+    drop(connector);
+    assert_eq!(scene.user("late").account_id, Some(account));
+    assert_in_step(&scene);
+}

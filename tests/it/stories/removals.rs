@@ -1,9 +1,9 @@
 //! People who leave Torq: believed after two polls, never too many at once, and only what is ours is deleted.
 
-use torq_connector::sandbox::{Endpoint, Options, Person};
+use torq_connector::sandbox::{Endpoint, Fault, FaultRule, Options, Person};
 use torq_connector::view::{AccountStanding, ConnectorState, EventKind, RunOutcome};
 
-use crate::world::{Scene, assert_in_step, fold, writes};
+use crate::world::{Scene, assert_in_step, fold, times, writes};
 
 /// A workspace in step, half of whose accounts were there before.
 async fn workspace(people: usize, removals: &str) -> Scene {
@@ -301,4 +301,56 @@ async fn filters_that_change_remove_nobody() {
     scene.run_to_the_end().await;
     assert!(world.writes().is_empty());
     assert_in_step(&scene);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_is_refused_is_parked_with_the_peers_words_and_retried_on_demand() {
+    let mut scene = Scene::with_people(10).await;
+    scene.set("REMOVALS", "delete");
+    let world = scene.world();
+    scene.run_to_the_end().await;
+    let gone = world.people()[0].clone();
+    world.remove_person(&gone.id);
+    scene.run_to_the_end().await;
+    world.fault(FaultRule::once(Endpoint::AccountDelete, Fault::status(400)));
+    let end = scene.run().await;
+    assert_eq!(
+        (end.outcome, end.status.parked, end.counts.deleted),
+        (RunOutcome::Partial, 1, 0)
+    );
+    world.clear_requests();
+    assert_eq!(scene.run().await.outcome, RunOutcome::Partial);
+    assert_eq!(world.count(Endpoint::AccountDelete), 0, "not before somebody says so");
+
+    assert_eq!(scene.act(|store| store.retry()).await, 1);
+    let end = scene.run_to_the_end().await;
+    assert_eq!((end.counts.deleted, end.status.parked), (1, 0));
+    assert!(scene.account(&gone.email).is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deletions_that_nobody_answers_for_are_not_called_done_and_those_that_took_effect_count_as_ours() {
+    let mut scene = Scene::with_people(10).await;
+    scene.set("REMOVALS", "delete");
+    let world = scene.world();
+    scene.run_to_the_end().await;
+    let gone = world.people()[0].clone();
+    world.remove_person(&gone.id);
+    scene.run_to_the_end().await;
+    // The last look before the deletion finds it, the answer to the deletion is lost, and so is everything after.
+    world.fault(times(1, Endpoint::AccountDelete, Fault::LostAnswer));
+    world.fault(FaultRule::always(Endpoint::AccountGet, Fault::status(503)).after(1));
+    let end = scene.run().await;
+    assert!(
+        matches!(end.outcome, RunOutcome::Partial | RunOutcome::Failed),
+        "{end:?}"
+    );
+    assert_eq!(end.status.deletions_pending, 1);
+    assert!(scene.account(&gone.email).is_none(), "it took effect");
+
+    world.clear_faults();
+    let end = scene.run_to_the_end().await;
+    assert_eq!((end.counts.deleted, end.status.deletions_pending), (1, 0));
+    assert_eq!(scene.events(EventKind::AccountDeleted).len(), 1);
+    assert!(scene.events(EventKind::AccountLost).is_empty());
 }

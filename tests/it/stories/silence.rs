@@ -1,6 +1,8 @@
 //! Rows that nobody ever answers for, and a peer that answers reads and no writes.
 
+use std::time::Duration;
 use torq_connector::sandbox::{Account, Endpoint, Fault, FaultRule, Options};
+
 use torq_connector::sync::Halt;
 use torq_connector::view::{ConnectorState, RunOutcome};
 
@@ -74,4 +76,25 @@ async fn where_no_create_is_ever_answered_the_run_fails_and_ends() {
     let sent = world.count(Endpoint::AccountCreate);
     assert!(sent <= 3 * 24, "{sent}");
     assert!(world.accounts().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_no_write_is_answered_a_run_is_no_success_though_everything_else_was_delivered_before() {
+    for fault in [Fault::status(503), Fault::status(429)] {
+        let scene = Scene::with_people(12).await;
+        let world = scene.world();
+        scene.run_to_the_end().await;
+        let before = scene.status().last_success;
+        world.add_people(3);
+        world.fault(FaultRule::always(Endpoint::AccountCreate, fault));
+        let connector = scene.impatient_connector(Duration::from_secs(3)).await;
+        let end = connector.run().await.unwrap();
+        drop(connector);
+        assert_eq!(end.outcome, RunOutcome::Failed, "{end:?}");
+        assert_eq!(end.status.last_success, before);
+        assert_eq!(end.status.pending, 3, "nobody is forgotten");
+        world.clear_faults();
+        scene.run_to_the_end().await;
+        assert_in_step(&scene);
+    }
 }
