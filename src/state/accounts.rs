@@ -150,7 +150,13 @@ impl Store {
     }
 
     /// A create is about to be sent. Whether an earlier one for the same e-mail was not answered.
+    ///
+    /// This survives a loss of power: without the intent, an account of ours would count as found when it is seen again.
     pub fn creating(&mut self, now: Timestamp, key: &EmailKey) -> Sql<bool> {
+        self.durably(|store| store.note_intent(now, key))
+    }
+
+    fn note_intent(&mut self, now: Timestamp, key: &EmailKey) -> Sql<bool> {
         let unanswered: Option<bool> = self
             .db
             .prepare_cached("SELECT intent_at IS NOT NULL FROM accounts WHERE email_key = ?1")?

@@ -218,6 +218,15 @@ impl Store {
         result
     }
 
+    /// Runs an operation whose transactions survive even a loss of power: a promise to a person, or an intent that is about to
+    /// be acted upon. Others may be lost with the last moments before one, and are found again.
+    fn durably<R>(&mut self, operation: impl FnOnce(&mut Self) -> Sql<R>) -> Sql<R> {
+        self.db.pragma_update(None, "synchronous", "FULL")?;
+        let result = operation(self);
+        self.db.pragma_update(None, "synchronous", "NORMAL")?;
+        result
+    }
+
     /// The name of the connector.
     pub fn name(&self) -> &ConnectorName {
         &self.name

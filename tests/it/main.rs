@@ -4,6 +4,9 @@
 mod binary;
 mod cli;
 mod daemon;
+mod deaths;
+mod interpose;
+mod life;
 mod polls;
 mod secrets;
 mod stories;
