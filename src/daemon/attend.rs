@@ -89,6 +89,8 @@ pub(super) struct Attendant {
     due: Due,
     /// What keeps the connector from running at all, until it runs: a full disk, no certificate authorities.
     obstacle: Option<Overlay>,
+    /// What was said last about a state that cannot be used: it is not said again as long as it stays the same.
+    said: String,
     warned_days: Option<i32>,
 }
 
@@ -116,6 +118,7 @@ impl Attendant {
             stop,
             due: Due::after(Duration::ZERO),
             obstacle: None,
+            said: String::new(),
             warned_days: None,
         };
         (attendant, Desk(desk))
@@ -128,16 +131,36 @@ impl Attendant {
     /// Attends the connector until the daemon stops.
     pub(super) async fn attend(mut self, delay: Duration) {
         self.due = Due::after(delay);
-        self.sit(None);
-        let Some(state) = self.open_state().await else { return };
-        self.sit(Some(state.clone()));
+        while !self.stop.is_cancelled() {
+            // Until its state is open, and while it is opened again: nobody else may hold on to the old one.
+            self.sit(None);
+            let Some(state) = self.open_state().await else { return };
+            self.sit(Some(state.clone()));
+            self.work(state).await;
+        }
+    }
+
+    /// Runs the connector until the daemon stops, or its state must be opened again.
+    async fn work(&mut self, state: State) {
         let mut connector: Option<Connector> = None;
         while !self.stop.is_cancelled() {
             match self.step(&state, &mut connector).await {
                 Ok(()) => {}
-                Err(error) => {
-                    // A full disk, a file that vanished: said plainly, and tried again. Nothing is lost that is not in Torq.
+                Err(error @ StateError::Displaced { .. }) => {
                     tracing::error!(connector = %self.name(), "{error}");
+                    self.obstacle = Some(trouble(&error));
+                    self.show(self.obstacle.clone());
+                    self.due = Due::after(Duration::ZERO);
+                    return;
+                }
+                Err(error) => {
+                    // A full disk, a file that cannot be read: said plainly, once, and tried again. Nothing is lost that is not in
+                    // Torq. The state stays open, so that what is known can be shown.
+                    let words = error.to_string();
+                    if self.said != words {
+                        tracing::error!(connector = %self.name(), "{words}");
+                        self.said = words;
+                    }
                     self.obstacle = Some(trouble(&error));
                     self.show(self.obstacle.clone());
                     connector = None;
@@ -317,6 +340,7 @@ impl Attendant {
             }
         };
         end.log(self.name());
+        self.said.clear();
         self.due = self.next_due(&end.halt);
         // A connector that was told to stop does not start again: its successor is built when it is needed.
         if !connector.is_stopped() {
@@ -337,7 +361,6 @@ impl Attendant {
 
     /// Opens the state. Until that succeeds the connector is shown as failing; everybody else goes on.
     async fn open_state(&mut self) -> Option<State> {
-        let mut said = String::new();
         loop {
             let (dir, name) = (self.state_dir.clone(), self.name().clone());
             let error = match tokio::task::spawn_blocking(move || State::open(&dir, &name)).await {
@@ -346,9 +369,9 @@ impl Attendant {
                 Err(_) => StateError::Ending,
             };
             let words = error.to_string();
-            if words != said {
+            if words != self.said {
                 tracing::error!(connector = %self.name(), "{words}");
-                said = words;
+                self.said = words;
             }
             self.show(Some(trouble(&error)));
             self.pause_for(LOOK).await;

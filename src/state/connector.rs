@@ -137,6 +137,15 @@ impl Store {
         transaction.commit()
     }
 
+    /// Notes in this state, which is a new one, that there was another.
+    pub(super) fn note_gone(&mut self, now: Timestamp, reason: &str) -> Sql<()> {
+        let event = NewEvent {
+            reason: Some(reason),
+            ..NewEvent::default()
+        };
+        events::record(&self.db, now, None, EventKind::StateChanged, event)
+    }
+
     /// Compares the configured sides with those that the state was made with, and notes them. Returns what changed, for a person.
     ///
     /// Another JumpCloud side means that nothing is known of it: its accounts will be read and adopted before anything is
@@ -227,7 +236,8 @@ impl Store {
 
     /// Pauses or resumes the connector.
     pub fn pause(&mut self, paused: bool) -> Sql<()> {
-        self.db.execute("UPDATE connector SET paused = ?1", [paused])?;
+        // A person was told that it is so.
+        self.durably(|store| store.db.execute("UPDATE connector SET paused = ?1", [paused]))?;
         Ok(())
     }
 

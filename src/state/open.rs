@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use jiff::Timestamp;
 use rusqlite::backup::Backup;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::{State, StateError, Store, stored};
+use super::whereabouts::Whereabouts;
+use super::{State, StateError, Store, disk, stored};
 use crate::model::ConnectorName;
 
 /// The numbered schema files, in order. `PRAGMA user_version` says how many of them a file has.
@@ -19,10 +20,15 @@ const MIGRATIONS: [&str; 1] = [include_str!("schema/0001.sql")];
 /// Marks our files (`PRAGMA application_id`): "torq".
 const APPLICATION_ID: i64 = 0x746f_7271;
 
+/// What is said where a connector ran before and its state file is not there any more.
+const GONE: &str = "the state file is gone, so everything begins anew: accounts that are there are found again by e-mail, none is \
+made twice, and none of those is deleted later, since it is not known any more who made them";
+
 /// Holding this makes a process the writer of a connector's state. Released when dropped, or when the process ends.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+    path: PathBuf,
 }
 
 impl Lock {
@@ -32,14 +38,24 @@ impl Lock {
         Self::take_file(state_dir, &format!("{name}.lock"), name.as_str())
     }
 
+    /// Whether it is still what another process would find.
+    pub fn is_in_place(&self) -> bool {
+        is_at(&self.file, &self.path)
+    }
+
+    /// Whether a process ever had this lock.
+    fn was_taken(state_dir: &Path, name: &ConnectorName) -> bool {
+        fs::metadata(state_dir.join(format!("{name}.lock"))).is_ok_and(|lock| lock.len() > 0)
+    }
+
     /// Takes the lock of the daemon that serves this folder's control socket.
     pub fn take_daemon(state_dir: &Path) -> Result<Self, StateError> {
         Self::take_file(state_dir, ".daemon.lock", "(all)")
     }
 
-    fn take_file(state_dir: &Path, file: &str, name: &str) -> Result<Self, StateError> {
+    fn take_file(state_dir: &Path, name_of_file: &str, name: &str) -> Result<Self, StateError> {
         make_dir(state_dir)?;
-        let path = state_dir.join(file);
+        let path = state_dir.join(name_of_file);
         let failed = |doing| {
             let path = path.clone();
             move |source| StateError::File { doing, path, source }
@@ -53,6 +69,8 @@ impl Lock {
             .open(&path)
             .map_err(failed("open"))?;
         match file.try_lock() {
+            // Somebody deleted it in this very moment: then it is not what the next process will find.
+            Ok(()) if !is_at(&file, &path) => return Self::take_file(state_dir, name_of_file, name),
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
@@ -71,8 +89,13 @@ impl Lock {
         // For the message above, in the process that comes second.
         let _ = file.set_len(0).and_then(|()| file.rewind());
         let _ = write!(file, "{}", std::process::id());
-        Ok(Self { _file: file })
+        Ok(Self { file, path })
     }
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    let id = |file: fs::Metadata| (file.dev(), file.ino());
+    file.metadata().map(id).ok() == fs::metadata(path).map(id).ok()
 }
 
 fn make_dir(state_dir: &Path) -> Result<(), StateError> {
@@ -99,8 +122,15 @@ pub fn has_state(state_dir: &Path, name: &ConnectorName) -> bool {
 impl State {
     /// Opens the state for writing: takes the lock, creates or migrates the file.
     pub fn open(state_dir: &Path, name: &ConnectorName) -> Result<Self, StateError> {
+        Self::open_by(&MIGRATIONS, state_dir, name)
+    }
+
+    pub(super) fn open_by(migrations: &[&str], state_dir: &Path, name: &ConnectorName) -> Result<Self, StateError> {
+        let ran_before = Lock::was_taken(state_dir, name);
         let lock = Lock::take(state_dir, name)?;
         let path = database(state_dir, name);
+        // An empty file is a new database to SQLite, too.
+        let fresh = fs::metadata(&path).map_or(true, |file| file.len() == 0);
         // It names people, so it is made private before SQLite puts anything into it; its companions follow its mode.
         OpenOptions::new()
             .write(true)
@@ -113,12 +143,22 @@ impl State {
                 path: path.clone(),
                 source,
             })?;
-        let classify = |source| classify(&path, source);
+        let diagnose = |source| diagnose(&path, source);
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut db = Connection::open_with_flags(&path, flags).map_err(classify)?;
-        configure(&db).map_err(classify)?;
-        migrate(&mut db, &path)?;
-        Ok(Self::new(Store::new(db, name.clone()), path, Some(lock)))
+        let mut db = Connection::open_with_flags(&path, flags).map_err(diagnose)?;
+        configure(&db).map_err(diagnose)?;
+        migrate(&mut db, &path, migrations)?;
+        let mut store = Store::new(db, name.clone());
+        if fresh {
+            // That there is a file must survive a loss of power, too.
+            let _ = File::open(state_dir).and_then(|folder| folder.sync_all());
+        }
+        if fresh && ran_before {
+            tracing::warn!(connector = %name, state = %path.display(), "{GONE}");
+            store.note_gone(Timestamp::now(), GONE).map_err(diagnose)?;
+        }
+        store.whereabouts = Some(Whereabouts::of(&path, &lock.path));
+        Ok(Self::new(store, path, Some(lock)))
     }
 
     /// A copy in memory of what is known, for a dry run: everything works as ever, and nothing is written anywhere.
@@ -127,7 +167,7 @@ impl State {
         let classify = |source| classify(&path, source);
         let mut db = copy(&path)?;
         configure(&db).map_err(classify)?;
-        migrate(&mut db, Path::new(""))?;
+        migrate(&mut db, Path::new(""), &MIGRATIONS)?;
         Ok(Self::new(Store::new(db, name.clone()), path, None))
     }
 }
@@ -156,21 +196,46 @@ fn open_read_only(path: &Path) -> Result<Option<Connection>, StateError> {
     let classify = |source| classify(path, source);
     // Who opens a WAL file read-only and closes it last leaves its companions behind; who may write takes them away. So nothing
     // is written by a promise of ours. Where the file cannot be written, SQLite opens it read-only by itself.
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(path, flags).map_err(classify)?;
-    db.busy_timeout(Duration::from_secs(5)).map_err(classify)?;
-    db.pragma_update(None, "query_only", true).map_err(classify)?;
-    let found = version(&db).map_err(classify)?;
-    let known = MIGRATIONS.len() as i64;
-    if found > known {
-        return Err(StateError::Newer {
-            path: path.to_owned(),
-            found,
-            known,
-        });
+    let (db, found) = match look(path, OpenFlags::SQLITE_OPEN_READ_WRITE) {
+        // On a disk that is read-only, SQLite cannot make the log's companions. Without a log it needs none.
+        Err(error) if disk::is_about_disk(&error) && !has_log(path) => look(
+            Path::new(&format!("file:{}?immutable=1", encoded(path))),
+            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI,
+        ),
+        looked => looked,
     }
+    .map_err(classify)?;
+    judge(&db, path, found, &MIGRATIONS)?;
     // Made a moment ago by a process that has not filled it yet.
     Ok((found > 0).then_some(db))
+}
+
+/// A connection that promises to write nothing, and the schema that it found.
+fn look(path: &Path, flags: OpenFlags) -> rusqlite::Result<(Connection, i64)> {
+    let db = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    db.busy_timeout(Duration::from_secs(5))?;
+    db.pragma_update(None, "query_only", true)?;
+    let found = version(&db)?;
+    Ok((db, found))
+}
+
+/// Whether something is in the write-ahead log of a state.
+fn has_log(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    fs::metadata(log).is_ok_and(|log| log.len() > 0)
+}
+
+/// A path as SQLite's URIs want it.
+fn encoded(path: &Path) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-".contains(byte);
+    let bytes = path.as_os_str().as_encoded_bytes().iter();
+    bytes
+        .map(|byte| match plain(byte) {
+            true => char::from(*byte).to_string(),
+            false => format!("%{byte:02X}"),
+        })
+        .collect()
 }
 
 fn configure(db: &Connection) -> rusqlite::Result<()> {
@@ -190,17 +255,10 @@ fn version(db: &Connection) -> rusqlite::Result<i64> {
     db.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
-fn migrate(db: &mut Connection, path: &Path) -> Result<(), StateError> {
+/// Whether a database is a state, and one that this version understands.
+fn judge(db: &Connection, path: &Path, found: i64, migrations: &[&str]) -> Result<(), StateError> {
     let classify = |source| classify(path, source);
-    let found = version(db).map_err(classify)?;
-    let known = MIGRATIONS.len() as i64;
-    if found > known {
-        return Err(StateError::Newer {
-            path: path.to_owned(),
-            found,
-            known,
-        });
-    }
+    let path = path.to_owned();
     let application: i64 = db
         .pragma_query_value(None, "application_id", |row| row.get(0))
         .map_err(classify)?;
@@ -208,18 +266,30 @@ fn migrate(db: &mut Connection, path: &Path) -> Result<(), StateError> {
         .query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))
         .map_err(classify)?;
     if tables > 0 && application != APPLICATION_ID {
-        return Err(StateError::Damaged {
-            path: path.to_owned(),
-            source: rusqlite::Error::InvalidQuery,
-        });
+        return Err(StateError::NotOurs { path });
     }
+    let known = migrations.len() as i64;
+    if found > known {
+        return Err(StateError::Newer { path, found, known });
+    }
+    Ok(())
+}
+
+/// Brings a state to the newest schema: a copy first, then one transaction for each step. Whatever a crash leaves of that, the next
+/// opening goes on with it. `path` is empty for a state in memory.
+fn migrate(db: &mut Connection, path: &Path, migrations: &[&str]) -> Result<(), StateError> {
+    let classify = |source| match path.as_os_str().is_empty() {
+        true => classify(path, source),
+        false => diagnose(path, source),
+    };
+    let found = version(db).map_err(classify)?;
+    judge(db, path, found, migrations)?;
+    let known = migrations.len() as i64;
     if found > 0 && found < known && !path.as_os_str().is_empty() {
-        let copy = path.with_extension(format!("db.schema-{found}"));
-        db.backup("main", &copy, None::<fn(rusqlite::backup::Progress)>)
-            .map_err(classify)?;
+        let copy = keep_copy(db, path, found)?;
         tracing::info!(copy = %copy.display(), from = found, to = known, "migrating the state; the copy can be deleted later");
     }
-    for (number, statements) in (1..).zip(MIGRATIONS).filter(|(number, _)| *number > found) {
+    for (number, statements) in (1..).zip(migrations).filter(|(number, _)| *number > found) {
         let transaction = db.transaction().map_err(classify)?;
         transaction.execute_batch(statements).map_err(classify)?;
         transaction
@@ -238,11 +308,55 @@ fn migrate(db: &mut Connection, path: &Path) -> Result<(), StateError> {
     Ok(())
 }
 
+/// Copies a state before it is migrated, for whoever goes back to the version before. What has the copy's name is a whole copy: it
+/// gets the name last.
+fn keep_copy(db: &Connection, path: &Path, schema: i64) -> Result<PathBuf, StateError> {
+    let copy = path.with_extension(format!("db.schema-{schema}"));
+    let part = path.with_extension(format!("db.schema-{schema}.part"));
+    let failed = |doing| {
+        let path = part.clone();
+        move |source| StateError::File { doing, path, source }
+    };
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&part)
+        .map_err(failed("open"))?;
+    let copied = db
+        .backup("main", &part, None::<fn(rusqlite::backup::Progress)>)
+        .map_err(|source| diagnose(path, source))
+        .and_then(|()| file.sync_all().map_err(failed("copy the state to")))
+        .and_then(|()| fs::rename(&part, &copy).map_err(failed("rename")));
+    if copied.is_err() {
+        // What was written of it may be what the disk lacks.
+        let _ = fs::remove_file(&part);
+    }
+    copied.map(|()| copy)
+}
+
 /// What an error of SQLite means for the file.
 pub(super) fn classify(path: &Path, source: rusqlite::Error) -> StateError {
     let path = path.to_owned();
     match source.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StateError::Damaged { path, source },
-        _ => StateError::Sql { path, source },
+        _ => StateError::Sql {
+            path,
+            source,
+            system: None,
+        },
+    }
+}
+
+/// The same for whoever writes the state. What the disk says is asked of the disk, which blocks for a moment.
+pub(super) fn diagnose(path: &Path, source: rusqlite::Error) -> StateError {
+    let asks = disk::is_about_disk(&source);
+    match classify(path, source) {
+        StateError::Sql { path, source, .. } if asks => {
+            let system = disk::probe(&path);
+            StateError::Sql { path, source, system }
+        }
+        other => other,
     }
 }

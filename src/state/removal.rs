@@ -83,6 +83,11 @@ impl Store {
 
     /// Approves the removals that are held now: the next run carries them out, unless the users are back by then.
     pub fn approve(&mut self, now: Timestamp) -> Sql<u64> {
+        // A person was told that it is so.
+        self.durably(|store| store.approve_held(now))
+    }
+
+    fn approve_held(&mut self, now: Timestamp) -> Sql<u64> {
         let transaction = self.db.transaction()?;
         let mut approved = 0;
         {

@@ -11,9 +11,9 @@ use rusqlite::Connection as Sqlite;
 use torq_connector::model::ConnectorName;
 use torq_connector::sandbox::{Account, Endpoint, Options, Person, RequestLog, Sandbox, WorldHandle};
 use torq_connector::state::{self, State, Store};
-use torq_connector::view::AccountStanding;
+use torq_connector::view::{AccountStanding, UserView};
 
-use crate::binary::{Connector, Place, Ran, finish};
+use crate::binary::{Connector, Daemon, Place, Ran, finish};
 use crate::interpose::Interpose;
 use crate::world::{assert_world_in_step, fold, key_of, keys};
 
@@ -77,6 +77,11 @@ impl Life {
         command
     }
 
+    /// The daemon, through the shim.
+    pub async fn daemon(&self) -> Daemon {
+        self.place.daemon_by(self.command(&["run"])).await
+    }
+
     /// One run, to its end or to its death.
     pub async fn sync(&mut self) -> Ran {
         let ran = finish(self.command(&["sync"])).await;
@@ -126,6 +131,33 @@ impl Life {
         State::open(copy.path(), &main_name()).unwrap();
     }
 
+    /// No create was sent whose intent is not in the state.
+    pub fn assert_intents_are_known(&self) {
+        let known = self.known_emails();
+        for request in self.world().requests() {
+            if request.endpoint == Endpoint::AccountCreate {
+                let email = fold(request.body.unwrap()["email"].as_str().unwrap());
+                assert!(
+                    known.contains(&email),
+                    "{email} was sent, and the state does not know it"
+                );
+            }
+        }
+    }
+
+    /// The e-mails that the state knows something about in JumpCloud.
+    fn known_emails(&self) -> BTreeSet<String> {
+        let Some(copy) = copied(&self.place.state_dir()) else {
+            return BTreeSet::new();
+        };
+        let db = Sqlite::open(copy.path().join("main.db")).unwrap();
+        let Ok(mut statement) = db.prepare("SELECT email_key FROM accounts") else {
+            return BTreeSet::new();
+        };
+        let rows = statement.query_map([], |row| row.get(0)).unwrap();
+        rows.map(Result::unwrap).collect()
+    }
+
     /// Whether the state, as the process left it, has a poll that was cut short.
     pub fn is_in_poll(&self) -> bool {
         let Some(copy) = copied(&self.place.state_dir()) else {
@@ -137,8 +169,7 @@ impl Life {
     }
 
     pub fn assert_in_step(&self) {
-        let copy = copied(&self.place.state_dir()).expect("there is a state");
-        let users = store(copy.path()).users().unwrap();
+        let users = self.users();
         for user in &users {
             let theirs = user.account_id.as_ref().is_some_and(|id| self.not_ours.contains(id));
             let expected = if theirs {
@@ -163,6 +194,12 @@ impl Life {
                 "{key} left Torq, and their account is still there"
             );
         }
+    }
+
+    /// Everybody whom the state shows.
+    pub fn users(&self) -> Vec<UserView> {
+        let copy = copied(&self.place.state_dir()).expect("there is a state");
+        store(copy.path()).users().unwrap()
     }
 
     /// Somebody whose account is ours to delete.

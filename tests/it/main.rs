@@ -5,6 +5,7 @@ mod binary;
 mod cli;
 mod daemon;
 mod deaths;
+mod disk;
 mod interpose;
 mod life;
 mod polls;

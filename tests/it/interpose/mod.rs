@@ -6,11 +6,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::cell::Cell;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const SOURCE: &str = include_str!("interpose.c");
@@ -106,7 +106,7 @@ pub struct Interpose {
     /// Removed when dropped.
     path: tempfile::TempPath,
     dir: PathBuf,
-    used: Cell<bool>,
+    used: AtomicBool,
 }
 
 impl Interpose {
@@ -120,7 +120,7 @@ impl Interpose {
             control,
             path,
             dir: dir.to_owned(),
-            used: Cell::new(false),
+            used: AtomicBool::new(false),
         };
         interpose.set(Word::Counts, kind::DISK);
         interpose
@@ -128,7 +128,7 @@ impl Interpose {
 
     /// The variables that let a command pass through the shim.
     pub fn env(&self) -> [(&'static str, PathBuf); 3] {
-        self.used.set(true);
+        self.used.store(true, Ordering::Relaxed);
         [
             ("LD_PRELOAD", library()),
             ("INTERPOSE_CONTROL", self.path.to_path_buf()),
@@ -193,9 +193,11 @@ impl Interpose {
         self.set(Word::Wall, (seconds * 1_000_000_000) as u64);
     }
 
-    /// The monotonic clocks are ahead by so much.
-    pub fn set_monotonic(&self, ahead: Duration) {
-        self.set(Word::Monotonic, ahead.as_nanos() as u64);
+    /// So much time passes, by every clock.
+    pub fn pass(&self, time: Duration) {
+        for word in [Word::Wall, Word::Monotonic] {
+            self.set(word, self.get(word).wrapping_add(time.as_nanos() as u64));
+        }
     }
 
     /// Steps so far.
@@ -238,7 +240,7 @@ impl Interpose {
 
 impl Drop for Interpose {
     fn drop(&mut self) {
-        if self.used.get() && !std::thread::panicking() {
+        if self.used.load(Ordering::Relaxed) && !std::thread::panicking() {
             assert!(self.get(Word::Loaded) > 0, "the shim was loaded into no process");
         }
     }
