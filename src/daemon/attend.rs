@@ -5,19 +5,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::Origin;
 use super::control::{Action, Answer, RunReport};
+use super::due::Due;
 use crate::config::{self, JumpCloudCredentials, Network, Secret};
 use crate::http::Patience;
 use crate::model::ConnectorName;
 use crate::state::{State, StateError};
 use crate::sync::{Connector, Halt};
-use crate::view::ConnectorState;
+use crate::view::{ConnectorState, RunOutcome};
 use crate::web::{Board, Live, Overlay, Seat};
 
 /// How often a waiting connector looks whether something changed, and shows that it is alive.
@@ -46,32 +47,6 @@ impl Desk {
     }
 }
 
-/// When the next poll is due: by the monotonic clock, or by the wall clock where that comes first (a machine that slept).
-#[derive(Clone, Copy)]
-struct Due {
-    at: Instant,
-    wall: Timestamp,
-}
-
-impl Due {
-    fn after(wait: Duration) -> Self {
-        let wall = SignedDuration::try_from(wait).unwrap_or(SignedDuration::ZERO);
-        Self {
-            at: Instant::now() + wait,
-            wall: Timestamp::now() + wall,
-        }
-    }
-
-    fn is_now(self) -> bool {
-        Instant::now() >= self.at || Timestamp::now() >= self.wall
-    }
-}
-
-/// Without what is below a second, which nobody wants to read.
-fn to_the_second(at: Timestamp) -> Timestamp {
-    Timestamp::from_second(at.as_second()).unwrap_or(at)
-}
-
 /// The task of one connector.
 pub(super) struct Attendant {
     config: config::Connector,
@@ -92,6 +67,8 @@ pub(super) struct Attendant {
     /// What was said last about a state that cannot be used: it is not said again as long as it stays the same.
     said: String,
     warned_days: Option<i32>,
+    /// When a run of this process last came to its end.
+    succeeded: Option<std::time::Instant>,
 }
 
 impl Attendant {
@@ -120,6 +97,7 @@ impl Attendant {
             obstacle: None,
             said: String::new(),
             warned_days: None,
+            succeeded: None,
         };
         (attendant, Desk(desk))
     }
@@ -179,7 +157,8 @@ impl Attendant {
         // Between runs the state has the truth: what the last run met is noted there.
         self.live.send_replace(Live {
             overlay: self.obstacle.clone(),
-            next_poll: (!resting).then_some(to_the_second(self.due.wall)),
+            next_poll: (!resting).then(|| self.due.told()),
+            succeeded: self.succeeded,
             beat: std::time::Instant::now(),
         });
 
@@ -309,6 +288,7 @@ impl Attendant {
             let run = connector.run();
             tokio::pin!(run);
             let mut beat = tokio::time::interval(Duration::from_secs(1));
+            beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 tokio::select! {
                     end = &mut run => break end?,
@@ -316,6 +296,7 @@ impl Attendant {
                         let live = Live {
                             overlay: overlay_of(&connector),
                             next_poll: None,
+                            succeeded: self.succeeded,
                             beat: connector.last_activity().max(began),
                         };
                         self.live.send_replace(live);
@@ -341,6 +322,9 @@ impl Attendant {
         };
         end.log(self.name());
         self.said.clear();
+        if matches!(end.outcome, RunOutcome::Done | RunOutcome::Partial) {
+            self.succeeded = Some(std::time::Instant::now());
+        }
         self.due = self.next_due(&end.halt);
         // A connector that was told to stop does not start again: its successor is built when it is needed.
         if !connector.is_stopped() {
@@ -410,6 +394,7 @@ impl Attendant {
         self.live.send_replace(Live {
             overlay,
             next_poll: None,
+            succeeded: self.succeeded,
             beat: std::time::Instant::now(),
         });
     }

@@ -5,6 +5,7 @@
 
 mod attend;
 pub mod control;
+mod due;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

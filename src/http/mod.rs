@@ -9,6 +9,7 @@
 
 mod backoff;
 mod client;
+mod clock;
 mod lane;
 mod outcome;
 mod pace;

@@ -50,8 +50,11 @@ pub struct Deletion {
 impl Store {
     /// Begins to read again what JumpCloud has: matches with the directory from before `now` are to be asked again.
     pub fn begin_reconciliation(&mut self, now: Timestamp) -> Sql<()> {
+        let now = stored(now);
+        self.db.execute("UPDATE connector SET directory_since = ?1", [&now])?;
+        // Noted by a clock that was ahead, a match would count as fresh until that moment comes.
         self.db
-            .execute("UPDATE connector SET directory_since = ?1", [stored(now)])?;
+            .execute("UPDATE accounts SET matched_at = NULL WHERE matched_at > ?1", [&now])?;
         Ok(())
     }
 

@@ -20,9 +20,13 @@
 
 mod accounts;
 mod adoption;
+#[cfg(test)]
+mod ages;
 mod connector;
 mod disk;
 mod events;
+#[cfg(test)]
+mod migrating;
 mod open;
 mod poll;
 mod removal;

@@ -15,7 +15,7 @@ use super::{State, StateError, Store, disk, stored};
 use crate::model::ConnectorName;
 
 /// The numbered schema files, in order. `PRAGMA user_version` says how many of them a file has.
-const MIGRATIONS: [&str; 1] = [include_str!("schema/0001.sql")];
+pub(super) const MIGRATIONS: [&str; 1] = [include_str!("schema/0001.sql")];
 
 /// Marks our files (`PRAGMA application_id`): "torq".
 const APPLICATION_ID: i64 = 0x746f_7271;

@@ -169,6 +169,7 @@ fn judge_missing(
     settled: bool,
 ) -> Sql<PollEnd> {
     let (seen, present) = (&memory.seen, memory.present);
+    bring_back_from_future(db, now)?;
     let mut missing = Vec::new();
     if seen.count < present {
         let mut statement = db.prepare("SELECT no FROM users WHERE removed_at IS NULL")?;
@@ -271,6 +272,13 @@ fn judge_missing(
         db.execute("UPDATE connector SET hold_removals = 0", [])?;
     }
     Ok(end)
+}
+
+/// Noted by a clock that was ahead, a removal would count as one of the last 24 hours until that day has passed. It is one of now.
+fn bring_back_from_future(db: &Connection, now: Timestamp) -> Sql<()> {
+    db.execute("UPDATE users SET removed_at = ?1 WHERE removed_at > ?1", [stored(now)])?;
+    db.execute("UPDATE releases SET at = ?1 WHERE at > ?1", [stored(now)])?;
+    Ok(())
 }
 
 /// Users who were absent from the last poll, and more. The first terms are those of the index `users_absent`.

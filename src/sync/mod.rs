@@ -32,12 +32,16 @@ use crate::oauth::{Auth, Session, TokenManager};
 use crate::state::{About, Offered, RemovalRules, Sides, State, StateError};
 use crate::torq::{self, Torq};
 use crate::view::{ConnectorState, ConnectorStatus, RunCounts, RunOutcome};
+use crate::wording;
 
 pub use application::note_tenants;
 pub use halt::Halt;
 
 /// How long an operation that JumpCloud does not offer is not tried again.
 const NOT_OFFERED_AGE: SignedDuration = SignedDuration::from_hours(24);
+/// By how much this machine's clock and Torq's may differ before nobody is removed: how many removals are believed is a matter of
+/// hours.
+const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(15);
 /// How old the names of roles may grow.
 const ROLES_AGE: SignedDuration = SignedDuration::from_hours(24);
 
@@ -150,6 +154,8 @@ pub struct Connector {
     phase: watch::Sender<Phase>,
     /// Whether JumpCloud's accounts were read since this process began: knowledge grows old while nobody looks.
     reconciled: AtomicBool,
+    /// Whether it was said that this machine's clock is wrong.
+    clock_doubted: AtomicBool,
 }
 
 impl Connector {
@@ -170,6 +176,7 @@ impl Connector {
             stop,
             phase: watch::Sender::new(Phase::Idle),
             reconciled: AtomicBool::new(false),
+            clock_doubted: AtomicBool::new(false),
         })
     }
 
@@ -309,6 +316,7 @@ impl Connector {
 
     async fn end(&self, run: i64, outcome: Option<RunOutcome>, halt: Option<Halt>) -> Result<RunEnd, StateError> {
         let name = self.name().clone();
+        let clock = self.clock_ahead();
         self.state
             .call(move |store| {
                 let now = Timestamp::now();
@@ -340,7 +348,8 @@ impl Connector {
                             store.note_state(now, ConnectorState::ReportOnly, Some(&reason), Some(&action))?;
                         }
                         None => {
-                            let (reason, action) = shortfall(&status, &about, name.as_str()).unzip();
+                            let clock = clock.map(|ahead| (clock_words(ahead), "set this machine's clock (NTP)".to_owned()));
+                            let (reason, action) = clock.or_else(|| shortfall(&status, &about, name.as_str())).unzip();
                             store.note_state(now, ConnectorState::Connected, reason.as_deref(), action.as_deref())?;
                         }
                     },
@@ -364,6 +373,24 @@ impl Connector {
         }
     }
 
+    /// How far this machine's clock is ahead of Torq's, where they differ by too much.
+    fn clock_ahead(&self) -> Option<SignedDuration> {
+        let ahead = self.torq.session().lane().clock_ahead();
+        ahead.filter(|ahead| ahead.abs() > CLOCKS_DIFFER)
+    }
+
+    /// Whether this machine's clock is so wrong that nobody may be removed: what happened in the last 24 hours is then not known.
+    fn doubts_clock(&self) -> bool {
+        let ahead = self.clock_ahead();
+        let doubted = self.clock_doubted.swap(ahead.is_some(), Ordering::Relaxed);
+        match ahead {
+            Some(ahead) if !doubted => tracing::warn!(connector = %self.name(), "{}", clock_words(ahead)),
+            None if doubted => tracing::info!(connector = %self.name(), "this machine's clock is right again"),
+            _ => {}
+        }
+        ahead.is_some()
+    }
+
     /// Ends a run between two steps when the process is to stop.
     fn go_on(&self) -> Result<(), Halt> {
         if self.stop.is_cancelled() {
@@ -384,6 +411,14 @@ impl Connector {
     fn note_reconciled(&self) {
         self.reconciled.store(true, Ordering::Relaxed);
     }
+}
+
+fn clock_words(ahead: SignedDuration) -> String {
+    let direction = if ahead.is_negative() { "behind" } else { "ahead of" };
+    format!(
+        "this machine's clock is {} {direction} Torq's: nobody is removed until it is right",
+        wording::span(ahead.unsigned_abs())
+    )
 }
 
 /// What a finished delivery left undone, and what to do about it; `None` when there is nothing to say.

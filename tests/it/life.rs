@@ -211,10 +211,9 @@ impl Life {
             .filter(|one| self.not_ours.contains(&one.id))
             .filter_map(|one| key_of(&one))
             .collect();
-        let people = self.world().people().into_iter();
+        let mut people = self.world().people().into_iter();
         people
-            .filter(|person| !theirs.contains(&fold(&person.email)))
-            .last()
+            .rfind(|person| !theirs.contains(&fold(&person.email)))
             .expect("somebody is there")
     }
 }

@@ -11,4 +11,5 @@ mod life;
 mod polls;
 mod secrets;
 mod stories;
+mod time;
 mod world;

@@ -48,8 +48,10 @@ fn a_moment_passes(life: &Life) {
     life.interpose.pass(std::time::Duration::from_secs(11));
 }
 
+/// Waits until the daemon has said something. It is asked meanwhile, so that it wakes and sees what time it is.
 async fn says(daemon: &Daemon, words: &str) {
     eventually(&format!("the daemon says {words:?}"), async || {
+        daemon.get("/healthz").await;
         daemon.said().contains(words).then_some(())
     })
     .await;
@@ -207,6 +209,27 @@ async fn a_copy_that_is_put_in_the_place_of_the_state_under_the_daemon_counts_fr
     daemon.stop().await;
     assert_eq!(world.count(Endpoint::AccountCreate), 2);
     assert_world_in_step(&world, life.users());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_that_is_put_in_the_place_of_another_keeps_its_own_log() {
+    let life = Life::new(6, |connector| connector).await;
+    let daemon = life.daemon().await;
+    daemon.state("main", "connected").await;
+    // Nothing of it is in the database yet, all is in the log.
+    let files = ["main.db", "main.db-wal"];
+    for name in files {
+        fs::copy(life.state(name), life.place.path(name)).unwrap();
+    }
+    for name in files {
+        fs::rename(life.place.path(name), life.state(name)).unwrap();
+    }
+    a_moment_passes(&life);
+    says(&daemon, "main.db was deleted or replaced while it was in use").await;
+    daemon.state("main", "connected").await;
+    daemon.stop().await;
+    // With its log the new state knows who made which account.
+    life.assert_in_step();
 }
 
 /// Something that was done to the files of a state.

@@ -80,19 +80,23 @@ async fn a_disk_that_refuses_from_any_write_on_costs_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_single_write_that_fails_costs_nothing() {
-    for refusal in [Refusal::Full, Refusal::Short, Refusal::Broken] {
-        let first = fastrand::usize(0..stride()) + 1;
-        for step in (first as u64..).step_by(stride()) {
-            let mut life = Life::new(4, |connector| connector).await;
-            life.interpose.refuse_once(step, refusal);
-            let ran = life.sync().await;
-            if life.interpose.refusals() == 0 {
-                break;
-            }
-            assert!([0, 1].contains(&ran.code), "{ran:?}");
-            life.assert_intents_are_known();
-            life.recover().await;
+    let refusals = [Refusal::Full, Refusal::Short, Refusal::Broken];
+    futures_util::future::join_all(refusals.map(fail_single_writes)).await;
+}
+
+async fn fail_single_writes(refusal: Refusal) {
+    let first = fastrand::usize(0..stride()) + 1;
+    for step in (first as u64..).step_by(stride()) {
+        let mut life = Life::new(4, |connector| connector).await;
+        life.interpose.refuse_once(step, refusal);
+        let ran = life.sync().await;
+        if life.interpose.refusals() == 0 {
+            assert!(step > 100, "{step}");
+            break;
         }
+        assert!([0, 1].contains(&ran.code), "{ran:?}");
+        life.assert_intents_are_known();
+        life.recover().await;
     }
 }
 
@@ -150,40 +154,43 @@ async fn a_disk_that_fills_up_during_the_first_collection_is_waited_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_fills_up_during_a_delivery_lets_nothing_be_sent_that_it_does_not_know_of() {
-    for refusal in [Refusal::Full, Refusal::ReadOnly, Refusal::Broken] {
-        let mut life = Life::new(40, |connector| connector).await;
-        let world = life.world();
-        let daemon = life.daemon().await;
-        tokio::time::timeout(DEADLINE, world.seen(Endpoint::AccountCreate, 5))
-            .await
-            .unwrap();
-        life.interpose.refuse_from(1, refusal);
-        daemon.state("main", "retrying").await;
-        let sent = world.count(Endpoint::AccountCreate);
-        assert!(sent < 39, "it was in the middle: {sent}");
-        life.assert_intents_are_known();
-        // Whoever asks meanwhile hears why not.
-        let ran = finish(life.place.command(&["sync", "main"])).await.exits(1);
-        assert_shows_the_way_out(refusal, &ran.err, &life);
-        let ran = finish(life.place.command(&["pause", "main"])).await.exits(1);
-        assert_shows_the_way_out(refusal, &ran.err, &life);
-        assert_eq!(world.count(Endpoint::AccountCreate), sent, "nothing more was sent");
-        let said = daemon.said();
-        assert_eq!(
-            said.matches("make room").count()
-                + said.matches("make it writable").count()
-                + said.matches("system's log").count(),
-            1,
-            "once is enough:\n{said}"
-        );
-        life.interpose.relent();
-        life.interpose.pass(Duration::from_secs(90));
-        daemon.state("main", "connected").await;
-        assert_eq!(world.count(Endpoint::AccountCreate), 39);
-        daemon.stop().await;
-        life.sync().await.exits(0);
-        life.assert_in_step();
-    }
+    let refusals = [Refusal::Full, Refusal::ReadOnly, Refusal::Broken];
+    futures_util::future::join_all(refusals.map(refuse_during_a_delivery)).await;
+}
+
+async fn refuse_during_a_delivery(refusal: Refusal) {
+    let mut life = Life::new(40, |connector| connector).await;
+    let world = life.world();
+    let daemon = life.daemon().await;
+    tokio::time::timeout(DEADLINE, world.seen(Endpoint::AccountCreate, 5))
+        .await
+        .unwrap();
+    life.interpose.refuse_from(1, refusal);
+    daemon.state("main", "retrying").await;
+    let sent = world.count(Endpoint::AccountCreate);
+    assert!(sent < 39, "it was in the middle: {sent}");
+    life.assert_intents_are_known();
+    // Whoever asks meanwhile hears why not.
+    let ran = finish(life.place.command(&["sync", "main"])).await.exits(1);
+    assert_shows_the_way_out(refusal, &ran.err, &life);
+    let ran = finish(life.place.command(&["pause", "main"])).await.exits(1);
+    assert_shows_the_way_out(refusal, &ran.err, &life);
+    assert_eq!(world.count(Endpoint::AccountCreate), sent, "nothing more was sent");
+    let said = daemon.said();
+    assert_eq!(
+        said.matches("make room").count()
+            + said.matches("make it writable").count()
+            + said.matches("system's log").count(),
+        1,
+        "once is enough:\n{said}"
+    );
+    life.interpose.relent();
+    life.interpose.pass(Duration::from_secs(90));
+    daemon.state("main", "connected").await;
+    assert_eq!(world.count(Endpoint::AccountCreate), 39);
+    daemon.stop().await;
+    life.sync().await.exits(0);
+    life.assert_in_step();
 }
 
 #[tokio::test(flavor = "multi_thread")]
