@@ -93,7 +93,7 @@ fn a_match_of_the_future_is_asked_again() {
     store.matched(now + YEAR, &[(key.clone(), None)]).unwrap();
     assert!(store.to_match(&first, 9).unwrap().is_empty());
     store.begin_reconciliation(now).unwrap();
-    assert_eq!(store.to_match(&first, 9).unwrap(), [key.clone()]);
+    assert_eq!(store.to_match(&first, 9).unwrap(), std::slice::from_ref(&key));
     store.matched(now, &[(key, None)]).unwrap();
     assert!(store.to_match(&first, 9).unwrap().is_empty(), "once");
 }

@@ -47,7 +47,7 @@ fn steps() -> impl Iterator<Item = u64> {
 fn state_of_today(dir: &Path) {
     let state = State::open(dir, &name()).unwrap();
     let shared = Arc::into_inner(state.shared).unwrap();
-    let mut store = shared.store.into_inner().unwrap();
+    let store = shared.store.into_inner().unwrap();
     for number in 0..40 {
         store
             .db

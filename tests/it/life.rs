@@ -6,14 +6,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use rusqlite::Connection as Sqlite;
+use serde_json::Value;
 use torq_connector::model::ConnectorName;
 use torq_connector::sandbox::{Account, Endpoint, Options, Person, RequestLog, Sandbox, WorldHandle};
 use torq_connector::state::{self, State, Store};
 use torq_connector::view::{AccountStanding, UserView};
 
-use crate::binary::{Connector, Daemon, Place, Ran, finish};
+use crate::binary::{Connector, Daemon, Place, Ran, eventually, finish};
 use crate::interpose::Interpose;
 use crate::world::{assert_world_in_step, fold, key_of, keys};
 
@@ -80,6 +82,16 @@ impl Life {
     /// The daemon, through the shim.
     pub async fn daemon(&self) -> Daemon {
         self.place.daemon_by(self.command(&["run"])).await
+    }
+
+    /// One minute after another passes, until the connector's status is as wanted.
+    pub async fn time_passes_until(&self, daemon: &Daemon, wanted: impl Fn(&Value) -> bool) -> Value {
+        eventually("it is as wanted in the end", async || {
+            self.interpose.pass(Duration::from_secs(60));
+            let status = daemon.json("/api/status").await["connectors"][0].clone();
+            wanted(&status).then_some(status)
+        })
+        .await
     }
 
     /// One run, to its end or to its death.

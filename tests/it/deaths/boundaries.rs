@@ -83,6 +83,8 @@ struct Survived {
     deaths: u64,
     /// Steps of the run that was not killed any more.
     steps: u64,
+    /// Writes that a loss of power undid, in the last life.
+    lost: u64,
 }
 
 /// Rounds at the boundaries `first`, `first + every`, … until a run survives.
@@ -119,7 +121,8 @@ async fn lane(story: Story, how: Death, kinds: u64, first: u64, every: u64) -> S
         life.assert_in_step();
         if !died {
             assert!(steps > 0 && steps < step, "{steps} steps, and alive at {step}");
-            return Survived { deaths, steps };
+            let lost = life.interpose.lost_writes();
+            return Survived { deaths, steps, lost };
         }
     }
     unreachable!("a run survives in the end")
@@ -145,6 +148,9 @@ async fn at_every_boundary(story: Story, name: &str) {
         println!(
             "deaths: {name}, {how:?}: {deaths} deaths, one at every {stride} of {steps} boundaries, in {took:.1} s"
         );
+        let lost: u64 = survived.iter().map(|one| one.lost).sum();
+        let loses = matches!(how, Death::Power(_)) && !matches!(story, Story::FirstCollection);
+        assert!(!loses || lost > 0, "no write was ever lost with the power");
         // Steps differ a little from run to run, since requests are answered in another order.
         assert!(deaths * stride > steps / 2, "{deaths} deaths at {steps} boundaries");
     }

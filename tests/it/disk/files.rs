@@ -152,7 +152,7 @@ async fn whoever_deletes_the_lock_lets_nobody_write_beside_the_daemon_for_long()
             .as_str()
             .is_some_and(|reason| reason.contains("in use by process"))
     };
-    assert_eq!(daemon.status("main", in_use).await["state"], "retrying");
+    assert_eq!(life.time_passes_until(&daemon, in_use).await["state"], "retrying");
     let asked = life.world().requests().len();
     let ran = finish(life.place.command(&["sync"])).await.exits(1);
     let _ = ran.tells(&["in use by process"]);
@@ -162,8 +162,8 @@ async fn whoever_deletes_the_lock_lets_nobody_write_beside_the_daemon_for_long()
         "nothing is done beside somebody else"
     );
     drop(lock);
-    a_moment_passes(&life);
-    daemon.state("main", "connected").await;
+    life.time_passes_until(&daemon, |status| status["state"] == "connected")
+        .await;
     daemon.stop().await;
     life.assert_in_step();
 }
@@ -455,8 +455,8 @@ async fn a_state_that_another_program_has_locked_is_waited_for_and_then_said_to_
     let status = daemon.state("main", "retrying").await;
     assert_eq!(status["users"], 4, "what is known is shown: {status}");
     db.execute_batch("COMMIT").unwrap();
-    life.interpose.pass(std::time::Duration::from_secs(90));
-    daemon.state("main", "connected").await;
+    life.time_passes_until(&daemon, |status| status["state"] == "connected")
+        .await;
     daemon.stop().await;
     life.assert_in_step();
 }
