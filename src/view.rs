@@ -354,6 +354,27 @@ pub struct EventsReport {
     pub events: Vec<EventView>,
 }
 
+impl EventsReport {
+    /// Puts the events of several connectors into one order; with a limit, the latest of them. Those of one connector stay in the
+    /// order in which they happened, also where its clock was set back in between.
+    pub fn merged(histories: Vec<Vec<EventView>>, limit: Option<u32>) -> Self {
+        let mut events: Vec<(Option<Timestamp>, EventView)> = Vec::new();
+        for history in histories {
+            let mut latest = None;
+            events.extend(history.into_iter().map(|event| {
+                latest = latest.max(event.at);
+                (latest, event)
+            }));
+        }
+        // Stable, so what happened to one connector at the same moment keeps its order.
+        events.sort_by_key(|(at, _)| *at);
+        let limit = limit.map_or(usize::MAX, |limit| limit as usize);
+        events.drain(..events.len().saturating_sub(limit));
+        let events = events.into_iter().map(|(_, event)| event).collect();
+        Self { events }
+    }
+}
+
 /// One thing that happened.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EventView {

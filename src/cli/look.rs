@@ -70,16 +70,12 @@ pub(super) async fn events(context: Context, args: EventsArgs) -> Result<Exit, C
         limit: args.limit,
         ..EventQuery::default()
     };
-    let mut events = Vec::new();
+    let mut histories = Vec::new();
     let exit = for_each(&config, &names, |store| {
-        events.extend(store.events(&query)?);
+        histories.push(store.events(&query)?);
         Ok(())
     });
-    events.sort_by_key(|event| event.at);
-    if let Some(limit) = args.limit {
-        events.drain(..events.len().saturating_sub(limit as usize));
-    }
-    let report = EventsReport { events };
+    let report = EventsReport::merged(histories, args.limit);
     write_out(|out| output::events(out, &report, Look::of_stdout(args.show.format)))?;
     Ok(exit)
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::logging::{self, Who};
@@ -121,6 +122,7 @@ async fn sync_one(
     let run = connector.run();
     tokio::pin!(run);
     let mut tick = tokio::time::interval(Duration::from_millis(200));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let stopping = connector.stop_token();
     let overdue = async {
         stopping.cancelled().await;

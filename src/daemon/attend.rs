@@ -5,19 +5,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::control::{Action, Answer, RunReport};
 use super::crew::Settings;
+use super::due::Due;
 use crate::config::{self, JumpCloudCredentials, Network, Secret};
 use crate::http::Patience;
 use crate::model::ConnectorName;
 use crate::state::{self, State, StateError};
 use crate::sync::{Connector, Halt, Neighbourhood};
-use crate::view::ConnectorState;
+use crate::view::{ConnectorState, RunOutcome};
 use crate::web::{Board, Live, Overlay, Seat};
 
 /// How often a waiting connector looks whether something changed, and shows that it is alive.
@@ -46,32 +47,6 @@ impl Desk {
     }
 }
 
-/// When the next poll is due: by the monotonic clock, or by the wall clock where that comes first (a machine that slept).
-#[derive(Clone, Copy)]
-pub(super) struct Due {
-    at: Instant,
-    wall: Timestamp,
-}
-
-impl Due {
-    pub(super) fn after(wait: Duration) -> Self {
-        let wall = SignedDuration::try_from(wait).unwrap_or(SignedDuration::ZERO);
-        Self {
-            at: Instant::now() + wait,
-            wall: Timestamp::now() + wall,
-        }
-    }
-
-    fn is_now(self) -> bool {
-        Instant::now() >= self.at || Timestamp::now() >= self.wall
-    }
-}
-
-/// Without what is below a second, which nobody wants to read.
-fn to_the_second(at: Timestamp) -> Timestamp {
-    Timestamp::from_second(at.as_second()).unwrap_or(at)
-}
-
 /// The task of one connector.
 pub(super) struct Attendant {
     pub(super) config: config::Connector,
@@ -91,7 +66,11 @@ pub(super) struct Attendant {
     pub(super) due: Due,
     /// What keeps the connector from running at all, until it runs: a full disk, no certificate authorities.
     obstacle: Option<Overlay>,
+    /// What was said last about a state that cannot be used: it is not said again as long as it stays the same.
+    said: String,
     warned_days: Option<i32>,
+    /// When a run of this process last came to its end.
+    succeeded: Option<std::time::Instant>,
 }
 
 /// What became of opening a connector's state.
@@ -126,7 +105,9 @@ impl Attendant {
             stop,
             due: Due::after(Duration::ZERO),
             obstacle: None,
+            said: String::new(),
             warned_days: None,
+            succeeded: None,
         };
         // Seen from the first moment on, or the process would count as ready without it.
         attendant.sit(None);
@@ -141,6 +122,8 @@ impl Attendant {
     pub(super) async fn attend(mut self, delay: Duration) {
         self.due = Due::after(delay);
         while !self.stop.is_cancelled() {
+            // Until its state is open, and while it is opened again: nobody else may hold on to the old one.
+            self.sit(None);
             match self.open_state().await {
                 Opened::State(state) => {
                     self.sit(Some(state.clone()));
@@ -152,16 +135,28 @@ impl Attendant {
         }
     }
 
-    /// Runs the connector until it is told to stop, or removed.
+    /// Runs the connector until it is told to stop, or removed, or its state must be opened again.
     async fn work(&mut self, state: State) {
         let mut connector: Option<Connector> = None;
         while !self.stop.is_cancelled() {
             match self.step(&state, &mut connector).await {
                 Ok(()) => {}
                 Err(StateError::Removed { .. }) => return,
-                Err(error) => {
-                    // A full disk, a file that vanished: said plainly, and tried again. Nothing is lost that is not in Torq.
+                Err(error @ StateError::Displaced { .. }) => {
                     tracing::error!(connector = %self.name(), "{error}");
+                    self.obstacle = Some(trouble(&error));
+                    self.show(self.obstacle.clone());
+                    self.due = Due::after(Duration::ZERO);
+                    return;
+                }
+                Err(error) => {
+                    // A full disk, a file that cannot be read: said plainly, once, and tried again. Nothing is lost that is not in
+                    // Torq. The state stays open, so that what is known can be shown.
+                    let words = error.to_string();
+                    if self.said != words {
+                        tracing::error!(connector = %self.name(), "{words}");
+                        self.said = words;
+                    }
                     self.obstacle = Some(trouble(&error));
                     self.show(self.obstacle.clone());
                     connector = None;
@@ -181,7 +176,8 @@ impl Attendant {
         // Between runs the state has the truth: what the last run met is noted there.
         self.live.send_replace(Live {
             overlay: self.obstacle.clone(),
-            next_poll: (!resting).then_some(to_the_second(self.due.wall)),
+            next_poll: (!resting).then(|| self.due.told()),
+            succeeded: self.succeeded,
             beat: std::time::Instant::now(),
         });
 
@@ -357,6 +353,7 @@ impl Attendant {
             let run = connector.run();
             tokio::pin!(run);
             let mut beat = tokio::time::interval(Duration::from_secs(1));
+            beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 tokio::select! {
                     end = &mut run => break end?,
@@ -364,6 +361,7 @@ impl Attendant {
                         let live = Live {
                             overlay: overlay_of(&connector),
                             next_poll: None,
+                            succeeded: self.succeeded,
                             beat: connector.last_activity().max(began),
                         };
                         self.live.send_replace(live);
@@ -399,6 +397,10 @@ impl Attendant {
             }
         };
         end.log(self.name());
+        self.said.clear();
+        if matches!(end.outcome, RunOutcome::Done | RunOutcome::Partial) {
+            self.succeeded = Some(std::time::Instant::now());
+        }
         self.due = self.next_due(&end.halt);
         if cut_short {
             self.due = Due::after(Duration::ZERO);
@@ -423,7 +425,6 @@ impl Attendant {
 
     /// Opens the state. Until that succeeds the connector is shown as failing; everybody else goes on.
     async fn open_state(&mut self) -> Opened {
-        let mut said = String::new();
         while !self.stop.is_cancelled() {
             let (dir, name) = (self.state_dir.clone(), self.name().clone());
             let open = move || match state::removed(&dir, &name) {
@@ -438,9 +439,9 @@ impl Attendant {
                 Err(_) => StateError::Ending,
             };
             let words = error.to_string();
-            if words != said {
+            if words != self.said {
                 tracing::error!(connector = %self.name(), "{words}");
-                said = words;
+                self.said = words;
             }
             self.show(Some(trouble(&error)));
             self.pause_for(LOOK, true).await;
@@ -490,6 +491,7 @@ impl Attendant {
         self.live.send_replace(Live {
             overlay,
             next_poll: None,
+            succeeded: self.succeeded,
             beat: std::time::Instant::now(),
         });
     }

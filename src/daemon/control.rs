@@ -7,11 +7,13 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -23,6 +25,8 @@ use crate::sync::{Halt, Obstacle, Removal, RemovalPlan, RemovalTerms, RunEnd};
 use crate::view::{ConnectorStatus, RunCounts, RunOutcome, StatusReport};
 use crate::web::Board;
 
+/// How often it is looked whether the socket is still there.
+const LOOK: Duration = Duration::from_secs(10);
 /// The longest request that is read, in bytes.
 const MAX_REQUEST: u64 = 64 * 1024;
 
@@ -197,12 +201,29 @@ impl Desks {
 /// The listening end.
 pub struct Control {
     listener: UnixListener,
-    path: PathBuf,
-    _lock: Lock,
+    state_dir: PathBuf,
+    lock: Lock,
 }
 
 fn socket(state_dir: &Path) -> PathBuf {
     state_dir.join("control.sock")
+}
+
+/// Listens at the socket's path. The daemon's lock must be held.
+fn listen(state_dir: &Path) -> Result<UnixListener, ControlError> {
+    let path = socket(state_dir);
+    let failed = |source| ControlError::Socket {
+        path: path.clone(),
+        source,
+    };
+    // Left by a daemon that was killed: we hold the lock, so nobody listens there.
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path).map_err(failed)?;
+    std::fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(failed)?;
+    Ok(listener)
 }
 
 impl Control {
@@ -215,43 +236,62 @@ impl Control {
             },
             other => ControlError::State(other),
         })?;
-        let path = socket(state_dir);
-        let failed = |source| ControlError::Socket {
-            path: path.clone(),
-            source,
-        };
-        // Left by a daemon that was killed: we hold the lock, so nobody listens there.
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
-        }
-        let listener = UnixListener::bind(&path).map_err(failed)?;
-        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(failed)?;
         Ok(Self {
-            listener,
-            path,
-            _lock: lock,
+            listener: listen(state_dir)?,
+            state_dir: state_dir.to_owned(),
+            lock,
         })
+    }
+
+    /// Puts the socket back when somebody deleted it: without it, commands believe that no daemon is running.
+    fn put_back(&mut self) {
+        let path = socket(&self.state_dir);
+        if self.lock.is_in_place() && path.symlink_metadata().is_ok() {
+            return;
+        }
+        let again = || {
+            let lock = match self.lock.is_in_place() {
+                true => None,
+                false => Some(Lock::take_daemon(&self.state_dir).map_err(ControlError::State)?),
+            };
+            Ok::<_, ControlError>((lock, listen(&self.state_dir)?))
+        };
+        match again() {
+            Ok((lock, listener)) => {
+                tracing::warn!(socket = %path.display(), "the control socket was deleted; it is there again");
+                self.listener = listener;
+                if let Some(lock) = lock {
+                    self.lock = lock;
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the control socket was deleted, and cannot be put back"),
+        }
     }
 
     /// Answers until `stop` is cancelled.
     pub(super) async fn serve(
-        self,
+        mut self,
         desks: Desks,
         board: Board,
         reloads: mpsc::Sender<Reload>,
         stop: CancellationToken,
     ) {
         let tracker = TaskTracker::new();
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let stream = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
+                _ = look.tick() => {
+                    self.put_back();
+                    continue;
+                }
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, _)) => stream,
                     Err(error) => {
                         tracing::warn!(%error, "the control socket could not accept");
-                        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                        tokio::time::sleep(Duration::from_millis(100)).await;
                         continue;
                     }
                 },
@@ -263,7 +303,9 @@ impl Control {
                 }
             });
         }
-        let _ = std::fs::remove_file(&self.path);
+        if self.lock.is_in_place() {
+            let _ = std::fs::remove_file(socket(&self.state_dir));
+        }
         tracker.close();
         tracker.wait().await;
     }

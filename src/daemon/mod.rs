@@ -13,6 +13,7 @@
 mod attend;
 pub mod control;
 mod crew;
+mod due;
 mod removal;
 
 use std::collections::BTreeMap;

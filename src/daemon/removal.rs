@@ -8,8 +8,9 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::attend::{Attendant, Due, LOOK, Order, read_secrets_again};
+use super::attend::{Attendant, LOOK, Order, read_secrets_again};
 use super::control::{Action, Answer};
+use super::due::Due;
 use crate::http::{ClientError, Patience};
 use crate::state::{self, State, StateError};
 use crate::sync::{self, Connector, Removal, RemovalTerms};

@@ -7,14 +7,14 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::pace::Pace;
-use super::{Answer, Body, Client, Failure, FailureKind, Request, backoff, outcome};
+use super::{Answer, Body, Client, Failure, FailureKind, Request, backoff, clock, outcome};
 use crate::metrics;
 use crate::model::Peer;
 
@@ -88,6 +88,8 @@ struct LaneInner {
     road: Arc<Mutex<Pace>>,
     trouble: Mutex<Option<Trouble>>,
     stop: CancellationToken,
+    /// How far our clock is ahead of the peer's, as its last answer said.
+    clock: Mutex<Option<SignedDuration>>,
     /// When a request was last let out, answered, or knowingly put off.
     activity: Mutex<std::time::Instant>,
 }
@@ -128,6 +130,7 @@ impl Lane {
                 },
                 trouble: Mutex::new(None),
                 stop,
+                clock: Mutex::new(None),
                 activity: Mutex::new(std::time::Instant::now()),
             }),
         }
@@ -162,6 +165,11 @@ impl Lane {
 
     fn note_activity(&self) {
         *lock(&self.inner.activity) = std::time::Instant::now();
+    }
+
+    /// How far our clock is ahead of the peer's, as its last answer that spoke of the time said.
+    pub fn clock_ahead(&self) -> Option<SignedDuration> {
+        *lock(&self.inner.clock)
     }
 
     /// The trouble with this peer, if there is any now.
@@ -285,7 +293,13 @@ impl Lane {
         };
         let mut response = builder.send().await.map_err(broken)?;
         let status = response.status();
-        let retry_after = backoff::retry_after(response.headers(), SystemTime::now());
+        let now = SystemTime::now();
+        if let Some(ahead) = clock::ahead(response.headers(), now) {
+            *lock(&self.inner.clock) = Some(ahead);
+        }
+        // A date is compared with the peer's own: our clock may be wrong.
+        let said_at = clock::made_at(response.headers()).unwrap_or(now);
+        let retry_after = backoff::retry_after(response.headers(), said_at);
         // Room for all of it at once, as far as a page goes; beyond that a peer's word is not taken for it.
         let announced = response.content_length().unwrap_or_default().min(ROOM);
         let mut body = BytesMut::with_capacity(announced as usize);

@@ -9,6 +9,7 @@
 
 mod backoff;
 mod client;
+mod clock;
 pub mod foreign;
 mod lane;
 mod outcome;

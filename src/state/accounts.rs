@@ -50,8 +50,11 @@ pub struct Deletion {
 impl Store {
     /// Begins to read again what JumpCloud has: matches with the directory from before `now` are to be asked again.
     pub fn begin_reconciliation(&mut self, now: Timestamp) -> Sql<()> {
+        let now = stored(now);
+        self.db.execute("UPDATE connector SET directory_since = ?1", [&now])?;
+        // Noted by a clock that was ahead, a match would count as fresh until that moment comes.
         self.db
-            .execute("UPDATE connector SET directory_since = ?1", [stored(now)])?;
+            .execute("UPDATE accounts SET matched_at = NULL WHERE matched_at > ?1", [&now])?;
         Ok(())
     }
 
@@ -163,7 +166,13 @@ impl Store {
 
     /// A create is about to be sent, and may take effect until `settles`, whatever becomes of us. Whether an earlier one for the
     /// same e-mail was not answered.
+    ///
+    /// This survives a loss of power: without the intent, an account of ours would count as found when it is seen again.
     pub fn creating(&mut self, now: Timestamp, key: &EmailKey, settles: Timestamp) -> Sql<bool> {
+        self.durably(|store| store.note_intent(now, key, settles))
+    }
+
+    fn note_intent(&mut self, now: Timestamp, key: &EmailKey, settles: Timestamp) -> Sql<bool> {
         let unanswered: Option<bool> = self
             .db
             .prepare_cached("SELECT intent_at IS NOT NULL FROM accounts WHERE email_key = ?1")?

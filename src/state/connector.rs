@@ -179,6 +179,15 @@ impl Store {
         transaction.commit()
     }
 
+    /// Notes in this state, which is a new one, that there was another.
+    pub(super) fn note_gone(&mut self, now: Timestamp, reason: &str) -> Sql<()> {
+        let event = NewEvent {
+            reason: Some(reason),
+            ..NewEvent::default()
+        };
+        events::record(&self.db, now, None, EventKind::StateChanged, event)
+    }
+
     /// Compares the configured sides with those that the state was made with, and notes them. Returns what changed, for a person.
     ///
     /// Another JumpCloud side means that nothing is known of it: its accounts will be read and adopted before anything is
@@ -338,19 +347,22 @@ impl Store {
             return Ok(false);
         }
         let run = self.run;
-        self.keep_books(|store| {
-            let transaction = store.db.transaction()?;
-            transaction.execute("UPDATE connector SET paused = ?1", [paused])?;
-            let (own, other) = (about.state.as_str(), ConnectorState::Paused.as_str());
-            let (before, after) = if paused { (own, other) } else { (other, own) };
-            let event = NewEvent {
-                before: Some(serde_json::json!({ "state": before })),
-                after: Some(serde_json::json!({ "state": after })),
-                reason: Some("by a person"),
-                ..NewEvent::default()
-            };
-            events::record(&transaction, now, run, EventKind::StateChanged, event)?;
-            transaction.commit()
+        // A person is told that it is so.
+        self.durably(|store| {
+            store.keep_books(|store| {
+                let transaction = store.db.transaction()?;
+                transaction.execute("UPDATE connector SET paused = ?1", [paused])?;
+                let (own, other) = (about.state.as_str(), ConnectorState::Paused.as_str());
+                let (before, after) = if paused { (own, other) } else { (other, own) };
+                let event = NewEvent {
+                    before: Some(serde_json::json!({ "state": before })),
+                    after: Some(serde_json::json!({ "state": after })),
+                    reason: Some("by a person"),
+                    ..NewEvent::default()
+                };
+                events::record(&transaction, now, run, EventKind::StateChanged, event)?;
+                transaction.commit()
+            })
         })?;
         Ok(true)
     }

@@ -93,7 +93,7 @@ impl Store {
             _ => {
                 let transaction = self.db.transaction()?;
                 transaction.execute(
-                    "UPDATE runs SET finished = ?1, outcome = 'failed', reason = 'the process ended' WHERE finished IS NULL",
+                    "UPDATE runs SET finished = ?1, outcome = 'failed', reason = 'it was cut short' WHERE finished IS NULL",
                     [stored(now)],
                 )?;
                 transaction.execute("INSERT INTO runs (started) VALUES (?1)", [stored(now)])?;

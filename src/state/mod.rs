@@ -8,6 +8,8 @@
 //! | --- | --- |
 //! | `open` | files, the lock, migrations |
 //! | `backup` | copies, and what a state that was restored from one may believe |
+//! | `whereabouts` | whether the files are still those that were opened |
+//! | `disk` | what a full, read-only or broken disk means for a person |
 //! | `connector` | the one row about the connector itself |
 //! | `poll` | pages, cursors, and the snapshot that comes of them |
 //! | `seen` | what a running poll keeps in memory |
@@ -22,10 +24,15 @@
 
 mod accounts;
 mod adoption;
+#[cfg(test)]
+mod ages;
 mod backup;
 mod connector;
+mod disk;
 mod doubt;
 mod events;
+#[cfg(test)]
+mod migrating;
 mod open;
 mod poll;
 mod removal;
@@ -35,13 +42,15 @@ mod shown;
 mod takedown;
 #[cfg(test)]
 mod tests;
+mod whereabouts;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 
 pub use accounts::{Association, Creation, Deletion};
 pub use adoption::{Adopted, Lost, Unresolved};
@@ -56,6 +65,7 @@ pub use shown::EventQuery;
 pub use takedown::Remaining;
 
 use crate::model::ConnectorName;
+use whereabouts::{Moved, Whereabouts};
 
 /// The state could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +92,14 @@ pub enum StateError {
         /// The newest known.
         known: i64,
     },
+    /// It is another program's database.
+    #[error(
+        "{path} is a database of another program and not a state file: move it away, or let state_dir name another folder"
+    )]
+    NotOurs {
+        /// The file.
+        path: PathBuf,
+    },
     /// It is not a state file, or it is damaged.
     #[error(
         "{path} is damaged or not a state file ({source}): restore a copy, or move it away; without it, accounts are found again by e-mail, and none is made twice"
@@ -92,8 +110,16 @@ pub enum StateError {
         /// What SQLite said.
         source: rusqlite::Error,
     },
+    /// Somebody took its files away, or put others in their place, while it was open.
+    #[error(
+        "{path} was deleted or replaced while it was in use: the state is opened again as it is there now; what it does not know any more is found again, accounts by e-mail, and none is made twice"
+    )]
+    Displaced {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file system said no.
-    #[error("cannot {doing} {path}: {source}")]
+    #[error("cannot {doing} {path}: {source}{}", disk::advice_of_system(source))]
     File {
         /// What was being done.
         doing: &'static str,
@@ -103,12 +129,14 @@ pub enum StateError {
         source: std::io::Error,
     },
     /// SQLite said no.
-    #[error("{path}: {source}{}", hint(source))]
+    #[error("{path}: {source}{}", disk::advice(source, system.as_ref()))]
     Sql {
         /// The file.
         path: PathBuf,
         /// Why not.
         source: rusqlite::Error,
+        /// What the system said when something small was written beside the file.
+        system: Option<std::io::Error>,
     },
     /// The connector was removed.
     #[error("the connector {name} was removed; to set it up again: torq-connector reconnect {name}")]
@@ -119,16 +147,6 @@ pub enum StateError {
     /// The process is ending.
     #[error("the process is ending")]
     Ending,
-}
-
-fn hint(error: &rusqlite::Error) -> &'static str {
-    use rusqlite::ErrorCode;
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => "; the disk is full: make room, the connector goes on by itself",
-        Some(ErrorCode::ReadOnly) => "; the state must be writable by the user that runs torq-connector",
-        Some(ErrorCode::CannotOpen) => "; check the folder's owner and permissions",
-        _ => "",
-    }
 }
 
 /// Result of the operations of [`Store`]: SQLite's errors, to which [`State::call`] adds the file.
@@ -196,7 +214,11 @@ impl State {
                 let name = store.name.to_string();
                 return Err(StateError::Removed { name });
             }
-            operation(&mut store).map_err(|source| open::classify(&shared.path, source))
+            store.is_in_place(&shared.path)?;
+            operation(&mut store).map_err(|source| match &store.whereabouts {
+                Some(_) => open::diagnose(&shared.path, source),
+                None => open::classify(&shared.path, source),
+            })
         });
         match task.await {
             Ok(result) => result,
@@ -212,6 +234,8 @@ impl State {
 pub struct Store {
     db: Connection,
     name: ConnectorName,
+    /// Where its files were when it was opened; `None` for one that is only looked at, or only in memory.
+    whereabouts: Option<Whereabouts>,
     /// The run that is going on.
     run: Option<i64>,
     /// What the running poll keeps in memory: a few bytes a user.
@@ -242,12 +266,23 @@ impl Store {
         Self {
             db,
             name,
+            whereabouts: None,
             run: None,
             poll: None,
             bookkeeping: 0,
             counted: None,
             settled: Settled::default(),
         }
+    }
+
+    /// Nothing is read from files, nor written into them, that are not there any more for anybody else.
+    fn is_in_place(&self, database: &Path) -> Result<(), StateError> {
+        let path = match self.whereabouts.as_ref().and_then(Whereabouts::moved) {
+            None => return Ok(()),
+            Some(Moved::Database) => database.to_owned(),
+            Some(Moved::Companion(path)) => path,
+        };
+        Err(StateError::Displaced { path })
     }
 
     /// A number that changes with everything written through this handle, bookkeeping excepted. What is forgotten to be
@@ -264,9 +299,27 @@ impl Store {
         result
     }
 
+    /// Runs an operation whose transactions survive even a loss of power: a promise to a person, or an intent that is about to
+    /// be acted upon. Others may be lost with the last moments before one, and are found again.
+    fn durably<R>(&mut self, operation: impl FnOnce(&mut Self) -> Sql<R>) -> Sql<R> {
+        self.db.pragma_update(None, "synchronous", "FULL")?;
+        let result = operation(self);
+        self.db.pragma_update(None, "synchronous", "NORMAL")?;
+        result
+    }
+
     /// The name of the connector.
     pub fn name(&self) -> &ConnectorName {
         &self.name
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        // Closing, SQLite deletes the log at the path of the database: not that of another state.
+        if self.whereabouts.as_ref().and_then(Whereabouts::moved) == Some(Moved::Database) {
+            let _ = self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        }
     }
 }
 

@@ -1,22 +1,21 @@
 //! Opening: files and their modes, the lock that makes one process the writer, migrations.
 
-use std::borrow::Cow;
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::backup::Backup;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
-use url::Url;
 
-use super::{State, StateError, Store, removed, stored};
+use super::whereabouts::Whereabouts;
+use super::{State, StateError, Store, disk, removed, stored};
 use crate::model::ConnectorName;
 
 /// The numbered schema files, in order. `PRAGMA user_version` says how many of them a file has.
-const MIGRATIONS: [&str; 4] = [
+pub(super) const MIGRATIONS: [&str; 4] = [
     include_str!("schema/0001.sql"),
     include_str!("schema/0002.sql"),
     include_str!("schema/0003.sql"),
@@ -26,10 +25,15 @@ const MIGRATIONS: [&str; 4] = [
 /// Marks our files (`PRAGMA application_id`): "torq".
 const APPLICATION_ID: i64 = 0x746f_7271;
 
+/// What is said where a connector ran before and its state file is not there any more.
+const GONE: &str = "the state file is gone, so everything begins anew: accounts that are there are found again by e-mail, none is \
+made twice, and none of those is deleted later, since it is not known any more who made them";
+
 /// Holding this makes a process the writer of a connector's state. Released when dropped, or when the process ends.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+    path: PathBuf,
 }
 
 impl Lock {
@@ -39,14 +43,24 @@ impl Lock {
         Self::take_file(state_dir, &format!("{name}.lock"), name.as_str())
     }
 
+    /// Whether it is still what another process would find.
+    pub fn is_in_place(&self) -> bool {
+        is_at(&self.file, &self.path)
+    }
+
+    /// Whether a process ever had this lock.
+    fn was_taken(state_dir: &Path, name: &ConnectorName) -> bool {
+        fs::metadata(state_dir.join(format!("{name}.lock"))).is_ok_and(|lock| lock.len() > 0)
+    }
+
     /// Takes the lock of the daemon that serves this folder's control socket.
     pub fn take_daemon(state_dir: &Path) -> Result<Self, StateError> {
         Self::take_file(state_dir, ".daemon.lock", "(all)")
     }
 
-    fn take_file(state_dir: &Path, file: &str, name: &str) -> Result<Self, StateError> {
+    fn take_file(state_dir: &Path, name_of_file: &str, name: &str) -> Result<Self, StateError> {
         make_dir(state_dir)?;
-        let path = state_dir.join(file);
+        let path = state_dir.join(name_of_file);
         let failed = |doing| {
             let path = path.clone();
             move |source| StateError::File { doing, path, source }
@@ -60,6 +74,8 @@ impl Lock {
             .open(&path)
             .map_err(failed("open"))?;
         match file.try_lock() {
+            // Somebody deleted it in this very moment: then it is not what the next process will find.
+            Ok(()) if !is_at(&file, &path) => return Self::take_file(state_dir, name_of_file, name),
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
@@ -78,8 +94,13 @@ impl Lock {
         // For the message above, in the process that comes second.
         let _ = file.set_len(0).and_then(|()| file.rewind());
         let _ = write!(file, "{}", std::process::id());
-        Ok(Self { _file: file })
+        Ok(Self { file, path })
     }
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    let id = |file: fs::Metadata| (file.dev(), file.ino());
+    file.metadata().map(id).ok() == fs::metadata(path).map(id).ok()
 }
 
 /// Makes sure that a file is there which only its owner can read, also where somebody put a copy with another mode.
@@ -124,24 +145,40 @@ pub(super) fn database(state_dir: &Path, name: &ConnectorName) -> PathBuf {
 impl State {
     /// Opens the state for writing: takes the lock, creates or migrates the file. Not that of a connector that was removed.
     pub fn open(state_dir: &Path, name: &ConnectorName) -> Result<Self, StateError> {
+        Self::open_by(&MIGRATIONS, state_dir, name)
+    }
+
+    pub(super) fn open_by(migrations: &[&str], state_dir: &Path, name: &ConnectorName) -> Result<Self, StateError> {
+        let ran_before = Lock::was_taken(state_dir, name);
         let lock = Lock::take(state_dir, name)?;
         if removed(state_dir, name).is_some() {
             let name = name.to_string();
             return Err(StateError::Removed { name });
         }
         let path = database(state_dir, name);
+        // An empty file is a new database to SQLite, too.
+        let fresh = fs::metadata(&path).map_or(true, |file| file.len() == 0);
         // It names people, so it is made private before SQLite puts anything into it; its companions follow its mode.
         create_private(&path)?;
         drop_foreign_companions(&path)?;
-        let classify = |source| classify(&path, source);
+        let diagnose = |source| diagnose(&path, source);
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut db = Connection::open_with_flags(&path, flags).map_err(classify)?;
-        configure(&db).map_err(classify)?;
-        migrate(&mut db, &path)?;
+        let mut db = Connection::open_with_flags(&path, flags).map_err(diagnose)?;
+        configure(&db).map_err(diagnose)?;
+        migrate(&mut db, &path, migrations)?;
         let mut store = Store::new(db, name.clone());
-        if let Some(at) = store.settle_restored(Timestamp::now()).map_err(classify)? {
+        if fresh {
+            // That there is a file must survive a loss of power, too.
+            let _ = File::open(state_dir).and_then(|folder| folder.sync_all());
+        }
+        if fresh && ran_before {
+            tracing::warn!(connector = %name, state = %path.display(), "{GONE}");
+            store.note_gone(Timestamp::now(), GONE).map_err(diagnose)?;
+        }
+        if let Some(at) = store.settle_restored(Timestamp::now()).map_err(diagnose)? {
             tracing::warn!(connector = %name, %at, "this state was restored from a copy: what JumpCloud has is read again, and nobody is removed before two complete polls");
         }
+        store.whereabouts = Some(Whereabouts::of(&path, &lock.path));
         Ok(Self::new(store, path, Some(lock)))
     }
 
@@ -151,7 +188,7 @@ impl State {
         let classify = |source| classify(&path, source);
         let mut db = copy(&path)?;
         configure(&db).map_err(classify)?;
-        migrate(&mut db, Path::new(""))?;
+        migrate(&mut db, Path::new(""), &MIGRATIONS)?;
         let mut store = Store::new(db, name.clone());
         store.settle_restored(Timestamp::now()).map_err(classify)?;
         Ok(Self::new(store, path, None))
@@ -185,29 +222,19 @@ pub(super) fn open_read_only(path: &Path) -> Result<Option<Connection>, StateErr
     let classify = |source| classify(path, source);
     // Who opens a WAL file read-only and closes it last leaves its companions behind; who may write takes them away. So nothing
     // is written by a promise of ours. Where the file cannot be written, SQLite opens it read-only by itself.
-    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut file = Cow::Borrowed(path);
-    if has_foreign_wal(path)
-        && let Some(url) = std::path::absolute(path)
-            .ok()
-            .and_then(|path| Url::from_file_path(path).ok())
-    {
-        // Whoever opens it for writing takes that away; until then it is looked past.
-        file = Cow::Owned(PathBuf::from(format!("{url}?immutable=1")));
-        flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    let immutable = |path: &Path| {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+        look(Path::new(&format!("file:{}?immutable=1", encoded(path))), flags)
+    };
+    let (db, found) = match look_unless_foreign(path) {
+        // Whoever opens it for writing takes the log of another state away; until then it is looked past.
+        None => immutable(path),
+        // On a disk that is read-only, SQLite cannot make the log's companions. Without a log it needs none.
+        Some(Err(error)) if disk::is_about_disk(&error) && !has_log(path) => immutable(path),
+        Some(looked) => looked,
     }
-    let db = Connection::open_with_flags(file, flags).map_err(classify)?;
-    db.busy_timeout(Duration::from_secs(5)).map_err(classify)?;
-    db.pragma_update(None, "query_only", true).map_err(classify)?;
-    let found = version(&db).map_err(classify)?;
-    let known = MIGRATIONS.len() as i64;
-    if found > known {
-        return Err(StateError::Newer {
-            path: path.to_owned(),
-            found,
-            known,
-        });
-    }
+    .map_err(classify)?;
+    judge(&db, path, found, &MIGRATIONS)?;
     // Made a moment ago by a process that has not filled it yet.
     Ok((found > 0).then_some(db))
 }
@@ -249,6 +276,37 @@ fn drop_foreign_companions(path: &Path) -> Result<(), StateError> {
     Ok(())
 }
 
+/// A connection that promises to write nothing, and the schema that it found.
+fn look(path: &Path, flags: OpenFlags) -> rusqlite::Result<(Connection, i64)> {
+    let db = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    db.busy_timeout(Duration::from_secs(5))?;
+    db.pragma_update(None, "query_only", true)?;
+    let found = version(&db)?;
+    Ok((db, found))
+}
+
+/// The same beside whoever writes it; `None` where a log lies beside it that is another state's.
+fn look_unless_foreign(path: &Path) -> Option<rusqlite::Result<(Connection, i64)>> {
+    (!has_foreign_wal(path)).then(|| look(path, OpenFlags::SQLITE_OPEN_READ_WRITE))
+}
+
+/// Whether something is in the write-ahead log of a state.
+fn has_log(path: &Path) -> bool {
+    fs::metadata(companion(path, "-wal")).is_ok_and(|log| log.len() > 0)
+}
+
+/// A path as SQLite's URIs want it.
+fn encoded(path: &Path) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-".contains(byte);
+    let bytes = path.as_os_str().as_encoded_bytes().iter();
+    bytes
+        .map(|byte| match plain(byte) {
+            true => char::from(*byte).to_string(),
+            false => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
 fn configure(db: &Connection) -> rusqlite::Result<()> {
     db.busy_timeout(Duration::from_secs(5))?;
     db.pragma_update(None, "journal_mode", "WAL")?;
@@ -266,17 +324,10 @@ pub(super) fn version(db: &Connection) -> rusqlite::Result<i64> {
     db.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
-pub(super) fn migrate(db: &mut Connection, path: &Path) -> Result<(), StateError> {
+/// Whether a database is a state, and one that this version understands.
+fn judge(db: &Connection, path: &Path, found: i64, migrations: &[&str]) -> Result<(), StateError> {
     let classify = |source| classify(path, source);
-    let found = version(db).map_err(classify)?;
-    let known = MIGRATIONS.len() as i64;
-    if found > known {
-        return Err(StateError::Newer {
-            path: path.to_owned(),
-            found,
-            known,
-        });
-    }
+    let path = path.to_owned();
     let application: i64 = db
         .pragma_query_value(None, "application_id", |row| row.get(0))
         .map_err(classify)?;
@@ -284,20 +335,30 @@ pub(super) fn migrate(db: &mut Connection, path: &Path) -> Result<(), StateError
         .query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))
         .map_err(classify)?;
     if tables > 0 && application != APPLICATION_ID {
-        return Err(StateError::Damaged {
-            path: path.to_owned(),
-            source: rusqlite::Error::InvalidQuery,
-        });
+        return Err(StateError::NotOurs { path });
     }
+    let known = migrations.len() as i64;
+    if found > known {
+        return Err(StateError::Newer { path, found, known });
+    }
+    Ok(())
+}
+
+/// Brings a state to the newest schema: a copy first, then one transaction for each step. Whatever a crash leaves of that, the next
+/// opening goes on with it. `path` is empty for a state in memory.
+pub(super) fn migrate(db: &mut Connection, path: &Path, migrations: &[&str]) -> Result<(), StateError> {
+    let classify = |source| match path.as_os_str().is_empty() {
+        true => classify(path, source),
+        false => diagnose(path, source),
+    };
+    let found = version(db).map_err(classify)?;
+    judge(db, path, found, migrations)?;
+    let known = migrations.len() as i64;
     if found > 0 && found < known && !path.as_os_str().is_empty() {
-        let copy = path.with_extension(format!("db.schema-{found}"));
-        // It names people just like the state itself, so it is made private before anything is in it.
-        create_private(&copy)?;
-        db.backup("main", &copy, None::<fn(rusqlite::backup::Progress)>)
-            .map_err(classify)?;
+        let copy = keep_copy(db, path, found)?;
         tracing::info!(copy = %copy.display(), from = found, to = known, "migrating the state; the copy can be deleted later");
     }
-    for (number, statements) in (1..).zip(MIGRATIONS).filter(|(number, _)| *number > found) {
+    for (number, statements) in (1..).zip(migrations).filter(|(number, _)| *number > found) {
         let transaction = db.transaction().map_err(classify)?;
         transaction.execute_batch(statements).map_err(classify)?;
         transaction
@@ -316,11 +377,55 @@ pub(super) fn migrate(db: &mut Connection, path: &Path) -> Result<(), StateError
     Ok(())
 }
 
+/// Copies a state before it is migrated, for whoever goes back to the version before. What has the copy's name is a whole copy: it
+/// gets the name last.
+fn keep_copy(db: &Connection, path: &Path, schema: i64) -> Result<PathBuf, StateError> {
+    let copy = path.with_extension(format!("db.schema-{schema}"));
+    let part = path.with_extension(format!("db.schema-{schema}.part"));
+    let failed = |doing| {
+        let path = part.clone();
+        move |source| StateError::File { doing, path, source }
+    };
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&part)
+        .map_err(failed("open"))?;
+    let copied = db
+        .backup("main", &part, None::<fn(rusqlite::backup::Progress)>)
+        .map_err(|source| diagnose(path, source))
+        .and_then(|()| file.sync_all().map_err(failed("copy the state to")))
+        .and_then(|()| fs::rename(&part, &copy).map_err(failed("rename")));
+    if copied.is_err() {
+        // What was written of it may be what the disk lacks.
+        let _ = fs::remove_file(&part);
+    }
+    copied.map(|()| copy)
+}
+
 /// What an error of SQLite means for the file.
 pub(super) fn classify(path: &Path, source: rusqlite::Error) -> StateError {
     let path = path.to_owned();
     match source.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StateError::Damaged { path, source },
-        _ => StateError::Sql { path, source },
+        _ => StateError::Sql {
+            path,
+            source,
+            system: None,
+        },
+    }
+}
+
+/// The same for whoever writes the state. What the disk says is asked of the disk, which blocks for a moment.
+pub(super) fn diagnose(path: &Path, source: rusqlite::Error) -> StateError {
+    let asks = disk::is_about_disk(&source);
+    match classify(path, source) {
+        StateError::Sql { path, source, .. } if asks => {
+            let system = disk::probe(&path);
+            StateError::Sql { path, source, system }
+        }
+        other => other,
     }
 }

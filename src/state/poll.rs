@@ -58,7 +58,8 @@ impl Store {
             .optional()?;
         let resumed = known.and_then(|(started, touched)| {
             let age = now.duration_since(instant(Some(touched))?);
-            (age < RESUMABLE).then(|| instant(Some(started))).flatten()
+            // By a clock that was ahead, a page may have been noted in what is the future now.
+            (age.abs() < RESUMABLE).then(|| instant(Some(started))).flatten()
         });
         let started = match resumed {
             Some(started) => started,
@@ -150,6 +151,14 @@ impl Store {
             [listing.as_str()],
         )?;
         Ok(())
+    }
+
+    /// Nothing is to be concluded from whom this poll does not see.
+    pub fn doubt_poll(&mut self) -> Sql<()> {
+        self.keep_books(|store| {
+            store.db.execute("UPDATE poll SET clean = 0", [])?;
+            Ok(())
+        })
     }
 
     /// Gives the poll up; the next one starts afresh.
@@ -424,9 +433,10 @@ fn note_unreadable(db: &Connection, now: Timestamp, run: Option<i64>, id: Option
     let yesterday = stored(now - jiff::SignedDuration::from_hours(24));
     let said: bool = db
         .prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM events WHERE kind = 'record_unreadable' AND at > ?1 AND user_id IS ?2 AND reason = ?3)",
+            "SELECT EXISTS (SELECT 1 FROM events WHERE kind = 'record_unreadable' AND at > ?1 AND at <= ?4
+                            AND user_id IS ?2 AND reason = ?3)",
         )?
-        .query_row(params![yesterday, id, reason], |row| row.get(0))?;
+        .query_row(params![yesterday, id, reason, stored(now)], |row| row.get(0))?;
     if said {
         return Ok(());
     }

@@ -113,6 +113,11 @@ impl Store {
 
     /// Approves the removals that are held now: the next run carries them out, unless the users are back by then.
     pub fn approve(&mut self, now: Timestamp) -> Sql<u64> {
+        // A person was told that it is so.
+        self.durably(|store| store.approve_held(now))
+    }
+
+    fn approve_held(&mut self, now: Timestamp) -> Sql<u64> {
         let transaction = self.db.transaction()?;
         let mut approved = 0;
         {
@@ -270,6 +275,7 @@ impl Judged<'_> {
     /// Decides about users who were not seen, and accounts without a user.
     fn judge(&self, db: &Connection) -> Sql<PollEnd> {
         let (now, run) = (self.now, self.run);
+        bring_back_from_future(db, now)?;
         // Once is an accident: a user can change listing while a poll runs. Twice in a row is gone.
         let candidates: Vec<u32> = numbers(db, "absent_polls >= 2 AND removal IS NULL")?;
         let approved: Vec<u32> = numbers(db, "absent_polls >= 2 AND removal = 'approved'")?;
@@ -363,6 +369,13 @@ impl Judged<'_> {
             ),
         }
     }
+}
+
+/// Noted by a clock that was ahead, a removal would count as one of the last 24 hours until that day has passed. It is one of now.
+fn bring_back_from_future(db: &Connection, now: Timestamp) -> Sql<()> {
+    db.execute("UPDATE users SET removed_at = ?1 WHERE removed_at > ?1", [stored(now)])?;
+    db.execute("UPDATE releases SET at = ?1 WHERE at > ?1", [stored(now)])?;
+    Ok(())
 }
 
 /// Users who were absent from the last poll, and more. The first terms are those of the index `users_absent`.

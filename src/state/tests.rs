@@ -22,14 +22,14 @@ fn name() -> ConnectorName {
 }
 
 /// A store in memory.
-fn store() -> Store {
+pub(super) fn store() -> Store {
     let nowhere = Path::new("/nonexistent");
     let state = State::scratch(nowhere, &name()).unwrap();
     let shared = Arc::into_inner(state.shared).unwrap();
     shared.store.into_inner().unwrap()
 }
 
-fn user(number: u32, version: u32) -> User {
+pub(super) fn user(number: u32, version: u32) -> User {
     User {
         id: format!("u{number}"),
         email: format!("User{number}@example.com"),
@@ -38,7 +38,7 @@ fn user(number: u32, version: u32) -> User {
     }
 }
 
-fn page(users: &[User], next: Option<&str>) -> UsersPage {
+pub(super) fn page(users: &[User], next: Option<&str>) -> UsersPage {
     UsersPage {
         users: users.to_vec(),
         unreadable: Vec::new(),
@@ -46,7 +46,7 @@ fn page(users: &[User], next: Option<&str>) -> UsersPage {
     }
 }
 
-fn rules(max: MaxRemovals) -> RemovalRules {
+pub(super) fn rules(max: MaxRemovals) -> RemovalRules {
     RemovalRules {
         removals: Removals::Delete,
         max,
@@ -571,7 +571,9 @@ fn a_newer_a_damaged_and_a_foreign_file_are_refused_with_the_way_out() {
         .execute_batch("CREATE TABLE theirs (x);")
         .unwrap();
     let error = State::open(dir.path(), &name()).err().unwrap();
-    assert!(matches!(error, StateError::Damaged { .. }), "{error}");
+    assert!(matches!(error, StateError::NotOurs { .. }), "{error}");
+    assert!(error.to_string().contains("move it away"), "{error}");
+    assert!(matches!(read(dir.path(), &name()), Err(StateError::NotOurs { .. })));
 }
 
 #[tokio::test]

@@ -43,6 +43,9 @@ pub(super) async fn collect(connector: &Connector) -> Result<PollEnd, Halt> {
         read_listing(connector, &filter, Listing::Local, local),
     );
     read?;
+    if connector.doubts_clock() {
+        connector.state.call(|store| store.doubt_poll()).await?;
+    }
     let rules = connector.rules();
     Ok(connector
         .state

@@ -47,6 +47,9 @@ use settle::Settling;
 
 /// How long an operation that JumpCloud does not offer is not tried again.
 const NOT_OFFERED_AGE: SignedDuration = SignedDuration::from_hours(24);
+/// By how much this machine's clock and Torq's may differ before nobody is removed: how many removals are believed is a matter of
+/// hours.
+const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(15);
 /// How old the names of roles may grow.
 const ROLES_AGE: SignedDuration = SignedDuration::from_hours(24);
 
@@ -160,6 +163,8 @@ pub struct Connector {
     /// Whether JumpCloud's accounts were read since this process began: knowledge grows old while nobody looks.
     reconciled: AtomicBool,
     settling: Settling,
+    /// Whether it was said that this machine's clock is wrong.
+    clock_doubted: AtomicBool,
 }
 
 impl Connector {
@@ -184,6 +189,7 @@ impl Connector {
                 timeout: network.timeout,
                 most: Duration::MAX,
             },
+            clock_doubted: AtomicBool::new(false),
         })
     }
 
@@ -335,6 +341,7 @@ impl Connector {
         let key = KeyEnd::near(&self.config.torq, now);
         let why = key.as_ref().and_then(KeyEnd::explains);
         let halt = halt.map(|halt| halt.explained(why));
+        let clock = self.clock_ahead().map(notice::of_clock);
         self.state
             .call(move |store| {
                 let status = store.status()?;
@@ -359,7 +366,7 @@ impl Connector {
                         let unseen = if status.pending > 0 { store.pending_unseen()? } else { 0 };
                         let (state, notice) = notice::of_end(&status, &about, report_only, unseen, name.as_str(), now);
                         let key = key.map(|key| key.notice());
-                        let (reason, action) = notice.into_iter().chain(key).reduce(notice::both).unzip();
+                        let (reason, action) = clock.into_iter().chain(notice).chain(key).reduce(notice::both).unzip();
                         store.note_state(now, state, reason.as_deref(), action.as_deref())?;
                     }
                 }
@@ -380,6 +387,24 @@ impl Connector {
             removals: self.config.removals,
             max: self.config.max_removals,
         }
+    }
+
+    /// How far this machine's clock is ahead of Torq's, where they differ by too much.
+    fn clock_ahead(&self) -> Option<SignedDuration> {
+        let ahead = self.torq.session().lane().clock_ahead();
+        ahead.filter(|ahead| ahead.abs() > CLOCKS_DIFFER)
+    }
+
+    /// Whether this machine's clock is so wrong that nobody may be removed: what happened in the last 24 hours is then not known.
+    fn doubts_clock(&self) -> bool {
+        let ahead = self.clock_ahead();
+        let doubted = self.clock_doubted.swap(ahead.is_some(), Ordering::Relaxed);
+        match ahead {
+            Some(ahead) if !doubted => tracing::warn!(connector = %self.name(), "{}", notice::of_clock(ahead).0),
+            None if doubted => tracing::info!(connector = %self.name(), "this machine's clock is right again"),
+            _ => {}
+        }
+        ahead.is_some()
     }
 
     /// Ends a run between two steps when the process is to stop.

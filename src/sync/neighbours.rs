@@ -66,7 +66,11 @@ impl Neighbourhood {
             let known = state::read(&self.state_dir, &other.name).and_then(|store| {
                 let Some(store) = store else { return Ok(None) };
                 let path = PathBuf::from(format!("the state of {}", other.name));
-                let about = store.about().map_err(|source| StateError::Sql { path, source })?;
+                let about = store.about().map_err(|source| StateError::Sql {
+                    path,
+                    source,
+                    system: None,
+                })?;
                 Ok(Some((store, about)))
             });
             match known {

@@ -8,6 +8,7 @@ use super::is_younger;
 use crate::config;
 use crate::state::{About, Offered};
 use crate::view::{ConnectorState, ConnectorStatus};
+use crate::wording;
 
 /// Days before the end of the API key from which on the status says so.
 const KEY_DAYS: i32 = 14;
@@ -107,6 +108,16 @@ fn shortfall(status: &ConnectorStatus, about: &About, unseen: u64, name: &str) -
         return Some((reason, action));
     }
     None
+}
+
+/// That this machine's clock and Torq's differ by too much.
+pub(super) fn of_clock(ahead: SignedDuration) -> Notice {
+    let direction = if ahead.is_negative() { "behind" } else { "ahead of" };
+    let reason = format!(
+        "this machine's clock is {} {direction} Torq's: nobody is removed until it is right",
+        wording::span(ahead.unsigned_abs())
+    );
+    (reason, "set this machine's clock (NTP)".to_owned())
 }
 
 /// What was lately found to be configured otherwise than before, as long as somebody may wonder about it.

@@ -387,7 +387,11 @@ impl Connector {
         let looked = tokio::task::spawn_blocking(move || {
             let stores = neighbourhood.sharing(&config, &application)?;
             let path = neighbourhood.state_dir.clone();
-            Ok(Shared::look(stores, ours).map_err(|source| StateError::Sql { path, source }))
+            Ok(Shared::look(stores, ours).map_err(|source| StateError::Sql {
+                path,
+                source,
+                system: None,
+            }))
         });
         match looked.await {
             Ok(Ok(shared)) => Ok(shared?),

@@ -43,6 +43,8 @@ pub struct Live {
     pub overlay: Option<Overlay>,
     /// When it polls next.
     pub next_poll: Option<Timestamp>,
+    /// When a run of this process last came to its end.
+    pub succeeded: Option<Instant>,
     /// When it last showed a sign of life. To be renewed more often than every [`SILENCE`], whatever it waits for.
     pub beat: Instant,
 }
@@ -64,6 +66,7 @@ impl Live {
         Self {
             overlay: None,
             next_poll: None,
+            succeeded: None,
             beat: Instant::now(),
         }
     }
@@ -256,15 +259,11 @@ impl Board {
 
     /// The events of one connector, or of all: oldest first, and with a limit, the latest of them all.
     pub async fn events(&self, name: Option<&str>, query: EventQuery) -> Result<EventsReport, BoardError> {
-        let mut events = Vec::new();
+        let mut histories = Vec::new();
         for seat in self.chosen(name)?.iter().filter(|seat| !seat.is_removed()) {
             let query = query.clone();
-            events.extend(seat.state()?.call(move |store| store.events(&query)).await?);
+            histories.push(seat.state()?.call(move |store| store.events(&query)).await?);
         }
-        // Stable: what happened to one connector in the same millisecond keeps its order.
-        events.sort_by_key(|event| event.at);
-        let limit = query.limit.map_or(usize::MAX, |limit| limit as usize);
-        events.drain(..events.len().saturating_sub(limit));
-        Ok(EventsReport { events })
+        Ok(EventsReport::merged(histories, query.limit))
     }
 }

@@ -56,10 +56,21 @@ fn obstacle(seat: &Seat, status: &ConnectorStatus, now: Timestamp) -> Option<Str
     };
     let patience = seat.poll_interval.saturating_mul(INTERVALS);
     let patience = SignedDuration::try_from(patience).unwrap_or(SignedDuration::MAX);
-    (now.duration_since(success) > patience).then(|| {
+    let by_wall = now.duration_since(success);
+    // The wall clock may have been set back since, and the other one stands still while the machine sleeps.
+    let by_process = seat.live.borrow().succeeded.map(|at| at.elapsed());
+    let by_process = by_process.and_then(|age| SignedDuration::try_from(age).ok());
+    if by_process.is_none() && by_wall < -patience {
+        return Some(format!(
+            "{state}, last success {}, says a clock that was set back",
+            wording::relative(now, success)
+        ));
+    }
+    let age = by_process.map_or(by_wall, |age| age.max(by_wall));
+    (age > patience).then(|| {
         format!(
             "{state}, last success {}, more than {INTERVALS} poll intervals of {}",
-            wording::relative(now, success),
+            wording::relative(now, now - age),
             wording::span(seat.poll_interval)
         )
     })

@@ -251,8 +251,12 @@ impl Place {
 
     /// Starts the daemon and waits until it listens.
     pub async fn daemon(&self) -> Daemon {
+        self.daemon_by(self.command(&["run"])).await
+    }
+
+    /// The same by a command of one's own.
+    pub async fn daemon_by(&self, mut command: Command) -> Daemon {
         let log = self.path(&format!("daemon-{}.log", fastrand::u32(..)));
-        let mut command = self.command(&["run"]);
         command.stdout(Stdio::piped()).stderr(fs::File::create(&log).unwrap());
         let mut daemon = Daemon {
             child: command.spawn().unwrap(),

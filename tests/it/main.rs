@@ -4,7 +4,12 @@
 mod binary;
 mod cli;
 mod daemon;
+mod deaths;
+mod disk;
+mod interpose;
+mod life;
 mod polls;
 mod secrets;
 mod stories;
+mod time;
 mod world;

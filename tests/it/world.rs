@@ -272,7 +272,11 @@ impl Scene {
 /// connector shows is what is there.
 pub fn assert_in_step(scene: &Scene) {
     scene.assert_sane();
-    let world = scene.world();
+    assert_world_in_step(&scene.world(), scene.users());
+}
+
+/// The same, for whoever has no scene: a world, and the users that the connector shows.
+pub fn assert_world_in_step(world: &WorldHandle, shown: Vec<UserView>) {
     let accounts: BTreeMap<String, Account> = world
         .accounts()
         .into_iter()
@@ -288,7 +292,7 @@ pub fn assert_in_step(scene: &Scene) {
         let account = accounts.get(&key).unwrap_or_else(|| panic!("{key} has no account"));
         assert_eq!(account.user_id.as_ref(), directory.get(&key), "association of {key}");
     }
-    let shown: BTreeMap<String, UserView> = scene.users().into_iter().map(|user| (user.id.clone(), user)).collect();
+    let shown: BTreeMap<String, UserView> = shown.into_iter().map(|user| (user.id.clone(), user)).collect();
     for person in people
         .iter()
         .filter(|person| person.raw.is_none() && !person.email.is_empty())

@@ -307,7 +307,7 @@ async fn a_create_that_hangs_longer_than_a_command_waits_stays_pending_and_is_no
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_that_lags_behind_a_lost_create_makes_no_second_account() {
     let mut scene = Scene::with_people(8).await;
-    scene.settling = Duration::from_secs(1);
+    scene.settling = Duration::from_secs(4);
     let world = scene.world();
     scene.behave(|behaviour| behaviour.accept_duplicates = true);
     world.fault(times(2, Endpoint::AccountCreate, Fault::LostAnswer).after(1));
@@ -327,7 +327,7 @@ async fn a_list_that_lags_behind_a_lost_create_makes_no_second_account() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_that_lags_behind_a_409_parks_nobody() {
     let mut scene = Scene::with_people(6).await;
-    scene.settling = Duration::from_secs(1);
+    scene.settling = Duration::from_secs(4);
     let world = scene.world();
     let person = world.people()[2].clone();
     // Another source is faster by a moment.
