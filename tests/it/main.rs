@@ -5,6 +5,7 @@ mod binary;
 mod cli;
 mod daemon;
 mod polls;
+mod remove;
 mod secrets;
 mod stories;
 mod world;
