@@ -1,10 +1,13 @@
 //! Whole stories against the sandbox: arrange a world, act as a user would, look at what the peers received. And the real
 //! binary, used as a person would.
 
+mod acting;
+mod backup;
 mod binary;
 mod cli;
 mod daemon;
 mod polls;
+mod reload;
 mod remove;
 mod secrets;
 mod stories;

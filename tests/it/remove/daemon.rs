@@ -205,3 +205,34 @@ async fn the_daemon_forgets_a_connector_and_leaves_jumpcloud_as_it_is() {
     assert_eq!(world.accounts().len(), 4);
     daemon.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_is_stopped_in_the_middle_of_a_removal_leaves_the_rest_for_a_repetition() {
+    let sandbox = sandbox(12).await;
+    let world = sandbox.world();
+    let place = place(&sandbox);
+    let mut daemon = place.daemon().await;
+    daemon.state("main", "connected").await;
+    world.fault(FaultRule::always(Endpoint::AccountDelete, Fault::Delay(std::time::Duration::from_secs(2))).after(4));
+    let removing = tokio::spawn(finish(place.command(&["remove", "main", "--yes"])));
+    tokio::time::timeout(crate::binary::DEADLINE, world.seen(Endpoint::AccountDelete, 5))
+        .await
+        .expect("it deletes");
+    daemon.signal("TERM");
+    assert_eq!(daemon.ended().await.0, 0, "{}", daemon.said());
+    removing.await.unwrap().exits(69);
+    world.clear_faults();
+    let left = world.accounts().len();
+    assert!(left > 0 && left < 12, "it was in the middle: {left}");
+
+    let daemon = place.daemon().await;
+    daemon.state("main", "removed").await;
+    assert_eq!(world.accounts().len(), left, "nobody is made anew");
+    place
+        .run(&["remove", "main", "--yes"])
+        .await
+        .exits(0)
+        .tells(&[&format!("main: {left} accounts deleted")]);
+    assert!(world.application().is_none());
+    daemon.stop().await;
+}

@@ -323,3 +323,44 @@ async fn a_state_that_cannot_be_opened_can_be_forgotten() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_each_of_its_requests_it_takes_away_the_same_in_the_end() {
+    let sandbox = sandbox(6).await;
+    let world = sandbox.world();
+    let place = place(&sandbox);
+    place.run(&["sync"]).await.exits(0);
+    let mut kills = 0;
+    loop {
+        // So many requests are answered, the next one never is.
+        world.fault(FaultRule {
+            endpoint: None,
+            ..FaultRule::always(Endpoint::Other, Fault::Hang).after(kills)
+        });
+        world.clear_requests();
+        let mut child = place
+            .command(&["remove", "main", "--yes"])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let hangs = tokio::select! {
+            ended = child.wait() => {
+                assert_eq!(ended.unwrap().code(), Some(0));
+                false
+            }
+            () = world.until(|world| world.requests().len() as u64 > kills) => true,
+        };
+        child.kill().await.unwrap();
+        world.clear_faults();
+        if !hangs {
+            break;
+        }
+        kills += 1;
+        assert!(kills < 100, "it comes to its end");
+        let state = state_of(&place).await;
+        assert!(["connected", "removed"].contains(&state.as_str()), "{state}");
+    }
+    assert!(kills > 8, "the token, the plan, the removal: {kills}");
+    assert!(world.application().is_none());
+    assert_eq!(kept(&place), ["main.removed"]);
+}
