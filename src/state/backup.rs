@@ -159,3 +159,336 @@ impl Store {
         Ok(Some(instant(Some(copied_at)).unwrap_or(now)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::params;
+
+    use super::*;
+    use crate::config::{MaxRemovals, Removals, UserFilter};
+    use crate::jumpcloud::Account;
+    use crate::model::{AccountId, EmailKey, Listing};
+    use crate::state::{RemovalRules, State, read};
+    use crate::torq::{User, UsersPage};
+    use crate::view::AccountStanding;
+
+    fn name() -> ConnectorName {
+        ConnectorName::parse("main").unwrap()
+    }
+
+    fn account(id: &str, email: &str) -> Account {
+        Account {
+            id: AccountId::new(id),
+            email: Some(email.to_owned()),
+            username: None,
+            user_id: None,
+        }
+    }
+
+    /// A poll that sees these people; how many it removed.
+    fn poll(store: &mut Store, ids: &[&str]) -> u64 {
+        let now = Timestamp::now();
+        let users = ids.iter().map(|id| User {
+            id: (*id).to_owned(),
+            email: format!("{id}@example.com"),
+            status: "VERIFIED".to_owned(),
+            ..User::default()
+        });
+        let page = UsersPage {
+            users: users.collect(),
+            ..UsersPage::default()
+        };
+        let filter = UserFilter::default();
+        store.begin_poll(now, &filter).unwrap();
+        store.apply_page(now, Listing::Sso, &page, &filter).unwrap();
+        store
+            .apply_page(now, Listing::Local, &UsersPage::default(), &filter)
+            .unwrap();
+        let rules = RemovalRules {
+            removals: Removals::Delete,
+            max: MaxRemovals::Users(1),
+        };
+        store.finish_poll(now, &rules).unwrap().removed
+    }
+
+    fn standing(store: &Store, id: &str) -> AccountStanding {
+        let users = store.users().unwrap();
+        users.into_iter().find(|user| user.id == id).unwrap().account
+    }
+
+    /// A state folder in which somebody works with this state.
+    async fn worked_with(work: impl FnOnce(&mut Store) + Send + 'static) -> (tempfile::TempDir, State) {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::open(dir.path(), &name()).unwrap();
+        state
+            .call(|store| {
+                work(store);
+                Ok(())
+            })
+            .await
+            .unwrap();
+        (dir, state)
+    }
+
+    /// The copy, in the place of the state.
+    async fn restored(dir: &tempfile::TempDir, state: State, copy: &Path) -> State {
+        drop(state);
+        fs::copy(copy, dir.path().join("main.db")).unwrap();
+        State::open(dir.path(), &name()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_copy_is_whole_private_and_leaves_the_state_as_it_is() {
+        let (dir, state) = worked_with(|store| {
+            poll(store, &["a", "b"]);
+        })
+        .await;
+        // Beside somebody who is in the middle of writing.
+        let mut writer = Connection::open(dir.path().join("main.db")).unwrap();
+        let writing = writer.transaction().unwrap();
+        writing.execute("DELETE FROM users", []).unwrap();
+        let to = dir.path().join("copies");
+        let now = "2026-11-24T03:15:00Z".parse().unwrap();
+        let copied = backup(dir.path(), &name(), &to, now).unwrap().unwrap();
+        assert_eq!((copied.users, copied.schema), (2, 2));
+        assert_eq!(copied.path, to.join("main-20261124T031500Z.db"));
+        let file = copied.path.metadata().unwrap();
+        assert_eq!(file.permissions().mode() & 0o777, 0o600);
+        assert_eq!(file.len(), copied.bytes);
+        assert_eq!(fs::read_dir(&to).unwrap().count(), 1, "nothing else is left there");
+        drop(writing);
+        assert_eq!(read(dir.path(), &name()).unwrap().unwrap().users().unwrap().len(), 2);
+        let copied_at: Option<String> = writer
+            .query_row("SELECT copied_at FROM connector", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(copied_at, None, "the state itself is no copy");
+
+        let again = backup(dir.path(), &name(), &to, now).unwrap_err();
+        assert!(again.to_string().contains("nothing is overwritten"), "{again}");
+        drop(state);
+    }
+
+    #[tokio::test]
+    async fn a_damaged_state_makes_no_copy() {
+        let (dir, state) = worked_with(|store| {
+            for number in 0..40 {
+                poll(store, &[&format!("somebody-{number}")]);
+            }
+        })
+        .await;
+        drop(state);
+        // A page in the middle, as a dying disk leaves it.
+        let path = dir.path().join("main.db");
+        let mut bytes = fs::read(&path).unwrap();
+        for page in 2..8 {
+            bytes[page * 4096..page * 4096 + 2048].fill(0x5a);
+        }
+        fs::write(&path, bytes).unwrap();
+        let to = dir.path().join("copies");
+        let error = backup(dir.path(), &name(), &to, Timestamp::now()).unwrap_err();
+        assert!(matches!(error, StateError::Damaged { .. }), "{error}");
+        assert_eq!(fs::read_dir(&to).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn whoever_was_missing_must_be_missing_twice_again() {
+        let (dir, state) = worked_with(|store| {
+            poll(store, &["a", "b", "c"]);
+            poll(store, &["a", "b"]);
+        })
+        .await;
+        let copied = backup(dir.path(), &name(), dir.path(), Timestamp::now())
+            .unwrap()
+            .unwrap();
+        let state = restored(&dir, state, &copied.path).await;
+        state
+            .call(|store| {
+                assert_eq!(poll(store, &["a", "b"]), 0);
+                assert_eq!(poll(store, &["a", "b"]), 1);
+                Ok(())
+            })
+            .await
+            .unwrap();
+        // Only once: the next process does not begin to count again.
+        drop(state);
+        let state = State::open(dir.path(), &name()).unwrap();
+        let copied_at = state
+            .call(|store| {
+                store.db.query_row("SELECT copied_at FROM connector", [], |row| {
+                    row.get::<_, Option<String>>(0)
+                })
+            })
+            .await
+            .unwrap();
+        assert_eq!(copied_at, None);
+    }
+
+    #[tokio::test]
+    async fn what_was_approved_before_the_copy_is_asked_for_again_and_those_who_are_back_are_let_go() {
+        let (dir, state) = worked_with(|store| {
+            poll(store, &["a", "b", "c", "d"]);
+            poll(store, &["a"]);
+            assert_eq!(poll(store, &["a"]), 0, "three are too many");
+            assert_eq!(store.approve(Timestamp::now()).unwrap(), 3);
+        })
+        .await;
+        let copied = backup(dir.path(), &name(), dir.path(), Timestamp::now())
+            .unwrap()
+            .unwrap();
+        let state = restored(&dir, state, &copied.path).await;
+        state
+            .call(|store| {
+                assert_eq!(standing(store, "b"), AccountStanding::Held);
+                for _ in 0..3 {
+                    assert_eq!(poll(store, &["a", "d"]), 0, "an old approval is none");
+                }
+                assert_eq!(standing(store, "b"), AccountStanding::Held);
+                assert_ne!(standing(store, "d"), AccountStanding::Held);
+                assert_eq!(store.approve(Timestamp::now()).unwrap(), 2);
+                assert_eq!(poll(store, &["a", "d"]), 2);
+                Ok(())
+            })
+            .await
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_account_that_was_under_way_when_the_copy_was_made_is_found_and_never_ours() {
+        let (dir, state) = worked_with(|store| {
+            poll(store, &["a"]);
+            store
+                .creating(Timestamp::now(), &EmailKey::fold("a@example.com"))
+                .unwrap();
+        })
+        .await;
+        let copied = backup(dir.path(), &name(), dir.path(), Timestamp::now())
+            .unwrap()
+            .unwrap();
+        let state = restored(&dir, state, &copied.path).await;
+        state
+            .call(|store| {
+                let now = Timestamp::now();
+                assert!(
+                    store.to_create(&EmailKey::fold(""), 9)?.is_empty(),
+                    "it is looked for before anything is sent"
+                );
+                store.adopt(now, &[account("1", "a@example.com")])?;
+                store.finish_adoption(now)?;
+                assert_eq!(standing(store, "a"), AccountStanding::Found);
+                Ok(())
+            })
+            .await
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_account_that_was_due_to_be_deleted_is_decided_about_again() {
+        let (dir, state) = worked_with(|store| {
+            poll(store, &["a", "b"]);
+            let creation = store.to_create(&EmailKey::fold("a@example.com"), 9).unwrap().remove(0);
+            store
+                .created(Timestamp::now(), &creation, &account("1", "b@example.com"))
+                .unwrap();
+            poll(store, &["a"]);
+            assert_eq!(poll(store, &["a"]), 1);
+            assert_eq!(store.to_delete(&EmailKey::fold(""), 9).unwrap().len(), 1);
+        })
+        .await;
+        let copied = backup(dir.path(), &name(), dir.path(), Timestamp::now())
+            .unwrap()
+            .unwrap();
+        let state = restored(&dir, state, &copied.path).await;
+        state
+            .call(|store| {
+                assert!(store.to_delete(&EmailKey::fold(""), 9)?.is_empty());
+                poll(store, &["a", "b"]);
+                poll(store, &["a", "b"]);
+                assert!(
+                    store.to_delete(&EmailKey::fold(""), 9)?.is_empty(),
+                    "its user is back since the copy was made"
+                );
+                Ok(())
+            })
+            .await
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_log_of_a_process_that_died_does_not_mix_with_the_copy() {
+        let (dir, state) = worked_with(|store| {
+            poll(store, &["a"]);
+        })
+        .await;
+        let copied = backup(dir.path(), &name(), dir.path(), Timestamp::now())
+            .unwrap()
+            .unwrap();
+        state
+            .call(|store| {
+                poll(store, &["a", "b", "c"]);
+                Ok(())
+            })
+            .await
+            .unwrap();
+        // As a kill leaves it: the log is there, and the next who opens the state would replay it.
+        let log = fs::read(dir.path().join("main.db-wal")).unwrap();
+        assert!(!log.is_empty());
+        drop(state);
+        fs::copy(&copied.path, dir.path().join("main.db")).unwrap();
+        fs::write(dir.path().join("main.db-wal"), &log).unwrap();
+
+        let seen = |store: Store| store.users().unwrap().len();
+        assert_eq!(
+            seen(read(dir.path(), &name()).unwrap().unwrap()),
+            1,
+            "who only looks, looks past it"
+        );
+        assert_eq!(fs::read(dir.path().join("main.db-wal")).unwrap(), log);
+        let state = State::open(dir.path(), &name()).unwrap();
+        let (users, verdict) = state
+            .call(|store| {
+                let verdict: String = store.db.pragma_query_value(None, "integrity_check", |row| row.get(0))?;
+                Ok((store.users()?.len(), verdict))
+            })
+            .await
+            .unwrap();
+        assert_eq!((users, verdict.as_str()), (1, "ok"));
+    }
+
+    #[tokio::test]
+    async fn a_copy_that_others_could_read_is_made_private_when_it_is_opened() {
+        let (dir, state) = worked_with(|_| {}).await;
+        let copied = backup(dir.path(), &name(), dir.path(), Timestamp::now())
+            .unwrap()
+            .unwrap();
+        fs::set_permissions(&copied.path, Permissions::from_mode(0o644)).unwrap();
+        let state = restored(&dir, state, &copied.path).await;
+        let mode = dir.path().join("main.db").metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        drop(state);
+    }
+
+    #[tokio::test]
+    async fn a_state_of_the_first_schema_is_migrated_and_its_copy_is_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Connection::open(dir.path().join("main.db")).unwrap();
+        db.execute_batch(include_str!("schema/0001.sql")).unwrap();
+        db.pragma_update(None, "user_version", 1).unwrap();
+        db.pragma_update(None, "application_id", 0x746f_7271).unwrap();
+        db.execute(
+            "INSERT INTO connector (only, state_since, application_id) VALUES (1, ?1, ?2)",
+            params!["2026-11-01T00:00:00.000Z", "abc"],
+        )
+        .unwrap();
+        drop(db);
+        let state = State::open(dir.path(), &name()).unwrap();
+        let about = state.call(|store| store.about()).await.unwrap();
+        assert_eq!(about.application.unwrap().as_str(), "abc");
+        assert_eq!(
+            about.application_origin, None,
+            "who made it is not known, so it is not ours"
+        );
+        let older = dir.path().join("main.db.schema-1");
+        assert_eq!(older.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(crate::state::files(dir.path(), &name()).contains(&older));
+    }
+}

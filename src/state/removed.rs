@@ -200,3 +200,104 @@ fn sync_folder(state_dir: &Path) -> Result<(), StateError> {
             source,
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::read;
+
+    fn named(name: &str) -> ConnectorName {
+        ConnectorName::parse(name).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_removed_connector_leaves_a_mark_and_nothing_that_is_known_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (main, other) = (named("main"), named("main.db"));
+        let state = State::open(dir.path(), &main).unwrap();
+        let neighbour = State::open(dir.path(), &other).unwrap();
+        fs::write(dir.path().join("main.db.schema-1"), "an older copy").unwrap();
+        fs::write(dir.path().join("main.db.schema-1.db"), "another connector's").unwrap();
+        state.remove("2026-11-24T03:15:00Z".parse().unwrap()).await.unwrap();
+
+        assert!(files(dir.path(), &main).is_empty());
+        assert!(!files(dir.path(), &other).is_empty(), "a name that begins alike");
+        assert!(dir.path().join("main.db.schema-1.db").exists());
+        let removed = removed(dir.path(), &main).unwrap();
+        assert_eq!(removed.at, Some("2026-11-24T03:15:00Z".parse().unwrap()));
+        let mode = dir.path().join("main.removed").metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+
+        let late = state.call(|store| store.about()).await.unwrap_err();
+        assert!(matches!(late, StateError::Removed { .. }), "{late}");
+        drop(state);
+        assert!(matches!(
+            State::open(dir.path(), &main),
+            Err(StateError::Removed { .. })
+        ));
+        assert!(read(dir.path(), &main).unwrap().is_none());
+        neighbour.call(|store| store.about()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_handle_that_outlives_the_removal_touches_no_successor() {
+        let dir = tempfile::tempdir().unwrap();
+        let main = named("main");
+        let state = State::open(dir.path(), &main).unwrap();
+        state.remove(Timestamp::now()).await.unwrap();
+        delete(&mark(dir.path(), &main)).unwrap();
+        // The lock is held as long as the old handle lives.
+        assert!(matches!(State::open(dir.path(), &main), Err(StateError::InUse { .. })));
+        fs::write(dir.path().join("main.db-wal"), "of a successor").unwrap();
+        drop(state);
+        assert!(dir.path().join("main.db-wal").exists());
+    }
+
+    #[tokio::test]
+    async fn setting_up_again_begins_from_nothing_but_keeps_a_copy_that_was_restored() {
+        let dir = tempfile::tempdir().unwrap();
+        let main = named("main");
+        let state = State::open(dir.path(), &main).unwrap();
+        state.call(|store| store.begin_removal(Timestamp::now())).await.unwrap();
+        // Died between the mark and the deletion of the files.
+        write_mark(dir.path(), &main, Timestamp::now()).unwrap();
+        drop(state);
+        assert_eq!(removed(dir.path(), &main).unwrap().left.len(), 1);
+        set_up_again(dir.path(), &main).unwrap();
+        assert!(files(dir.path(), &main).is_empty());
+
+        let state = State::open(dir.path(), &main).unwrap();
+        state.call(|store| store.pause(true)).await.unwrap();
+        drop(state);
+        write_mark(dir.path(), &main, Timestamp::now()).unwrap();
+        set_up_again(dir.path(), &main).unwrap();
+        let state = State::open(dir.path(), &main).unwrap();
+        assert!(state.call(|store| store.about()).await.unwrap().paused);
+    }
+
+    #[tokio::test]
+    async fn marks_of_connectors_that_are_not_configured_any_more_are_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["configured", "gone", "left-over"] {
+            forget(dir.path(), &named(name), Timestamp::now(), true).unwrap();
+        }
+        fs::write(dir.path().join("left-over.db"), "").unwrap();
+        let dropped = drop_marks(dir.path(), |name| name.as_str() == "configured");
+        assert_eq!(dropped, [named("gone")]);
+        let mut rest: Vec<_> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        rest.sort();
+        assert_eq!(
+            rest,
+            [
+                "configured.lock",
+                "configured.removed",
+                "left-over.db",
+                "left-over.lock",
+                "left-over.removed"
+            ]
+        );
+    }
+}

@@ -29,9 +29,10 @@ impl Store {
             "UPDATE connector SET removing_at = coalesce(removing_at, ?1)",
             [stored(now)],
         )?;
+        let name = &self.name;
         let action = format!(
-            "wait, or go on where it was cut short: torq-connector remove {}",
-            self.name
+            "nothing, as long as that goes on; if it was cut short, go on with it: torq-connector remove {name}; to set it up again \
+             instead: torq-connector reconnect {name}"
         );
         self.note_state(now, ConnectorState::Removed, Some("it is being removed"), Some(&action))
     }

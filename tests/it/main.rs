@@ -1,6 +1,8 @@
 //! Whole stories against the sandbox: arrange a world, act as a user would, look at what the peers received. And the real
 //! binary, used as a person would.
 
+mod acting;
+mod backup;
 mod binary;
 mod cli;
 mod daemon;
@@ -9,6 +11,8 @@ mod disk;
 mod interpose;
 mod life;
 mod polls;
+mod reload;
+mod remove;
 mod secrets;
 mod stories;
 mod time;

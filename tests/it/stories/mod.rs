@@ -8,6 +8,7 @@ mod histories;
 mod knowledge;
 mod lists;
 mod lost_answers;
+mod offboarding;
 mod pages;
 mod refusals;
 mod removals;

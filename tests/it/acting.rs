@@ -1,0 +1,193 @@
+//! `pause`, `resume`, `approve`, `retry`, `reconnect`: through the socket where a daemon runs, under the lock where none does, with the
+//! same effect.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use serde_json::Value;
+use torq_connector::sandbox::{Endpoint, Sandbox};
+
+use crate::binary::{Connector, Daemon, Place, account_emails, people_emails, sandbox};
+
+/// A place in which a daemon works, or none.
+struct Office {
+    place: Place,
+    daemon: Option<Daemon>,
+}
+
+impl Office {
+    /// After a first run.
+    async fn open(connector: Connector, with_daemon: bool) -> Self {
+        let place = Place::new(&[connector]);
+        let daemon = match with_daemon {
+            true => Some(place.daemon().await),
+            false => {
+                place.run(&["sync"]).await;
+                None
+            }
+        };
+        let office = Self { place, daemon };
+        office.status(|status| !status["last_run"].is_null()).await;
+        office
+    }
+
+    /// The status, when it is as wanted: at once without a daemon.
+    async fn status(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        if let Some(daemon) = &self.daemon {
+            return daemon.status("main", wanted).await;
+        }
+        let report = self.place.run(&["status", "--format", "json"]).await.exits(0).json();
+        let status = report["connectors"][0].clone();
+        assert!(wanted(&status), "{status}");
+        status
+    }
+
+    /// What was asked for is carried out: by the daemon by itself, otherwise by the next run.
+    async fn carried_out(&self) {
+        if self.daemon.is_none() {
+            self.place.run(&["sync"]).await.exits(0);
+        }
+    }
+
+    async fn close(self) {
+        if let Some(daemon) = self.daemon {
+            daemon.stop().await;
+        }
+    }
+}
+
+fn main(sandbox: &Sandbox) -> Connector {
+    Connector::new("main", sandbox)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pause_and_resume() {
+    for with_daemon in [false, true] {
+        let sandbox = sandbox(4).await;
+        let office = Office::open(main(&sandbox), with_daemon).await;
+        let ran = office.place.run(&["pause", "main"]).await.exits(0);
+        ran.tells(&["main: paused", "torq-connector resume main"]);
+        let status = office.status(|status| status["state"] == "paused").await;
+        assert!(status["action"].as_str().unwrap().contains("resume main"));
+        sandbox.world().clear_requests();
+        sandbox.world().add_people(1);
+        office.place.run(&["sync", "main"]).await.exits(75);
+        assert!(sandbox.world().requests().is_empty());
+        office.place.run(&["pause"]).await.exits(0);
+
+        office.place.run(&["resume", "main"]).await.exits(0).tells(&["resumed"]);
+        office.carried_out().await;
+        office
+            .status(|status| status["accounts"] == 5 && status["state"] == "connected")
+            .await;
+        office.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn approve() {
+    for with_daemon in [false, true] {
+        let sandbox = sandbox(12).await;
+        let world = sandbox.world();
+        let office = Office::open(main(&sandbox).with("removals", "delete"), with_daemon).await;
+        office
+            .place
+            .run(&["approve", "main"])
+            .await
+            .exits(0)
+            .tells(&["main: nothing is held"]);
+        for person in &world.people()[..8] {
+            world.remove_person(&person.id);
+        }
+        for _ in 0..2 {
+            office.place.run(&["sync"]).await;
+        }
+        office.status(|status| status["held"] == 8).await;
+        assert_eq!(world.count(Endpoint::AccountDelete), 0);
+        office
+            .place
+            .run(&["approve", "main"])
+            .await
+            .exits(0)
+            .tells(&["main: 8 removals approved"]);
+        office.carried_out().await;
+        office
+            .status(|status| status["removed"] == 8 && status["held"] == 0 && status["state"] == "connected")
+            .await;
+        assert_eq!(account_emails(&world), people_emails(&world));
+        office.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retry() {
+    for with_daemon in [false, true] {
+        let sandbox = sandbox(5).await;
+        let world = sandbox.world();
+        let refused = world.people()[0].email.clone();
+        world.behave(|behaviour| behaviour.refused_emails = vec![refused]);
+        let office = Office::open(main(&sandbox), with_daemon).await;
+        office.status(|status| status["parked"] == 1).await;
+        world.behave(|behaviour| behaviour.refused_emails.clear());
+        office
+            .place
+            .run(&["retry", "main"])
+            .await
+            .exits(0)
+            .tells(&["main: 1 user is pending again"]);
+        office.carried_out().await;
+        office
+            .status(|status| status["parked"] == 0 && status["accounts"] == 5 && status["state"] == "connected")
+            .await;
+        office.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retry_also_tries_what_was_not_offered() {
+    for with_daemon in [false, true] {
+        let sandbox = sandbox(3).await;
+        let world = sandbox.world();
+        world.behave(|behaviour| behaviour.account_create_refused = Some(405));
+        let office = Office::open(main(&sandbox), with_daemon).await;
+        office.status(|status| status["state"] == "report_only").await;
+        world.behave(|behaviour| behaviour.account_create_refused = None);
+        office
+            .place
+            .run(&["retry", "main"])
+            .await
+            .exits(0)
+            .tells(&["what JumpCloud does not offer is tried again"]);
+        office.carried_out().await;
+        office
+            .status(|status| status["accounts"] == 3 && status["state"] == "connected")
+            .await;
+        office.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reconnect() {
+    for with_daemon in [false, true] {
+        let sandbox = sandbox(4).await;
+        let world = sandbox.world();
+        world.revoke_torq_key();
+        let office = Office::open(main(&sandbox), with_daemon).await;
+        let status = office.status(|status| status["state"] == "reconnect_required").await;
+        assert!(status["action"].as_str().unwrap().contains("torq-connector reconnect"));
+        world.restore_torq_key();
+        let ran = office.place.run(&["reconnect", "main"]).await.exits(0);
+        if with_daemon {
+            ran.tells(&["main: 4 users; 4 new, 4 accounts created"]);
+        } else {
+            ran.tells(&["no daemon is running; the next run"]);
+            // It has seen nobody yet.
+            office
+                .status(|status| status["state"] == "collecting" && status["action"].is_null())
+                .await;
+        }
+        office.carried_out().await;
+        office.status(|status| status["state"] == "connected").await;
+        assert_eq!(account_emails(&world), people_emails(&world));
+        office.close().await;
+    }
+}
