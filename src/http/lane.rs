@@ -21,14 +21,11 @@ use crate::model::Peer;
 /// The largest body that is read, decompressed, in bytes. A page of 10,000 users is about 5 MB.
 pub const MAX_BODY: usize = 16 * 1024 * 1024;
 
-/// A body beyond so many bytes counts as large.
-const LARGE: usize = 1024 * 1024;
+/// A body beyond so many bytes counts as large; room for less is made in advance. A page of 100 users has about 46 KB.
+const LARGE: usize = 256 * 1024;
 
 /// So many large bodies are held at a time in the whole process, however many connectors ask: each with what it is read into.
 static LARGE_BODIES: Semaphore = Semaphore::const_new(4);
-
-/// How many bytes of an announced body room is made for in advance. A page of 100 users has about 46 KB.
-const ROOM: u64 = 256 * 1024;
 
 /// Failures in a row, with no answer in between, after which a peer counts as down.
 const DOWN_AFTER: u32 = 5;
@@ -278,7 +275,7 @@ impl Lane {
         let status = response.status();
         let retry_after = backoff::retry_after(response.headers(), SystemTime::now());
         // Room for all of it at once, as far as a page goes; beyond that a peer's word is not taken for it.
-        let announced = response.content_length().unwrap_or_default().min(ROOM);
+        let announced = response.content_length().unwrap_or_default().min(LARGE as u64);
         let mut body = BytesMut::with_capacity(announced as usize);
         let mut place = None;
         while let Some(chunk) = response.chunk().await.map_err(broken)? {

@@ -3,6 +3,7 @@
 
 mod binary;
 mod cli;
+mod credentials;
 mod daemon;
 mod polls;
 mod secrets;
