@@ -28,6 +28,13 @@ const POLL_INTERVAL: &str = "torq_connector_poll_interval_seconds";
 const KEY_EXPIRY: &str = "torq_connector_key_expiry_timestamp_seconds";
 const STATE_SIZE: &str = "torq_connector_state_size_bytes";
 const BUILD: &str = "torq_connector_build_info";
+// The process itself, by the names that every Prometheus client uses.
+const CPU: &str = "process_cpu_seconds_total";
+const MEMORY: &str = "process_resident_memory_bytes";
+const DESCRIPTORS: &str = "process_open_fds";
+const MAX_DESCRIPTORS: &str = "process_max_fds";
+const THREADS: &str = "process_threads";
+const STARTED: &str = "process_start_time_seconds";
 
 /// Upper bounds of the run duration's buckets, in seconds: from an idle poll to a first collection.
 const RUN_BUCKETS: [f64; 9] = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0];
@@ -99,17 +106,48 @@ pub fn describe() {
         "Size of the state's files in bytes, the write-ahead log included."
     );
     describe_gauge!(BUILD, "Always 1; the label says which version runs.");
-    process().describe();
-}
-
-fn process() -> metrics_process::Collector {
-    metrics_process::Collector::default()
+    describe_counter!(
+        CPU,
+        Unit::Seconds,
+        "Processor time that the process has used, in whole seconds."
+    );
+    describe_gauge!(MEMORY, Unit::Bytes, "Resident memory of the process in bytes.");
+    describe_gauge!(DESCRIPTORS, "Open file descriptors of the process.");
+    describe_gauge!(MAX_DESCRIPTORS, "How many file descriptors the process may have open.");
+    describe_gauge!(THREADS, "Threads of the process.");
+    describe_gauge!(
+        STARTED,
+        Unit::Seconds,
+        "When the process started, in seconds since the epoch."
+    );
 }
 
 /// What the process says of itself. Called before the metrics are rendered.
 pub fn note_process() {
     gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-    process().collect();
+    #[cfg(target_os = "linux")]
+    if let Err(error) = note_proc() {
+        tracing::debug!(%error, "/proc does not tell how the process is doing");
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn note_proc() -> procfs::ProcResult<()> {
+    use procfs::{CurrentSI, WithCurrentSystemInfo};
+
+    let process = procfs::process::Process::myself()?;
+    let stat = process.stat()?;
+    let ticks = procfs::ticks_per_second();
+    counter!(CPU).absolute((stat.utime + stat.stime) / ticks);
+    gauge!(MEMORY).set(stat.rss_bytes().get() as f64);
+    gauge!(THREADS).set(stat.num_threads as f64);
+    let booted = procfs::KernelStats::current()?.btime;
+    gauge!(STARTED).set(booted as f64 + stat.starttime as f64 / ticks as f64);
+    gauge!(DESCRIPTORS).set(process.fd_count()? as f64);
+    if let procfs::process::LimitValue::Value(most) = process.limits()?.max_open_files.soft_limit {
+        gauge!(MAX_DESCRIPTORS).set(most as f64);
+    }
+    Ok(())
 }
 
 /// A request was answered, or was not.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -21,14 +21,11 @@ use crate::model::Peer;
 /// The largest body that is read, decompressed, in bytes. A page of 10,000 users is about 5 MB.
 pub const MAX_BODY: usize = 16 * 1024 * 1024;
 
-/// A body beyond so many bytes counts as large.
-const LARGE: usize = 1024 * 1024;
+/// A body beyond so many bytes counts as large; room for less is made in advance. A page of 100 users has about 46 KB.
+const LARGE: usize = 128 * 1024;
 
 /// So many large bodies are held at a time in the whole process, however many connectors ask: each with what it is read into.
-static LARGE_BODIES: Semaphore = Semaphore::const_new(4);
-
-/// How many bytes of an announced body room is made for in advance. A page of 100 users has about 46 KB.
-const ROOM: u64 = 256 * 1024;
+static LARGE_BODIES: Semaphore = Semaphore::const_new(2);
 
 /// Failures in a row, with no answer in between, after which a peer counts as down.
 const DOWN_AFTER: u32 = 5;
@@ -301,8 +298,8 @@ impl Lane {
         let said_at = clock::made_at(response.headers()).unwrap_or(now);
         let retry_after = backoff::retry_after(response.headers(), said_at);
         // Room for all of it at once, as far as a page goes; beyond that a peer's word is not taken for it.
-        let announced = response.content_length().unwrap_or_default().min(ROOM);
-        let mut body = BytesMut::with_capacity(announced as usize);
+        let announced = response.content_length().unwrap_or_default().min(LARGE as u64);
+        let mut body = Vec::with_capacity(announced as usize);
         let mut place = None;
         while let Some(chunk) = response.chunk().await.map_err(broken)? {
             if body.len() + chunk.len() > MAX_BODY {
@@ -325,10 +322,11 @@ impl Lane {
                     });
                 }
             }
+            make_room(&mut body, chunk.len());
             body.extend_from_slice(&chunk);
         }
         let body = match place {
-            None => body.freeze(),
+            None => body.into(),
             Some(place) => Bytes::from_owner(Large { body, _place: place }),
         };
         Ok(Answer {
@@ -461,8 +459,17 @@ impl Lane {
 
 /// A large body, and its place among those that are held.
 struct Large {
-    body: BytesMut,
+    body: Vec<u8>,
     _place: SemaphorePermit<'static>,
+}
+
+/// Doubles the room, and not beyond the largest body.
+fn make_room(body: &mut Vec<u8>, more: usize) {
+    let needed = body.len() + more;
+    if needed > body.capacity() {
+        let room = needed.max(body.capacity() * 2).min(MAX_BODY);
+        body.reserve_exact(room - body.len());
+    }
 }
 
 impl AsRef<[u8]> for Large {

@@ -215,11 +215,16 @@ fn scrub(text: String, secrets: &[&SecretString]) -> String {
     })
 }
 
-/// Shortens foreign text and removes what could disturb a terminal or a log.
+/// Shortens foreign text and removes what could disturb a terminal or a log: control characters, and what turns the reading
+/// direction around.
 pub fn clean(text: &str) -> String {
+    let disturbs = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
     let mut out: String = text
         .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
+        .map(|c| if disturbs(c) { ' ' } else { c })
         .take(MAX_WORDS)
         .collect();
     if text.chars().nth(MAX_WORDS).is_some() {

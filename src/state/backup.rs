@@ -357,7 +357,7 @@ mod tests {
         let (dir, state) = worked_with(|store| {
             poll(store, &["a"]);
             store
-                .creating(Timestamp::now(), &EmailKey::fold("a@example.com"))
+                .creating(Timestamp::now(), &EmailKey::fold("a@example.com"), Timestamp::now())
                 .unwrap();
         })
         .await;

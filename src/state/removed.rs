@@ -267,7 +267,7 @@ mod tests {
         assert!(files(dir.path(), &main).is_empty());
 
         let state = State::open(dir.path(), &main).unwrap();
-        state.call(|store| store.pause(true)).await.unwrap();
+        state.call(|store| store.pause(Timestamp::now(), true)).await.unwrap();
         drop(state);
         write_mark(dir.path(), &main, Timestamp::now()).unwrap();
         set_up_again(dir.path(), &main).unwrap();

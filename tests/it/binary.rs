@@ -318,6 +318,11 @@ impl Daemon {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("it still runs")
+    }
+
     /// Sends it a signal, such as `TERM`.
     pub fn signal(&self, signal: &str) {
         let pid = self.child.id().expect("it still runs").to_string();

@@ -3,17 +3,21 @@
 
 mod acting;
 mod backup;
+mod between;
 mod binary;
 mod cli;
+mod credentials;
 mod daemon;
 mod deaths;
 mod disk;
+mod front;
 mod interpose;
 mod life;
 mod polls;
 mod reload;
 mod remove;
 mod secrets;
+mod size;
 mod stories;
 mod time;
 mod world;

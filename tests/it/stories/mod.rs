@@ -4,8 +4,10 @@
 
 mod adoption;
 mod dry_run;
+mod elsewhere;
 mod histories;
 mod knowledge;
+mod licences;
 mod lists;
 mod lost_answers;
 mod offboarding;

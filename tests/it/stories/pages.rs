@@ -277,3 +277,94 @@ async fn a_record_without_a_readable_id_is_named_and_its_poll_removes_nobody() {
         assert_in_step(&scene);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn page_tokens_that_die_faster_than_pages_come_end_the_run_and_forget_nobody() {
+    for status in [400, 404] {
+        let scene = Scene::with_people(60).await;
+        let world = scene.world();
+        scene.run_to_the_end().await;
+        scene.behave(|behaviour| {
+            behaviour.torq_page_cap = 7;
+            behaviour.stale_token_status = status;
+        });
+        // Before every page, on both listings.
+        for page in 0..60 {
+            world.before(Endpoint::TorqUsers, page, |world| world.expire_page_tokens());
+        }
+        world.clear_requests();
+        let end = scene.run().await;
+        assert_eq!(end.outcome, RunOutcome::Failed);
+        assert_eq!(refusal(&end).0, Peer::Torq);
+        assert!(end.status.progress.is_none(), "the next poll begins afresh");
+        assert!(world.count(Endpoint::TorqUsers) < 30, "not for ever");
+        assert!(world.writes().is_empty());
+        while world
+            .requests()
+            .iter()
+            .filter(|one| one.endpoint == Endpoint::TorqUsers)
+            .count()
+            < 60
+        {
+            scene.run().await;
+        }
+        let end = scene.run_to_the_end().await;
+        assert_eq!((end.status.users, end.status.removed), (60, 0));
+        assert!(scene.events(EventKind::UserDisappeared).is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_token_that_goes_stale_on_either_listing_starts_that_listing_again() {
+    for sso_share in [0.1, 0.9] {
+        let scene = Scene::new(Options {
+            people: 50,
+            sso_share,
+            ..Options::default()
+        })
+        .await;
+        let world = scene.world();
+        scene.behave(|behaviour| behaviour.torq_page_cap = 5);
+        world.before(Endpoint::TorqUsers, 6, |world| world.expire_page_tokens());
+        let end = scene.run_to_the_end().await;
+        assert_eq!(
+            (end.status.users, end.counts.appeared),
+            (50, 50),
+            "nobody appears twice"
+        );
+        assert_in_step(&scene);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_users_who_swap_their_e_mails_while_a_poll_runs_keep_both_accounts() {
+    let mut scene = Scene::with_people(40).await;
+    scene.set("REMOVALS", "delete");
+    let world = scene.world();
+    scene.behave(|behaviour| behaviour.torq_page_cap = 5);
+    scene.run_to_the_end().await;
+    let accounts = world.accounts();
+    for round in 0..4 {
+        let people = world.people();
+        // One of them is read before they swap, the other one after.
+        let local: Vec<_> = people.iter().filter(|person| !person.sso_provision).collect();
+        let (first, last) = (local[0].clone(), local[local.len() - 1].clone());
+        world.before(Endpoint::TorqUsers, 3 + round, move |world| {
+            world.update_person(&first.id, |one| one.email = last.email.clone());
+            world.update_person(&last.id, |one| one.email = first.email.clone());
+        });
+        scene.run_to_the_end().await;
+        scene.run_to_the_end().await;
+        assert_eq!(
+            world.accounts(),
+            accounts,
+            "no account was made, deleted or changed owner"
+        );
+        assert_in_step(&scene);
+    }
+    for _ in 0..2 {
+        scene.run_to_the_end().await;
+    }
+    assert_eq!(world.accounts(), accounts);
+    assert!(scene.events(EventKind::UserDisappeared).is_empty());
+}
