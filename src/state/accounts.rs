@@ -328,13 +328,14 @@ impl Store {
     }
 
     /// Accounts of ours that are to be deleted. That nobody has the e-mail was decided when they were released; it is asked
-    /// again here, for nothing brings a deleted account back.
+    /// again here, for nothing brings a deleted account back. Where the connector is being removed, its users do not count.
     pub fn to_delete(&self, after: &EmailKey, limit: usize) -> Sql<Vec<Deletion>> {
         self.db
             .prepare_cached(
                 "SELECT email_key, account_id FROM accounts
                  WHERE release = 'due' AND refused IS NULL AND origin = 'created' AND account_id IS NOT NULL AND email_key > ?1
-                   AND NOT EXISTS (SELECT 1 FROM users u WHERE u.email_key = accounts.email_key AND u.removed_at IS NULL)
+                   AND (EXISTS (SELECT 1 FROM connector WHERE removing_at IS NOT NULL)
+                        OR NOT EXISTS (SELECT 1 FROM users u WHERE u.email_key = accounts.email_key AND u.removed_at IS NULL))
                  ORDER BY email_key LIMIT ?2",
             )?
             .query_map(params![after.as_str(), limit], |row| {

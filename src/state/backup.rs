@@ -250,7 +250,7 @@ mod tests {
         let to = dir.path().join("copies");
         let now = "2026-11-24T03:15:00Z".parse().unwrap();
         let copied = backup(dir.path(), &name(), &to, now).unwrap().unwrap();
-        assert_eq!((copied.users, copied.schema), (2, 2));
+        assert_eq!((copied.users, copied.schema), (2, MIGRATIONS.len() as i64));
         assert_eq!(copied.path, to.join("main-20261124T031500Z.db"));
         let file = copied.path.metadata().unwrap();
         assert_eq!(file.permissions().mode() & 0o777, 0o600);

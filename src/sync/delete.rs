@@ -81,7 +81,7 @@ impl Delivery<'_> {
             .await;
         match result {
             Ok(()) => {
-                self.wrote();
+                self.wrote(Write::Delete);
                 self.note_deleted(deletion).await
             }
             Err(failure) if failure.is_temporary() => self.unanswered(Write::Delete, &deletion.key, failure).await,
@@ -91,7 +91,10 @@ impl Delivery<'_> {
                     match self.standing(&deletion).await? {
                         Standing::Gone => self.note_deleted(deletion).await,
                         // There it still is: deleting is what is not there.
-                        _ => self.note_delete_refused(deletion, words(&failure)).await,
+                        _ => {
+                            let reason = format!("{}, and has the account all the same", words(&failure));
+                            self.note_delete_refused(deletion, reason).await
+                        }
                     }
                 }
                 FailureKind::Refused | FailureKind::NotOffered | FailureKind::Conflict => {

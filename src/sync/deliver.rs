@@ -87,6 +87,8 @@ pub(super) struct Delivery<'a> {
     not_offered: AtomicBool,
     /// Associating turned out not to be offered.
     associating_not_offered: AtomicBool,
+    /// Creating is known to be offered: it worked before.
+    creating_works: AtomicBool,
     /// Associating is known to be offered: it worked in this delivery, or before.
     associating_works: AtomicBool,
     writes: AtomicU64,
@@ -120,7 +122,7 @@ pub(super) struct Tally {
     /// Writes that were answered.
     answered: u64,
     /// Writes that were done.
-    accepted: u64,
+    accepted: HashMap<Write, u64>,
     /// Writes that were answered with 403, or associations with 404: is it these, or all?
     denied: Vec<Denied>,
     /// Writes that were not.
@@ -149,6 +151,7 @@ impl<'a> Delivery<'a> {
             tally: Mutex::new(Tally::default()),
             not_offered: AtomicBool::new(false),
             associating_not_offered: AtomicBool::new(false),
+            creating_works: AtomicBool::new(false),
             associating_works: AtomicBool::new(false),
             writes: AtomicU64::new(0),
         }
@@ -185,6 +188,8 @@ impl<'a> Delivery<'a> {
     /// Writes whatever is to be written: creates, associations, deletions.
     async fn write(&self) -> Result<(), Trouble> {
         let about = self.state.call(|store| store.about()).await?;
+        let works = about.accounts == Offered::Yes;
+        self.creating_works.fetch_or(works, Ordering::Relaxed);
         if !recently_not_offered(&about) {
             self.create().await?;
         }
@@ -276,25 +281,28 @@ impl<'a> Delivery<'a> {
                 self.create_one(creation).await
             })
             .await?;
-            self.judge_denied().await?;
+            self.judge_denied(Write::Create).await?;
         }
         Ok(sent.into_inner())
     }
 
-    /// What a 403 on some writes means, or a 404 on some associations: where others were done, it is about those rows (a 404: about
-    /// a directory user who is not there any more), and they are parked. Where none was, these credentials may not write at all, or
-    /// associating is not offered.
-    async fn judge_denied(&self) -> Result<(), Trouble> {
+    /// What a 403 on some writes of a kind means, or a 404 on some associations: where others were done, it is about those rows (a
+    /// 404: about a directory user who is not there any more), and they are parked. Where none was, these credentials may not write
+    /// that at all, or associating is not offered; unless it is known to work, and it is about no more than a few.
+    async fn judge_denied(&self, write: Write) -> Result<(), Trouble> {
+        let works = self.works(write);
         let (denied, accepted) = {
             let mut tally = self.tally();
-            (std::mem::take(&mut tally.denied), tally.accepted)
+            let accepted = tally.accepted.get(&write).copied().unwrap_or_default();
+            (std::mem::take(&mut tally.denied), accepted)
         };
+        let about_rows = accepted > 0 || (works && denied.len() <= FEW);
         for Denied { row, failure } in denied {
             if failure.kind == FailureKind::NotFound {
-                if !self.associating_works.load(Ordering::Relaxed) {
+                if !works {
                     return self.associations_not_offered(&failure).await;
                 }
-            } else if accepted == 0 {
+            } else if !about_rows {
                 return Err(self.halt_write(failure).await);
             }
             self.answered();
@@ -311,11 +319,18 @@ impl<'a> Delivery<'a> {
         Ok(())
     }
 
+    /// Whether a kind of write is known to work.
+    fn works(&self, write: Write) -> bool {
+        match write {
+            Write::Associate => self.associating_works.load(Ordering::Relaxed),
+            Write::Create | Write::Delete => self.creating_works.load(Ordering::Relaxed),
+        }
+    }
+
     /// Whether it looks as if this cannot be written at all: enough to ask no further.
     fn may_not_write(&self, write: Write) -> bool {
-        let works = write == Write::Create || self.associating_works.load(Ordering::Relaxed);
         let tally = self.tally();
-        (tally.accepted == 0 || !works) && tally.denied.len() >= CONCURRENCY
+        !tally.accepted.contains_key(&write) && tally.denied.len() >= CONCURRENCY
     }
 
     fn denied(&self, row: DeniedRow, failure: Failure) {
@@ -396,7 +411,7 @@ impl<'a> Delivery<'a> {
     }
 
     async fn note_created(&self, creation: Creation, account: Account, vanished: bool) -> Result<(), Trouble> {
-        self.wrote();
+        self.wrote(Write::Create);
         self.state
             .call(move |store| {
                 let now = Timestamp::now();
@@ -457,7 +472,7 @@ impl<'a> Delivery<'a> {
                     self.associate_one(association).await
                 })
                 .await?;
-                self.judge_denied().await?;
+                self.judge_denied(Write::Associate).await?;
             }
             if self.tally().failures == failures {
                 break;
@@ -474,7 +489,7 @@ impl<'a> Delivery<'a> {
         let now = Timestamp::now();
         let failure = match result {
             Ok(()) => {
-                self.wrote();
+                self.wrote(Write::Associate);
                 self.associating_works.store(true, Ordering::Relaxed);
                 self.state
                     .call(move |store| {
@@ -588,9 +603,9 @@ impl<'a> Delivery<'a> {
         tally.silent = 0;
     }
 
-    pub(super) fn wrote(&self) {
+    pub(super) fn wrote(&self, write: Write) {
         self.answered();
-        self.tally().accepted += 1;
+        *self.tally().accepted.entry(write).or_default() += 1;
         let writes = self.writes.fetch_add(1, Ordering::Relaxed) + 1;
         self.connector.note_phase(Phase::Delivering { writes });
     }

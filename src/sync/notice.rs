@@ -99,9 +99,10 @@ fn shortfall(status: &ConnectorStatus, about: &About, unseen: u64, name: &str) -
         return Some((reason, again));
     }
     if status.parked > 0 {
+        let are = if status.parked == 1 { "is" } else { "are" };
         let reason = format!(
-            "{} are parked: JumpCloud refuses them, or they have no e-mail",
-            status.parked
+            "{} {are} parked: JumpCloud refuses them, or they have no e-mail",
+            wording::counted(status.parked, "user")
         );
         let action =
             format!("see why (torq-connector users {name}); when that is settled: torq-connector retry {name}");

@@ -414,7 +414,7 @@ async fn the_end_of_a_key_is_told_ahead_in_log_status_and_page_and_changes_no_st
     place.run(&["sync", "next"]).await.exits(75);
     let ran = place.run(&["status", "next"]).await.exits(0);
     ran.shows(&[
-        "1 users are parked",
+        "1 user is parked",
         "tomorrow",
         "torq-connector retry next",
         "and: extend",
