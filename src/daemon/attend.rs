@@ -18,7 +18,7 @@ use crate::model::ConnectorName;
 use crate::state::{State, StateError};
 use crate::sync::{Connector, Halt};
 use crate::view::ConnectorState;
-use crate::web::{Board, Live, Overlay, Seat};
+use crate::web::{Board, Live, Overlay, Seat, Settings};
 
 /// How often a waiting connector looks whether something changed, and shows that it is alive.
 const LOOK: Duration = Duration::from_secs(10);
@@ -379,6 +379,7 @@ impl Attendant {
             name: self.name().clone(),
             state,
             poll_interval: self.config.poll_interval,
+            settings: Arc::new(Settings::of(&self.config)),
             live: self.live.subscribe(),
         });
     }

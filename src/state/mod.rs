@@ -15,12 +15,16 @@
 //! | `adoption` | JumpCloud's list of accounts compared with that |
 //! | `events` | events and runs |
 //! | `shown` | status, users, events as people see them |
+//! | `pages` | users and events a page at a time |
+//! | `course` | the course of things: users over time, runs |
 
 mod accounts;
 mod adoption;
 mod connector;
+mod course;
 mod events;
 mod open;
+mod pages;
 mod poll;
 mod removal;
 mod seen;
@@ -37,8 +41,10 @@ use rusqlite::Connection;
 pub use accounts::{Association, Creation, Deletion};
 pub use adoption::{Adopted, Unresolved};
 pub use connector::{About, Offered, Sides};
+pub use course::{Course, Point, Step};
 pub use events::NewEvent;
 pub use open::{Lock, has_state, read};
+pub use pages::{EventPage, EventPageQuery, PageUser, Survey, UserOrder, UserPage, UserPageQuery, UserSelection};
 pub use poll::{Applied, Cursor};
 pub use removal::{PollEnd, RemovalRules};
 pub use shown::EventQuery;
@@ -174,6 +180,8 @@ pub struct Store {
     bookkeeping: u64,
     /// The last counted status, and the version it was counted at.
     counted: Option<(u64, shown::Counts)>,
+    /// The last survey of all users, and the version it was made at.
+    surveyed: Option<(u64, pages::Survey)>,
     settled: Settled,
 }
 
@@ -200,6 +208,7 @@ impl Store {
             poll: None,
             bookkeeping: 0,
             counted: None,
+            surveyed: None,
             settled: Settled::default(),
         }
     }

@@ -1,5 +1,6 @@
 //! A real listener, a real state: who may look, what is told, and what health says.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -12,7 +13,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::config::UserFilter;
+use crate::config::{MaxRemovals, Removals, UserFilter};
 use crate::model::{ConnectorName, Listing};
 use crate::state::State;
 use crate::torq::{User, UsersPage};
@@ -28,6 +29,21 @@ struct World {
     client: reqwest::Client,
     stop: Option<oneshot::Sender<()>>,
     server: JoinHandle<std::io::Result<()>>,
+}
+
+/// Settings as the defaults make them.
+fn settings() -> Arc<Settings> {
+    Arc::new(Settings {
+        poll_interval: MINUTE,
+        removals: Removals::Report,
+        max_removals: MaxRemovals::Percent(10.0),
+        key_expires: None,
+        torq: "api.torq.io".to_owned(),
+        jumpcloud: "console.jumpcloud.com".to_owned(),
+        org_id: None,
+        application: "torq".to_owned(),
+        users: UserFilter::default(),
+    })
 }
 
 /// A connector as its task sees it.
@@ -89,6 +105,7 @@ impl World {
             name,
             state: Some(state.clone()),
             poll_interval: MINUTE,
+            settings: settings(),
             live: receiver,
         });
         Desk { state, live }
@@ -561,6 +578,7 @@ async fn a_state_that_is_not_open_is_told_in_the_words_of_the_task() {
         name: ConnectorName::parse("main").unwrap(),
         state: None,
         poll_interval: MINUTE,
+        settings: settings(),
         live: receiver,
     });
     let (_, body) = world.json("/api/status").await;
