@@ -148,3 +148,109 @@ impl Store {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::ConnectorName;
+    use crate::state::State;
+
+    fn store(users: u32, runs: &[(&str, u32, u32)]) -> Store {
+        let name = ConnectorName::parse("main").unwrap();
+        let state = State::scratch(Path::new("/nonexistent"), &name).unwrap();
+        let store = Arc::into_inner(state.shared).unwrap().store.into_inner().unwrap();
+        for number in 0..users {
+            let sql = "INSERT INTO users (id, email, email_key, status, sso, role_id, fingerprint, first_seen)
+                 VALUES (?1, ?1, ?1, '', 0, '', 0, '')";
+            store.db.execute(sql, [format!("u{number}")]).unwrap();
+        }
+        for (started, appeared, disappeared) in runs {
+            let sql =
+                "INSERT INTO runs (started, finished, outcome, appeared, disappeared) VALUES (?1, ?1, 'done', ?2, ?3)";
+            store.db.execute(sql, params![started, appeared, disappeared]).unwrap();
+        }
+        store
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn days_are_told_backwards_from_now() {
+        let mut store = store(
+            57,
+            &[
+                ("2026-11-20T09:00:00.000Z", 50, 0),
+                ("2026-11-20T10:00:00.000Z", 3, 1),
+                ("2026-11-21T10:00:00.000Z", 0, 0),
+                ("2026-11-22T23:59:59.999Z", 0, 5),
+                ("2026-11-24T08:00:00.000Z", 10, 0),
+                // The clock was ahead for a while.
+                ("2026-12-24T08:00:00.000Z", 1, 1),
+            ],
+        );
+        let course = store.course(at("2026-11-24T12:00:00Z")).unwrap();
+        assert_eq!(course.step, Step::Day);
+        let told: Vec<_> = course
+            .points
+            .iter()
+            .map(|point| {
+                (
+                    point.at.strftime("%d").to_string(),
+                    point.users,
+                    point.arrived,
+                    point.left,
+                )
+            })
+            .collect();
+        let told: Vec<_> = told
+            .iter()
+            .map(|(day, users, came, went)| (day.as_str(), *users, *came, *went))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("20", 52, 53, 1),
+                ("21", 52, 0, 0),
+                ("22", 47, 0, 5),
+                ("23", 47, 0, 0),
+                ("24", 57, 11, 1)
+            ]
+        );
+    }
+
+    #[test]
+    fn the_younger_the_finer_and_never_too_many_points() {
+        let now = at("2026-11-24T12:00:00Z");
+        for (first, step) in [
+            ("2026-11-24T11:59:59.000Z", Step::Minute),
+            ("2026-11-24T10:10:00.000Z", Step::Minute),
+            ("2026-11-24T10:00:00.000Z", Step::Hour),
+            ("2026-11-21T15:00:00.000Z", Step::Hour),
+            ("2026-11-21T11:00:00.000Z", Step::Day),
+            ("2020-01-01T00:00:00.000Z", Step::Day),
+            ("2030-01-01T00:00:00.000Z", Step::Minute),
+        ] {
+            let course = store(3, &[(first, 3, 0)]).course(now).unwrap();
+            assert_eq!(course.step, step, "{first}");
+            assert!((1..=120).contains(&course.points.len()), "{first}");
+            assert_eq!(course.points.last().map(|point| point.users), Some(3));
+        }
+        assert!(store(0, &[]).course(now).unwrap().points.is_empty());
+    }
+
+    #[test]
+    fn runs_come_newest_first() {
+        let store = store(
+            0,
+            &[("2026-11-20T09:00:00.000Z", 1, 0), ("2026-11-21T09:00:00.000Z", 2, 0)],
+        );
+        let runs = store.last_runs(1).unwrap();
+        assert_eq!(runs.iter().map(|run| run.counts.appeared).collect::<Vec<_>>(), [2]);
+        assert_eq!(runs[0].outcome, Some(RunOutcome::Done));
+    }
+}

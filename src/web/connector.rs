@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use maud::{Markup, html};
 
 use super::address::{self, Query};
-use super::frame::{NoPage, Page, Renewal, way_to};
+use super::frame::{NoPage, Page, Renewal};
 use super::parts::{self, counted, foreign, number, when};
 use super::settings::Settings;
 use super::todo::{self, Todo};
@@ -81,9 +81,10 @@ fn page(status: &ConnectorStatus, settings: &Settings, known: &Known, now: Times
         main: html! {
             div id="now" data-living {
                 h1 { (name) " " (parts::badge(status.state)) }
+                (parts::sections(name, "Overview"))
                 p class="lead" { (sentence(status, now)) }
-                @if let Some(reason) = status.reason.as_deref().filter(|_| todos.iter().all(|todo| todo.reason.is_none())) {
-                    p { (foreign(reason)) @if let Some(action) = status.action.as_deref().filter(|_| todos.is_empty()) { " – " (foreign(action)) } }
+                @if let Some(reason) = status.reason.as_deref().filter(|_| todos.is_empty()) {
+                    p { (foreign(reason)) @if let Some(action) = &status.action { " – " (foreign(action)) } }
                 }
                 (progress(status, now))
                 (todo_part(&todos))
@@ -109,7 +110,7 @@ fn sentence(status: &ConnectorStatus, now: Timestamp) -> String {
         None => "there was no success yet".to_owned(),
     };
     let next = match status.next_poll {
-        Some(at) => format!("the next poll is {}", wording::relative(now, at)),
+        Some(at) => format!("the next poll is {}", parts::coming(at, now)),
         None => "no poll is scheduled".to_owned(),
     };
     match status.state {
@@ -257,7 +258,14 @@ fn changes(counts: &RunCounts) -> String {
         (counts.appeared, "new in Torq"),
         (counts.changed, "changed"),
         (counts.disappeared, "removed"),
-        (counts.created, "accounts created"),
+        (
+            counts.created,
+            if counts.created == 1 {
+                "account created"
+            } else {
+                "accounts created"
+            },
+        ),
         (counts.found, "found"),
         (counts.associated, "associated"),
         (counts.deleted, "deleted"),
@@ -320,9 +328,4 @@ fn settings_part(settings: &Settings, now: Timestamp) -> Markup {
             } }
         }
     }
-}
-
-/// The way to the pages below a connector's.
-pub(super) fn way(name: &str) -> Vec<(String, String)> {
-    way_to(name, None)
 }

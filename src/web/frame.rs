@@ -1,10 +1,12 @@
 //! What every page has around it, the pages that say why there is nothing to show, and the three files that pages load.
 
-use axum::http::StatusCode;
+use axum::Json;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, html};
+use serde_json::json;
 
 use super::{BoardError, address};
 use crate::wording;
@@ -185,8 +187,11 @@ impl IntoResponse for NoPage {
 }
 
 /// The answer to every other path.
-pub(super) async fn nothing_here() -> Response {
-    let words = "There is no page at this address. Machines find /api/status, /api/users, /api/events, /healthz, /readyz and \
+pub(super) async fn nothing_here(uri: Uri) -> Response {
+    let words = "There is nothing at this address. Machines find /api/status, /api/users, /api/events, /healthz, /readyz and \
                  /metrics.";
+    if uri.path().starts_with("/api/") {
+        return (StatusCode::NOT_FOUND, Json(json!({ "error": words }))).into_response();
+    }
     NoPage::NotFound(words.to_owned()).into_response()
 }

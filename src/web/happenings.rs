@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use maud::{Markup, html};
 
 use super::address::{self, Query};
-use super::connector::{seat_of, way};
-use super::frame::{NoPage, Page, Renewal};
+use super::connector::seat_of;
+use super::frame::{NoPage, Page, Renewal, way_to};
 use super::parameters::{Parameters, day_or_instant};
 use super::{Site, parts, story};
 use crate::state::{EventPage, EventPageQuery};
@@ -62,7 +62,7 @@ pub(super) async fn list(
         .with("since", since.as_ref());
     let page = Page {
         title: format!("Events of {name} – torq-connector"),
-        way: way(name),
+        way: way_to(name, None),
         json: Some(
             query
                 .clone()
@@ -73,6 +73,7 @@ pub(super) async fn list(
         renewal: Renewal::Never,
         main: html! {
             h1 { "Events" }
+            (parts::sections(name, "Events"))
             (parts::problems(&problems))
             (filters(&path, &asked, since.as_deref()))
             @if found.events.is_empty() {

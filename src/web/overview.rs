@@ -1,6 +1,7 @@
 //! `/`: every connector. First what needs a person, then the table, what is wrong first. One connector or a thousand.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
@@ -16,7 +17,7 @@ use super::todo::{self, Todo, rank};
 use super::{Site, story};
 use crate::state::EventQuery;
 use crate::view::{ConnectorStatus, EventView};
-use crate::wording::{Weight, printable};
+use crate::wording::{self, Weight, printable};
 
 /// Rows on a page.
 const ROWS: usize = 50;
@@ -43,13 +44,18 @@ pub(super) async fn show(State(site): State<Site>, RawQuery(query): RawQuery) ->
     };
     // A connector whose state cannot be read says so in its row; the others' events are not worth an error page.
     let latest = site.board.events(None, latest).await.map(|report| report.events);
+    let latest = latest.unwrap_or_default();
+    let mut roles = BTreeMap::new();
     let report = site.board.statuses().await?;
-    let settings: std::collections::BTreeMap<_, _> = site
-        .board
-        .seats()
-        .into_iter()
-        .map(|seat| (seat.name.to_string(), seat.settings))
-        .collect();
+    let mut settings = BTreeMap::new();
+    for seat in site.board.seats() {
+        let name = seat.name.to_string();
+        if latest.iter().any(|event| event.connector == name) {
+            let known = seat.state()?.call(|store| store.roles()).await;
+            roles.insert(name.clone(), known.unwrap_or_default());
+        }
+        settings.insert(name, seat.settings);
+    }
     let entries: Vec<Entry> = report
         .connectors
         .into_iter()
@@ -65,7 +71,7 @@ pub(super) async fn show(State(site): State<Site>, RawQuery(query): RawQuery) ->
     let parameters = Parameters::of_form(query);
     let list = List::asked(parameters);
     let bad = !list.problems.is_empty();
-    let page = page(entries, &list, &latest.unwrap_or_default(), now);
+    let page = page(entries, &list, &latest, &roles, now);
     let status = if bad { StatusCode::BAD_REQUEST } else { StatusCode::OK };
     Ok((status, page.framed()).into_response())
 }
@@ -141,7 +147,13 @@ impl List {
     }
 }
 
-fn page(mut entries: Vec<Entry>, list: &List, latest: &[EventView], now: Timestamp) -> Page {
+fn page(
+    mut entries: Vec<Entry>,
+    list: &List,
+    latest: &[EventView],
+    roles: &BTreeMap<String, story::Roles>,
+    now: Timestamp,
+) -> Page {
     let all = entries.len();
     let searchable = all > MANY || list.search.is_some();
     let mut todos: Vec<&Todo> = entries.iter().flat_map(|entry| &entry.todos).collect();
@@ -193,7 +205,7 @@ fn page(mut entries: Vec<Entry>, list: &List, latest: &[EventView], now: Timesta
                 }
                 @if !latest.is_empty() {
                     h2 { "Latest events" }
-                    (happened(latest, all > 1, now))
+                    (happened(latest, roles, all > 1, now))
                 }
             }
         },
@@ -282,7 +294,12 @@ fn row(entry: &Entry, listed: bool, now: Timestamp) -> Markup {
                 td class="number wide" { (quiet(count)) }
             }
             td class="wide" { (when(status.last_success, now, "never")) }
-            td class="wide" { (when(status.next_poll, now, "–")) }
+            td class="wide" {
+                @match status.next_poll {
+                    Some(at) => time datetime=(at) title=(wording::moment(at)) { (parts::coming(at, now)) },
+                    None => span class="faint" { "–" },
+                }
+            }
         }
         @if let Some(reason) = status.reason.as_deref().filter(|_| !listed) {
             tr class="said" {
@@ -296,8 +313,8 @@ fn row(entry: &Entry, listed: bool, now: Timestamp) -> Markup {
 }
 
 /// What happened last, the newest first.
-fn happened(latest: &[EventView], named: bool, now: Timestamp) -> Markup {
-    let roles = story::Roles::new();
+fn happened(latest: &[EventView], roles: &BTreeMap<String, story::Roles>, named: bool, now: Timestamp) -> Markup {
+    let none = story::Roles::new();
     parts::table(
         "latest",
         "What happened last, the newest first",
@@ -317,7 +334,7 @@ fn happened(latest: &[EventView], named: bool, now: Timestamp) -> Markup {
                         @if named { td { a href=(address::connector(&event.connector)) { (event.connector) } } }
                         td { (crate::wording::event(event.kind)) }
                         td class="long" { (story::whom(event)) }
-                        td class="long details wide" { (foreign(&story::told(event, &roles))) }
+                        td class="long details wide" { (foreign(&story::told(event, roles.get(&event.connector).unwrap_or(&none)))) }
                     }
                 }
             }

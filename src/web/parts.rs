@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use maud::{Markup, html};
 
-use super::address::Query;
+use super::address::{self, Query};
 use crate::view::ConnectorState;
 use crate::wording::{self, Weight, printable};
 
@@ -84,6 +84,46 @@ pub(super) fn command(text: &str) -> Markup {
 /// Foreign text of any length, on one line, that may break anywhere.
 pub(super) fn foreign(text: &str) -> Markup {
     html! { bdi { (printable(text)) } }
+}
+
+/// An e-mail, which breaks before its `@` rather than anywhere.
+pub(super) fn email(text: &str) -> Markup {
+    let shown = printable(text);
+    html! {
+        bdi {
+            @match shown.rsplit_once('@') {
+                Some((local, domain)) => { (local) wbr; "@" (domain) },
+                None => (shown),
+            }
+        }
+    }
+}
+
+/// When something comes next.
+pub(super) fn coming(at: Timestamp, now: Timestamp) -> String {
+    if at <= now {
+        "due".to_owned()
+    } else {
+        wording::relative(now, at)
+    }
+}
+
+/// The way between the pages of one connector.
+pub(super) fn sections(name: &str, here: &str) -> Markup {
+    let sections = [
+        ("Overview", address::connector(name)),
+        ("Users", address::users(name)),
+        ("Events", address::events(name)),
+    ];
+    html! {
+        nav class="sections" aria-label={ "Connector " (name) } {
+            ul {
+                @for (words, href) in sections {
+                    li { a href=(href) aria-current=[(words == here).then_some("page")] { (words) } }
+                }
+            }
+        }
+    }
 }
 
 /// A table that scrolls sideways where it does not fit, also by keyboard.

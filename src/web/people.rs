@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use maud::{Markup, html};
 
 use super::address::{self, Query};
-use super::connector::{seat_of, way};
+use super::connector::seat_of;
 use super::frame::{NoPage, Page, Renewal, way_to};
 use super::parameters::Parameters;
 use super::parts::{self, Sorting, counted, exactly, foreign, number, when, when_told};
@@ -123,11 +123,12 @@ fn list_page(name: &str, asked: &Asked, found: &UserPage, survey: &Survey, now: 
     let first = (asked.page - 1).saturating_mul(ROWS.into());
     Page {
         title: format!("Users of {name} – torq-connector"),
-        way: way(name),
+        way: way_to(name, None),
         json: Some(asked.selected().with("connector", Some(name)).at("/api/users")),
         renewal: Renewal::Never,
         main: html! {
             h1 { "Users" }
+            (parts::sections(name, "Users"))
             (parts::problems(&asked.problems))
             (filters(&path, asked, survey))
             p class="found" role="status" {
@@ -224,7 +225,7 @@ fn table(name: &str, path: &str, query: &Query, asked: &Asked, found: &UserPage,
                         td class="wide" { (foreign(&user.status)) }
                         td { (when_told(user.last_login.as_deref(), now, "never")) }
                         td class="wide" { (when(Some(user.first_seen), now, "")) }
-                        td { (standing(user.account)) @if let Some(reason) = &user.reason { br; span class="faint why" { (foreign(reason)) } } }
+                        td { (standing(user.account)) @if let Some(reason) = user.reason.as_ref().filter(|_| user.account != AccountStanding::Held) { br; span class="faint why" { (foreign(reason)) } } }
                         td class="wide" { (directory(&row.directory)) }
                     }
                 }
@@ -234,11 +235,15 @@ fn table(name: &str, path: &str, query: &Query, asked: &Asked, found: &UserPage,
 }
 
 fn linked(name: &str, user: &UserView) -> Markup {
-    let words = if user.email.is_empty() { &user.id } else { &user.email };
+    let words = if user.email.is_empty() {
+        foreign(&user.id)
+    } else {
+        parts::email(&user.email)
+    };
     html! {
         @match address::user(name, &user.id) {
-            Some(href) => a href=(href) { (foreign(words)) },
-            None => (foreign(words)),
+            Some(href) => a href=(href) { (words) },
+            None => (words),
         }
     }
 }
@@ -249,7 +254,8 @@ fn provisioned(sso: bool) -> &'static str {
 
 fn standing(account: AccountStanding) -> Markup {
     let class = match account {
-        AccountStanding::Created | AccountStanding::Found => "good",
+        // As it should be, which needs no mark in a long list.
+        AccountStanding::Created | AccountStanding::Found => return html! { (account.as_str()) },
         AccountStanding::Pending | AccountStanding::Filtered => "neutral",
         AccountStanding::Parked | AccountStanding::Held => "warning",
     };

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use serde_json::Value;
 
 use super::address;
-use super::parts::{foreign, when};
+use super::parts::{email, foreign, when};
 use crate::view::{ConnectorState, EventKind, EventView};
 use crate::wording;
 
@@ -136,8 +136,8 @@ pub(super) fn whom(event: &EventView) -> Markup {
         .and_then(|id| address::user(&event.connector, id));
     html! {
         @match (href, words) {
-            (Some(href), Some(words)) => a href=(href) { (foreign(words)) },
-            (_, Some(words)) => (foreign(words)),
+            (Some(href), Some(words)) => a href=(href) { (email(words)) },
+            (_, Some(words)) => (email(words)),
             _ => span class="faint" { "–" },
         }
     }

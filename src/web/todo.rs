@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use maud::{Markup, html};
 
 use super::address::{self, Query};
-use super::parts::{self, counted, foreign};
+use super::parts::{self, counted, foreign, number};
 use super::settings::Settings;
 use crate::view::{ConnectorState, ConnectorStatus};
 use crate::wording::{self, Weight};
@@ -96,19 +96,19 @@ pub(super) fn of(status: &ConnectorStatus, settings: &Settings, now: Timestamp) 
         }),
         _ => {}
     }
-    if status.held > 0 {
-        let are = if status.held == 1 { "is" } else { "are" };
+    let holding = status.state == ConnectorState::Held;
+    if status.held > 0 || holding {
+        let what = match status.held {
+            0 => "Removals wait for approval".to_owned(),
+            1 => "1 removal waits for approval".to_owned(),
+            more => format!("{} removals wait for approval", number(more)),
+        };
         todos.push(Todo {
+            reason: status.reason.clone().filter(|_| holding),
             advice: Some("Look at who it is. If they are really gone:".to_owned()),
             command: command("approve"),
             look: standing("held", "who is held".to_owned()),
-            ..todo(
-                Weight::Warning,
-                format!(
-                    "{} {are} too many to be believed unasked",
-                    counted(status.held, "removal")
-                ),
-            )
+            ..todo(Weight::Warning, what)
         });
     }
     if status.parked > 0 {
