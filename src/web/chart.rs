@@ -23,15 +23,17 @@ pub(super) fn drawn(course: &Course) -> Markup {
     let least = course.points.iter().map(|point| point.users).min().unwrap_or(0);
     // A scale from zero hides what matters in a large workspace, so it begins below the least, on a round number.
     let (floor, ceiling) = scale(least, most);
-    let arrived: u64 = course.points.iter().map(|point| point.arrived).sum();
-    let left: u64 = course.points.iter().map(|point| point.left).sum();
+    // Who was there at the first look did not come then.
+    let later = course.points.get(1..).unwrap_or_default();
+    let arrived: u64 = later.iter().map(|point| point.arrived).sum();
+    let left: u64 = later.iter().map(|point| point.left).sum();
     let steps = match course.step {
         Step::Minute => "minute",
         Step::Hour => "hour",
         Step::Day => "day",
     };
     let summary = format!(
-        "From {} to {} users between {} and {}; {} came and {} went. At most {}, at least {}.",
+        "From {} to {} users between {} and {}: {} came, {} went. At most {}, at least {}.",
         number(first.users),
         number(last.users),
         label(course.step, first.at),
@@ -151,19 +153,20 @@ fn area(points: &[Point], floor: u64, ceiling: u64) -> String {
     format!("{}V{LINE}H0Z", line(points, floor, ceiling))
 }
 
-/// Bars up for who came, or down for who went. What a first collection brought would dwarf all that comes later, so bars stand
-/// for the square root; the numbers are in the table.
+/// Bars up for who came, or down for who went. The first step is left out: what a first collection brought would dwarf all that
+/// comes later, and nobody came that day. Of the rest, few beside many stay visible as square roots; the table has the numbers.
 fn bars(points: &[Point], came: bool) -> String {
     let middle = LINE + BARS / 2.0;
     let most = points
         .iter()
+        .skip(1)
         .map(|point| point.arrived.max(point.left))
         .max()
         .unwrap_or(0)
         .max(1) as f64;
     let width = (WIDTH / points.len() as f64 * 0.7).min(24.0);
     let mut path = String::new();
-    for (index, point) in points.iter().enumerate() {
+    for (index, point) in points.iter().enumerate().skip(1) {
         let count = if came { point.arrived } else { point.left };
         if count == 0 {
             continue;

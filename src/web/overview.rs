@@ -285,7 +285,7 @@ fn row(entry: &Entry, listed: bool, now: Timestamp) -> Markup {
             td {
                 (parts::badge(status.state))
                 @if let Some(progress) = &status.progress {
-                    " " span class="faint" { (counted(progress.users, "user")) " so far" }
+                    div class="faint" { (counted(progress.users, "user")) " so far" }
                 }
             }
             td class="number" { (quiet(status.users)) }
@@ -301,7 +301,9 @@ fn row(entry: &Entry, listed: bool, now: Timestamp) -> Markup {
                 }
             }
         }
-        @if let Some(reason) = status.reason.as_deref().filter(|_| !listed) {
+        @if !listed && let Some(first) = entry.todos.first() {
+            tr class="said" { td colspan="10" { (first.what) @if let Some(command) = &first.command { ": " (parts::command(command)) } } }
+        } @else if let Some(reason) = status.reason.as_deref().filter(|_| !listed) {
             tr class="said" {
                 td colspan="10" {
                     (foreign(reason))
@@ -322,7 +324,7 @@ fn happened(latest: &[EventView], roles: &BTreeMap<String, story::Roles>, named:
         html! {
             thead { tr {
                 th scope="col" { "When" }
-                @if named { th scope="col" { "Connector" } }
+                @if named { th scope="col" class="wide" { "Connector" } }
                 th scope="col" { "What" }
                 th scope="col" { "Who" }
                 th scope="col" class="wide" { "Details" }
@@ -331,7 +333,7 @@ fn happened(latest: &[EventView], roles: &BTreeMap<String, story::Roles>, named:
                 @for event in latest.iter().rev() {
                     tr {
                         td { (when(event.at, now, "")) }
-                        @if named { td { a href=(address::connector(&event.connector)) { (event.connector) } } }
+                        @if named { td class="wide" { a href=(address::connector(&event.connector)) { (event.connector) } } }
                         td { (crate::wording::event(event.kind)) }
                         td class="long" { (story::whom(event)) }
                         td class="long details wide" { (foreign(&story::told(event, roles.get(&event.connector).unwrap_or(&none)))) }

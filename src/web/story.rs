@@ -45,8 +45,11 @@ fn arrival(event: &EventView, roles: &Roles) -> Vec<String> {
     ["role_id", "sso", "status"]
         .into_iter()
         .filter_map(|name| {
-            let told = value(name, after.get(name)?, roles);
-            (!told.is_empty()).then_some(told)
+            let given = after.get(name)?;
+            // The id of a role whose name is not known (yet) tells a person nothing.
+            let nameless = name == "role_id" && given.as_str().is_none_or(|id| !roles.contains_key(id));
+            let told = value(name, given, roles);
+            (!nameless && !told.is_empty()).then_some(told)
         })
         .collect()
 }
