@@ -145,6 +145,21 @@ impl Conditions {
 const UNMATCHED: &str = "EXISTS (SELECT 1 FROM accounts m WHERE m.email_key = s.email_key AND m.matched_at IS NOT NULL
       AND m.match_id IS NULL AND m.directory_user_id IS NULL)";
 
+/// Kinds of which there are few: those of the index `events_by_kind`, word by word, or SQLite does not take it.
+const RARE: &str =
+    "kind NOT IN ('user_appeared', 'user_changed', 'account_created', 'account_found', 'account_associated')";
+
+fn is_rare(kind: EventKind) -> bool {
+    !matches!(
+        kind,
+        EventKind::UserAppeared
+            | EventKind::UserChanged
+            | EventKind::AccountCreated
+            | EventKind::AccountFound
+            | EventKind::AccountAssociated
+    )
+}
+
 /// Whose page this is, and how many there are: users alone where that is enough, for joining costs more than reading.
 fn selected(selection: &UserSelection) -> (&'static str, Conditions) {
     let mut conditions = Conditions::default();
@@ -183,10 +198,14 @@ fn selected(selection: &UserSelection) -> (&'static str, Conditions) {
     (from, conditions)
 }
 
-fn order_by(order: UserOrder, descending: bool) -> &'static str {
+/// By e-mail, everybody is read from the index, as far as the page. Of selected ones it would lead to each user's row by itself,
+/// which takes ten times as long as reading all rows in their order; the plus keeps SQLite from it.
+fn order_by(order: UserOrder, descending: bool, everybody: bool) -> &'static str {
     match (order, descending) {
-        (UserOrder::Email, false) => "s.email_key, s.no",
-        (UserOrder::Email, true) => "s.email_key DESC, s.no DESC",
+        (UserOrder::Email, false) if everybody => "s.email_key, s.no",
+        (UserOrder::Email, true) if everybody => "s.email_key DESC, s.no DESC",
+        (UserOrder::Email, false) => "+s.email_key, s.no",
+        (UserOrder::Email, true) => "+s.email_key DESC, s.no DESC",
         (UserOrder::Status, false) => "s.status, s.email_key, s.no",
         (UserOrder::Status, true) => "s.status DESC, s.email_key, s.no",
         (UserOrder::Sso, false) => "s.sso, s.email_key, s.no",
@@ -206,6 +225,22 @@ fn order_by(order: UserOrder, descending: bool) -> &'static str {
     }
 }
 
+/// The same page counted from the end, where that is nearer; whether it then comes backwards. Only by e-mail, where the index
+/// leads to it and what comes before is skipped one by one; the other orders read everybody in any case.
+fn from_the_nearer_end(query: &UserPageQuery, total: u64) -> (UserPageQuery, bool) {
+    let end = query.offset.saturating_add(query.limit.into()).min(total);
+    if query.order != UserOrder::Email || query.offset <= total / 2 || query.offset >= total {
+        return (query.clone(), false);
+    }
+    let turned = UserPageQuery {
+        descending: !query.descending,
+        offset: total - end,
+        limit: u32::try_from(end - query.offset).unwrap_or(query.limit),
+        ..query.clone()
+    };
+    (turned, true)
+}
+
 /// The statement that finds the numbers of a page's users.
 fn page_sql(query: &UserPageQuery) -> (String, Vec<Value>) {
     let (mut from, conditions) = selected(&query.selection);
@@ -215,7 +250,11 @@ fn page_sql(query: &UserPageQuery) -> (String, Vec<Value>) {
     let sql = format!(
         "SELECT s.no FROM {from} WHERE {} ORDER BY {} LIMIT ? OFFSET ?",
         conditions.joined(),
-        order_by(query.order, query.descending)
+        order_by(
+            query.order,
+            query.descending,
+            query.selection == UserSelection::default()
+        )
     );
     let mut values = conditions.values;
     let offset = i64::try_from(query.offset).unwrap_or(i64::MAX);
@@ -228,6 +267,9 @@ fn events_sql(query: &EventPageQuery) -> (String, Vec<Value>) {
     let mut conditions = Conditions::default();
     if let Some(kind) = query.kind {
         conditions.add("kind = ?", [kind.as_str().to_owned().into()]);
+        if is_rare(kind) {
+            conditions.add(RARE, []);
+        }
     }
     if let Some(id) = &query.user_id {
         conditions.add("user_id = ?", [id.clone().into()]);
@@ -270,12 +312,16 @@ impl Store {
             let mut statement = self.db.prepare_cached(&sql)?;
             statement.query_row(params_from_iter(conditions.values), |row| row.get(0))?
         };
-        let (sql, values) = page_sql(query);
-        let numbers: Vec<i64> = self
+        let (turned, back) = from_the_nearer_end(query, total);
+        let (sql, values) = page_sql(&turned);
+        let mut numbers: Vec<i64> = self
             .db
             .prepare_cached(&sql)?
             .query_map(params_from_iter(values), |row| row.get(0))?
             .collect::<Sql<_>>()?;
+        if back {
+            numbers.reverse();
+        }
         let mut users = Vec::with_capacity(numbers.len());
         for no in numbers {
             users.push(self.page_user(no)?);

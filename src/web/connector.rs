@@ -223,8 +223,11 @@ fn runs(runs: &[RunView], now: Timestamp) -> Markup {
                             td { @match run.finished { Some(finished) => (took(run.started, finished)), None => "going on" } }
                             td { (outcome(run)) }
                             td class="long" {
-                                (changes(&run.counts))
-                                @if let Some(reason) = &run.reason { span class="faint" { " " (foreign(reason)) } }
+                                @match &run.reason {
+                                    Some(reason) if run.counts == RunCounts::default() => (foreign(reason)),
+                                    Some(reason) => { (changes(&run.counts)) "; " (foreign(reason)) },
+                                    None => (changes(&run.counts)),
+                                }
                             }
                         }
                     }

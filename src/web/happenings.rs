@@ -72,7 +72,7 @@ pub(super) async fn list(
         ),
         renewal: Renewal::Never,
         main: html! {
-            h1 { "Events" }
+            h1 { "Events of " (name) }
             (parts::sections(name, "Events"))
             (parts::problems(&problems))
             (filters(&path, &asked, since.as_deref()))

@@ -127,7 +127,7 @@ fn list_page(name: &str, asked: &Asked, found: &UserPage, survey: &Survey, now: 
         json: Some(asked.selected().with("connector", Some(name)).at("/api/users")),
         renewal: Renewal::Never,
         main: html! {
-            h1 { "Users" }
+            h1 { "Users of " (name) }
             (parts::sections(name, "Users"))
             (parts::problems(&asked.problems))
             (filters(&path, asked, survey))
