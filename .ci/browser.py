@@ -35,10 +35,13 @@ def check(what, holds, shown=""):
 
 
 def wait(condition, patience=PATIENCE):
-    """Asks again until it holds; its last answer."""
+    """Asks again until it holds; its last answer. A page that is just being exchanged has none."""
     end = time.monotonic() + patience
     while True:
-        answer = condition()
+        try:
+            answer = condition()
+        except RuntimeError:
+            answer = None
         if answer or time.monotonic() > end:
             return answer
         time.sleep(0.1)
@@ -356,6 +359,11 @@ def look(browser, world, pages):
                 faint = tab.value(FAINT)
                 check(f"{name} {dress}: everything can be read", not faint, faint)
                 tab.shot(f"{name}-{dress}")
+    # For the documentation: what fits on a screen.
+    for name, page, height, dark in [("status-page", "overview", 690, False), ("connector-page", "connector", 690, True), ("users-page", "users", 560, False)]:
+        with browser.tab(world, width=1000, height=height, dark=dark) as tab:
+            tab.go(pages[page])
+            tab.shot(name, whole=False)
     for name in ["users", "connector"]:
         with browser.tab(world, width=794, height=1123) as tab:
             tab.ask("Emulation.setEmulatedMedia", media="print")
@@ -508,8 +516,11 @@ def main():
         with browser.tab(world) as tab:
             tab.ask("Page.navigate", url=world.url("/connectors/nobody"))
             check("a page that is not there says so", wait(lambda: tab.value("document.querySelector('h1')?.innerText") == "No such connector", 10))
-    print(f"{passed} passed, {failed} failed")
-    sys.exit(1 if failed or not passed else 0)
 
 
-main()
+try:
+    main()
+except Exception as error:  # whatever it is, what was seen until then is told
+    check("the checks come to their end", False, repr(error))
+print(f"{passed} passed, {failed} failed")
+sys.exit(1 if failed or not passed else 0)

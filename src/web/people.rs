@@ -208,10 +208,10 @@ fn table(name: &str, path: &str, query: &Query, asked: &Asked, found: &UserPage,
             thead { tr {
                 (sorting.header("email", "E-mail", "", false))
                 (sorting.header("role", "Role", "wide", false))
-                (sorting.header("sso", "Provisioned", "wide", false))
+                (sorting.header("sso", "Provisioned", "wide wider", false))
                 (sorting.header("status", "Status", "wide", false))
                 (sorting.header("login", "Last login", "", false))
-                (sorting.header("since", "Known since", "wide", false))
+                (sorting.header("since", "Known since", "wide wider", false))
                 (sorting.header("account", "Account", "", false))
                 th scope="col" class="wide" { "Directory" }
             } }
@@ -221,10 +221,10 @@ fn table(name: &str, path: &str, query: &Query, asked: &Asked, found: &UserPage,
                     tr {
                         th scope="row" class="long" { (linked(name, user)) }
                         td class="wide" { (foreign(user.role.as_deref().unwrap_or(&user.role_id))) }
-                        td class="wide" { (provisioned(user.sso)) }
+                        td class="wide wider" { (provisioned(user.sso)) }
                         td class="wide" { (foreign(&user.status)) }
                         td { (when_told(user.last_login.as_deref(), now, "never")) }
-                        td class="wide" { (when(Some(user.first_seen), now, "")) }
+                        td class="wide wider" { (when(Some(user.first_seen), now, "")) }
                         td { (standing(user.account)) @if let Some(reason) = user.reason.as_ref().filter(|_| user.account != AccountStanding::Held) { br; span class="faint why" { (foreign(reason)) } } }
                         td class="wide" { (directory(&row.directory)) }
                     }

@@ -104,7 +104,7 @@ pub(super) fn of(status: &ConnectorStatus, settings: &Settings, now: Timestamp) 
             more => format!("{} removals wait for approval", number(more)),
         };
         todos.push(Todo {
-            reason: status.reason.clone().filter(|_| holding),
+            reason: status.reason.clone().filter(|_| status.held == 0),
             advice: Some("Look at who it is. If they are really gone:".to_owned()),
             command: command("approve"),
             look: standing("held", "who is held".to_owned()),
