@@ -14,8 +14,8 @@ use super::frame::{NoPage, Page, Renewal};
 use super::parameters::Parameters;
 use super::parts::{self, Sorting, counted, foreign, number, quiet, when};
 use super::todo::{self, Todo, rank};
-use super::{Site, story};
-use crate::state::EventQuery;
+use super::{Seat, Site, story};
+use crate::state::EventPageQuery;
 use crate::view::{ConnectorStatus, EventView};
 use crate::wording::{self, Weight, printable};
 
@@ -38,24 +38,13 @@ struct Entry {
 /// `GET /`
 pub(super) async fn show(State(site): State<Site>, RawQuery(query): RawQuery) -> Result<Response, NoPage> {
     let now = Timestamp::now();
-    let latest = EventQuery {
-        limit: Some(LATEST),
-        ..EventQuery::default()
-    };
-    // A connector whose state cannot be read says so in its row; the others' events are not worth an error page.
-    let latest = site.board.events(None, latest).await.map(|report| report.events);
-    let latest = latest.unwrap_or_default();
-    let mut roles = BTreeMap::new();
     let report = site.board.statuses().await?;
-    let mut settings = BTreeMap::new();
-    for seat in site.board.seats() {
-        let name = seat.name.to_string();
-        if latest.iter().any(|event| event.connector == name) {
-            let known = seat.state()?.call(|store| store.roles()).await;
-            roles.insert(name.clone(), known.unwrap_or_default());
-        }
-        settings.insert(name, seat.settings);
-    }
+    let seats = site.board.seats();
+    let (latest, roles) = latest(&seats).await;
+    let settings: BTreeMap<_, _> = seats
+        .into_iter()
+        .map(|seat| (seat.name.to_string(), seat.settings))
+        .collect();
     let entries: Vec<Entry> = report
         .connectors
         .into_iter()
@@ -74,6 +63,29 @@ pub(super) async fn show(State(site): State<Site>, RawQuery(query): RawQuery) ->
     let page = page(entries, &list, &latest, &roles, now);
     let status = if bad { StatusCode::BAD_REQUEST } else { StatusCode::OK };
     Ok((status, page.framed()).into_response())
+}
+
+/// What happened last anywhere, the newest first, and the names of the roles in it. A connector whose state cannot be read says so
+/// in its row; here the others speak.
+async fn latest(seats: &[Seat]) -> (Vec<EventView>, BTreeMap<String, story::Roles>) {
+    let (mut latest, mut roles) = (Vec::new(), BTreeMap::new());
+    for seat in seats {
+        let Ok(state) = seat.state() else { continue };
+        let query = EventPageQuery {
+            limit: LATEST,
+            ..EventPageQuery::default()
+        };
+        if let Ok((page, names)) = state
+            .call(move |store| Ok((store.event_page(&query)?, store.roles()?)))
+            .await
+        {
+            latest.extend(page.events);
+            roles.insert(seat.name.to_string(), names);
+        }
+    }
+    latest.sort_by_key(|event| std::cmp::Reverse(event.at));
+    latest.truncate(LATEST as usize);
+    (latest, roles)
 }
 
 /// How the table is asked for.
@@ -330,7 +342,7 @@ fn happened(latest: &[EventView], roles: &BTreeMap<String, story::Roles>, named:
                 th scope="col" class="wide" { "Details" }
             } }
             tbody {
-                @for event in latest.iter().rev() {
+                @for event in latest {
                     tr {
                         td { (when(event.at, now, "")) }
                         @if named { td class="wide" { a href=(address::connector(&event.connector)) { (event.connector) } } }

@@ -562,6 +562,10 @@ async fn what_is_not_there_or_not_open_says_so_on_a_page() {
     let (status, page) = world.get("/").await;
     assert_eq!(status, 200);
     assert!(page.contains("the disk is full"));
+    // And hides nothing of the others.
+    let _open = with(&world, "open", vec![person("1", "ada@example.com")]).await;
+    let (_, page) = world.get("/").await;
+    assert_eq!(rows(&page, "latest").len(), 2, "{page}");
     for path in [
         "/connectors/no",
         "/connectors/no/users",
