@@ -173,6 +173,19 @@ fn pages_of_users_are_the_selected_ones_in_order_and_nobody_twice() {
         }
     }
     assert_eq!(seen, selections().len() - 1, "all selections but one select somebody");
+    for selection in selections() {
+        let first = UserPageQuery {
+            selection,
+            limit: 1,
+            ..UserPageQuery::default()
+        };
+        let behind = UserPageQuery {
+            offset: 1000,
+            ..first.clone()
+        };
+        let (first, behind) = (store.user_page(&first).unwrap(), store.user_page(&behind).unwrap());
+        assert_eq!((behind.total, behind.users.len()), (first.total, 0));
+    }
 }
 
 #[test]
@@ -338,7 +351,7 @@ fn steps(store: &Store, sql: &str, values: Vec<Value>) -> (i32, i32) {
 fn what_a_page_reads_does_not_grow_with_the_workspace() {
     let store = peopled(50_000);
     let page = |query: UserPageQuery| {
-        let (sql, values) = page_sql(&UserPageQuery { limit: 50, ..query });
+        let (sql, values) = page_sql(&UserPageQuery { limit: 50, ..query }, "s.no");
         steps(&store, &sql, values)
     };
     for descending in [false, true] {
