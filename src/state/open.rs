@@ -14,7 +14,7 @@ use super::{State, StateError, Store, stored};
 use crate::model::ConnectorName;
 
 /// The numbered schema files, in order. `PRAGMA user_version` says how many of them a file has.
-const MIGRATIONS: [&str; 2] = [include_str!("schema/0001.sql"), include_str!("schema/0002.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema/0001.sql"), include_str!("schema/0005.sql")];
 
 /// Marks our files (`PRAGMA application_id`): "torq".
 const APPLICATION_ID: i64 = 0x746f_7271;
