@@ -200,6 +200,24 @@ pub struct RunCounts {
     pub refused: u64,
 }
 
+/// One run, as a list of runs shows it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunView {
+    /// Its number.
+    pub run: i64,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it ended; null while it is going on.
+    pub finished: Option<Timestamp>,
+    /// How it ended.
+    pub outcome: Option<RunOutcome>,
+    /// Why it ended so, when that needs explaining.
+    pub reason: Option<String>,
+    /// What was counted.
+    #[serde(flatten)]
+    pub counts: RunCounts,
+}
+
 /// `users --format json` and `GET /api/users`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct UsersReport {
@@ -226,6 +244,21 @@ pub enum AccountStanding {
 }
 
 impl AccountStanding {
+    /// Every standing.
+    pub const ALL: [AccountStanding; 6] = [
+        Self::Created,
+        Self::Found,
+        Self::Pending,
+        Self::Parked,
+        Self::Held,
+        Self::Filtered,
+    ];
+
+    /// Reads [`Self::as_str`] back.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|standing| standing.as_str() == text)
+    }
+
     /// The name in JSON and tables.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -270,6 +303,44 @@ pub struct UserView {
     pub directory_user_id: Option<String>,
     /// Why the account stands where it does, when that needs explaining.
     pub reason: Option<String>,
+}
+
+/// Whether the JumpCloud directory knows somebody with a user's e-mail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Directory {
+    /// The account is associated with this directory user.
+    Associated(String),
+    /// This directory user has the e-mail; the account is not associated (yet).
+    Known(String),
+    /// Nobody there has the e-mail; asked at this time.
+    Absent(Timestamp),
+    /// The directory was not asked (yet).
+    Unasked,
+}
+
+impl Directory {
+    /// What the association, the last match and the time of the last question mean.
+    pub fn of(associated: Option<String>, matching: Option<String>, asked: Option<Timestamp>) -> Self {
+        match (associated, matching, asked) {
+            (Some(id), _, _) => Self::Associated(id),
+            (None, Some(id), _) => Self::Known(id),
+            (None, None, Some(asked)) => Self::Absent(asked),
+            (None, None, None) => Self::Unasked,
+        }
+    }
+}
+
+/// Everything known about one user.
+#[derive(Clone, Debug)]
+pub struct UserDetail {
+    /// The user. Of a removed one, nothing is said about an account.
+    pub user: UserView,
+    /// Whether the directory knows the user.
+    pub directory: Directory,
+    /// When the user was removed; `None` for somebody who is present.
+    pub removed_at: Option<Timestamp>,
+    /// Ids of other users with the same e-mail, who share its account.
+    pub sharing: Vec<String>,
 }
 
 /// What an event says happened.

@@ -19,7 +19,7 @@ use crate::model::ConnectorName;
 use crate::state::{self, State, StateError};
 use crate::sync::{Connector, Halt, Neighbourhood};
 use crate::view::{ConnectorState, RunOutcome};
-use crate::web::{Board, Live, Overlay, Seat};
+use crate::web::{self, Board, Live, Overlay, Seat};
 
 /// How often a waiting connector looks whether something changed, and shows that it is alive.
 pub(super) const LOOK: Duration = Duration::from_secs(10);
@@ -483,6 +483,7 @@ impl Attendant {
             state,
             poll_interval: self.config.poll_interval,
             key_expires: self.config.torq.key_expires.and_then(end_of_day),
+            settings: Arc::new(web::Settings::of(&self.config)),
             live: self.live.subscribe(),
         });
     }

@@ -21,6 +21,8 @@
 //! | `events` | events and runs |
 //! | `takedown` | which accounts go when the connector is removed, and what is left of that |
 //! | `shown` | status, users, events as people see them |
+//! | `pages` | users and events a page at a time |
+//! | `course` | the course of things: users over time, runs |
 
 mod accounts;
 mod adoption;
@@ -28,12 +30,14 @@ mod adoption;
 mod ages;
 mod backup;
 mod connector;
+mod course;
 mod disk;
 mod doubt;
 mod events;
 #[cfg(test)]
 mod migrating;
 mod open;
+mod pages;
 mod poll;
 mod removal;
 mod removed;
@@ -56,8 +60,10 @@ pub use accounts::{Association, Creation, Deletion};
 pub use adoption::{Adopted, Lost, Unresolved};
 pub use backup::{Copied, backup, is_state_dir};
 pub use connector::{About, Offered, Origin, Sides};
+pub use course::{Course, Point, Step};
 pub use events::NewEvent;
 pub use open::{Lock, read};
+pub use pages::{EventPage, EventPageQuery, PageUser, Survey, UserOrder, UserPage, UserPageQuery, UserSelection};
 pub use poll::{Applied, Cursor};
 pub use removal::{PollEnd, RemovalRules};
 pub use removed::{Removed, drop_marks, files, forget, removed, set_up_again};
@@ -244,6 +250,8 @@ pub struct Store {
     bookkeeping: u64,
     /// The last counted status, and the version it was counted at.
     counted: Option<(u64, shown::Counts)>,
+    /// The last survey of all users, and the version it was made at.
+    surveyed: Option<(u64, pages::Survey)>,
     settled: Settled,
 }
 
@@ -271,6 +279,7 @@ impl Store {
             poll: None,
             bookkeeping: 0,
             counted: None,
+            surveyed: None,
             settled: Settled::default(),
         }
     }

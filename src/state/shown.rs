@@ -1,9 +1,10 @@
 //! Status, users and events as people see them: queries that fill the shapes of [`crate::view`].
 
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{OptionalExtension, Row, params};
 
 use super::{Sql, Store, events, instant};
+use crate::model::ConnectorName;
 use crate::view::{
     AccountStanding, ConnectorState, ConnectorStatus, EventKind, EventView, Progress, RunOutcome, RunSummary, UserView,
 };
@@ -11,7 +12,7 @@ use crate::view::{
 /// What is counted over all users.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
-    users: u64,
+    pub(super) users: u64,
     accounts: u64,
     associated: u64,
     pending: u64,
@@ -91,12 +92,12 @@ impl Store {
     }
 
     /// Whether this connection promised to write nothing: then others do, and it does not notice.
-    fn only_looks(&self) -> Sql<bool> {
+    pub(super) fn only_looks(&self) -> Sql<bool> {
         self.db.pragma_query_value(None, "query_only", |row| row.get(0))
     }
 
     /// Counting walks the snapshot, so it is done again only when something was written.
-    fn counts(&mut self) -> Sql<Counts> {
+    pub(super) fn counts(&mut self) -> Sql<Counts> {
         let version = self.version();
         if let Some((at, counts)) = self.counted
             && at == version
@@ -202,24 +203,7 @@ impl Store {
                  FROM standing s LEFT JOIN roles r ON r.id = s.role_id
                  ORDER BY s.email_key, s.no",
             )?
-            .query_map([], |row| {
-                Ok(UserView {
-                    connector: self.name.to_string(),
-                    id: row.get(0)?,
-                    email: row.get(1)?,
-                    status: row.get(2)?,
-                    sso: row.get(3)?,
-                    role_id: row.get(4)?,
-                    role: row.get(5)?,
-                    created: row.get(6)?,
-                    last_login: row.get(7)?,
-                    first_seen: instant(row.get(8)?).unwrap_or(Timestamp::UNIX_EPOCH),
-                    account: standing(row.get_ref(9)?.as_str()?),
-                    account_id: row.get(10)?,
-                    directory_user_id: row.get(11)?,
-                    reason: row.get(12)?,
-                })
-            })?
+            .query_map([], |row| read_user(&self.name, row))?
             .collect()
     }
 
@@ -263,20 +247,7 @@ impl Store {
                     query.run,
                     query.limit
                 ],
-                |row| {
-                    let json = |text: Option<String>| text.and_then(|text| serde_json::from_str(&text).ok());
-                    Ok(EventView {
-                        at: instant(row.get(0)?),
-                        connector: self.name.to_string(),
-                        run: row.get(1)?,
-                        kind: EventKind::parse(row.get_ref(2)?.as_str()?).unwrap_or(EventKind::StateChanged),
-                        user_id: row.get(3)?,
-                        email: row.get(4)?,
-                        before: json(row.get(5)?),
-                        after: json(row.get(6)?),
-                        reason: row.get(7)?,
-                    })
-                },
+                |row| read_event(&self.name, row),
             )?
             .collect::<Sql<_>>()?;
         found.reverse();
@@ -284,13 +255,38 @@ impl Store {
     }
 }
 
-fn standing(text: &str) -> AccountStanding {
-    match text {
-        "created" => AccountStanding::Created,
-        "found" => AccountStanding::Found,
-        "parked" => AccountStanding::Parked,
-        "held" => AccountStanding::Held,
-        "filtered" => AccountStanding::Filtered,
-        _ => AccountStanding::Pending,
-    }
+/// Reads a user: the columns of [`Store::users`].
+pub(super) fn read_user(name: &ConnectorName, row: &Row<'_>) -> Sql<UserView> {
+    Ok(UserView {
+        connector: name.to_string(),
+        id: row.get(0)?,
+        email: row.get(1)?,
+        status: row.get(2)?,
+        sso: row.get(3)?,
+        role_id: row.get(4)?,
+        role: row.get(5)?,
+        created: row.get(6)?,
+        last_login: row.get(7)?,
+        first_seen: instant(row.get(8)?).unwrap_or(Timestamp::UNIX_EPOCH),
+        account: AccountStanding::parse(row.get_ref(9)?.as_str()?).unwrap_or(AccountStanding::Pending),
+        account_id: row.get(10)?,
+        directory_user_id: row.get(11)?,
+        reason: row.get(12)?,
+    })
+}
+
+/// Reads an event: the columns of [`Store::events`].
+pub(super) fn read_event(name: &ConnectorName, row: &Row<'_>) -> Sql<EventView> {
+    let json = |text: Option<String>| text.and_then(|text| serde_json::from_str(&text).ok());
+    Ok(EventView {
+        at: instant(row.get(0)?),
+        connector: name.to_string(),
+        run: row.get(1)?,
+        kind: EventKind::parse(row.get_ref(2)?.as_str()?).unwrap_or(EventKind::StateChanged),
+        user_id: row.get(3)?,
+        email: row.get(4)?,
+        before: json(row.get(5)?),
+        after: json(row.get(6)?),
+        reason: row.get(7)?,
+    })
 }

@@ -6,8 +6,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde_json::json;
-use url::form_urlencoded;
 
+use super::parameters::{Parameters, instant};
 use super::{BoardError, Site};
 use crate::state::{EventQuery, StateError};
 use crate::view::{EventKind, EventsReport, StatusReport, UsersReport};
@@ -50,76 +50,47 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// The parameters of a query string: each at most once, and only those that mean something.
-struct Parameters {
-    given: Vec<(String, String)>,
-    problems: Vec<String>,
-}
-
-impl Parameters {
-    fn read(query: Option<String>, known: &[&str]) -> Self {
-        let mut parameters = Self {
-            given: Vec::new(),
-            problems: Vec::new(),
-        };
-        for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-            if !known.contains(&name.as_ref()) {
-                let problem = format!("{name}: no such parameter; there are {}", known.join(", "));
-                parameters.problems.push(problem);
-            } else if parameters.given.iter().any(|(other, _)| *other == name) {
-                parameters.problems.push(format!("{name}: given more than once"));
-            } else {
-                parameters.given.push((name.into_owned(), value.into_owned()));
-            }
-        }
-        parameters
-    }
-
-    fn text(&self, name: &str) -> Option<&str> {
-        let (_, value) = self.given.iter().find(|(given, _)| given == name)?;
-        Some(value)
-    }
-
-    fn parsed<T>(&mut self, name: &str, allowed: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
-        let value = self.text(name)?;
-        let parsed = parse(value);
-        if parsed.is_none() {
-            let problem = format!("{name}: {value:?} is not {allowed}");
-            self.problems.push(problem);
-        }
-        parsed
-    }
-
-    fn checked(self) -> Result<Self, ApiError> {
-        if self.problems.is_empty() {
-            Ok(self)
-        } else {
-            Err(ApiError::Parameters(self.problems))
-        }
-    }
-}
-
-/// RFC 3339. A `+` that was not encoded arrives as a space, and an offset is what most people use it for.
-fn instant(text: &str) -> Option<Timestamp> {
-    text.parse().ok().or_else(|| {
-        let (before, after) = text.rsplit_once(' ')?;
-        format!("{before}+{after}").parse().ok()
-    })
-}
-
 fn kinds(text: &str) -> Option<Vec<EventKind>> {
     text.split(',').map(|kind| EventKind::parse(kind.trim())).collect()
 }
 
-/// `GET /api/status`
-pub(super) async fn status(State(site): State<Site>) -> Result<Json<StatusReport>, ApiError> {
-    Ok(Json(site.board.statuses().await?))
+fn checked(parameters: Parameters) -> Result<Parameters, ApiError> {
+    if parameters.problems().is_empty() {
+        Ok(parameters)
+    } else {
+        Err(ApiError::Parameters(parameters.into_problems()))
+    }
 }
 
-/// `GET /api/users?connector=NAME`
+/// `GET /api/status?connector=NAME`
+pub(super) async fn status(
+    State(site): State<Site>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<StatusReport>, ApiError> {
+    let parameters = checked(Parameters::strict(query, &["connector"]))?;
+    Ok(Json(match parameters.text("connector") {
+        Some(name) => StatusReport {
+            connectors: vec![site.board.seated(name)?.status().await?],
+        },
+        None => site.board.statuses().await?,
+    }))
+}
+
+/// `GET /api/users?connector=NAME&search=…&account=…&status=…&sso=…&unmatched=…&dormant=…`
 pub(super) async fn users(State(site): State<Site>, RawQuery(query): RawQuery) -> Result<Json<UsersReport>, ApiError> {
-    let parameters = Parameters::read(query, &["connector"]).checked()?;
-    Ok(Json(site.board.users(parameters.text("connector")).await?))
+    let known = [
+        "connector",
+        "search",
+        "account",
+        "status",
+        "sso",
+        "unmatched",
+        "dormant",
+    ];
+    let mut parameters = Parameters::strict(query, &known);
+    let selection = parameters.selection(Timestamp::now());
+    let parameters = checked(parameters)?;
+    Ok(Json(site.board.users(parameters.text("connector"), selection).await?))
 }
 
 /// `GET /api/events?connector=NAME&since=…&limit=…&user=…&kind=…`
@@ -127,14 +98,14 @@ pub(super) async fn events(
     State(site): State<Site>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<EventsReport>, ApiError> {
-    let mut parameters = Parameters::read(query, &["connector", "since", "limit", "user", "kind"]);
+    let mut parameters = Parameters::strict(query, &["connector", "since", "limit", "user", "kind"]);
     let since = parameters.parsed("since", "a time like 2026-11-24T10:00:00Z", instant);
     let limit = parameters.parsed("limit", &format!("a number from 1 to {MOST_EVENTS}"), |text| {
         text.parse().ok().filter(|limit| (1..=MOST_EVENTS).contains(limit))
     });
     let all = EventKind::ALL.map(EventKind::as_str).join(", ");
     let kinds = parameters.parsed("kind", &format!("one or more, with commas between, of {all}"), kinds);
-    let parameters = parameters.checked()?;
+    let parameters = checked(parameters)?;
     let query = EventQuery {
         since,
         user: parameters.text("user").map(str::to_owned),

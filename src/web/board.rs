@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use super::Settings;
 use crate::model::ConnectorName;
-use crate::state::{EventQuery, State, StateError};
+use crate::state::{EventQuery, State, StateError, UserPageQuery, UserSelection};
 use crate::view::{ConnectorState, ConnectorStatus, EventsReport, StatusReport, UsersReport};
 
 /// A connector may be silent for so long before it counts as stuck.
@@ -32,6 +33,8 @@ pub struct Seat {
     pub poll_interval: Duration,
     /// When its Torq API key expires, as configured.
     pub key_expires: Option<Timestamp>,
+    /// The settings that are shown.
+    pub settings: Arc<Settings>,
     /// What its task last said. The task holds the other end, and must drop it only when it ends.
     pub live: watch::Receiver<Live>,
 }
@@ -142,7 +145,7 @@ fn because(reason: &Option<String>) -> String {
 
 impl Seat {
     /// What is known.
-    fn state(&self) -> Result<&State, BoardError> {
+    pub(super) fn state(&self) -> Result<&State, BoardError> {
         self.state.as_ref().ok_or_else(|| BoardError::Closed {
             name: self.name.to_string(),
             reason: self.live.borrow().overlay.clone().and_then(|overlay| overlay.reason),
@@ -234,6 +237,15 @@ impl Board {
         Ok(seats)
     }
 
+    /// The connector of this name.
+    pub(super) fn seated(&self, name: &str) -> Result<Seat, BoardError> {
+        let seats = self.chosen(Some(name))?;
+        seats.into_iter().next().ok_or_else(|| BoardError::Unknown {
+            name: name.to_owned(),
+            known: Vec::new(),
+        })
+    }
+
     /// The status of every connector. One whose state cannot be read is shown as that, with nothing counted; an error means
     /// that the process is ending.
     pub async fn statuses(&self) -> Result<StatusReport, StateError> {
@@ -248,11 +260,25 @@ impl Board {
         Ok(StatusReport { connectors })
     }
 
-    /// The users of one connector, or of all.
-    pub async fn users(&self, name: Option<&str>) -> Result<UsersReport, BoardError> {
+    /// The selected users of one connector, or of all.
+    pub async fn users(&self, name: Option<&str>, selection: UserSelection) -> Result<UsersReport, BoardError> {
+        let everyone = selection == UserSelection::default();
+        let query = UserPageQuery {
+            selection,
+            limit: u32::MAX,
+            ..UserPageQuery::default()
+        };
         let mut users = Vec::new();
         for seat in self.chosen(name)?.iter().filter(|seat| !seat.is_removed()) {
-            users.extend(seat.state()?.call(|store| store.users()).await?);
+            let query = query.clone();
+            let found = seat.state()?.call(move |store| {
+                if everyone {
+                    return store.users();
+                }
+                let page = store.user_page(&query)?;
+                Ok(page.users.into_iter().map(|row| row.user).collect())
+            });
+            users.extend(found.await?);
         }
         Ok(UsersReport { users })
     }

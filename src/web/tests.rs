@@ -1,5 +1,6 @@
 //! A real listener, a real state: who may look, what is told, and what health says.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -12,7 +13,10 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::config::UserFilter;
+
+mod pages;
+
+use crate::config::{MaxRemovals, Removals, UserFilter};
 use crate::model::{ConnectorName, Listing};
 use crate::state::State;
 use crate::torq::{User, UsersPage};
@@ -27,7 +31,24 @@ struct World {
     address: String,
     client: reqwest::Client,
     stop: Option<oneshot::Sender<()>>,
+    /// The connector of a world that has one from the beginning.
+    desk: Option<Desk>,
     server: JoinHandle<std::io::Result<()>>,
+}
+
+/// Settings as the defaults make them.
+fn settings() -> Arc<Settings> {
+    Arc::new(Settings {
+        poll_interval: MINUTE,
+        removals: Removals::Report,
+        max_removals: MaxRemovals::Percent(10.0),
+        key_expires: None,
+        torq: "api.torq.io".to_owned(),
+        jumpcloud: "console.jumpcloud.com".to_owned(),
+        org_id: None,
+        application: "torq".to_owned(),
+        users: UserFilter::default(),
+    })
 }
 
 /// A connector as its task sees it.
@@ -76,8 +97,18 @@ async fn world_with(access: Access, metrics: Option<PrometheusHandle>) -> World 
         address,
         client,
         stop: Some(stop),
+        desk: None,
         server,
     }
+}
+
+/// A world with a connector `main`, which knows Ada.
+async fn peopled(access: Access) -> World {
+    let mut world = world(access).await;
+    let main = world.connector("main");
+    main.ran(ago(1), &["ada@example.com"]).await;
+    world.desk = Some(main);
+    world
 }
 
 impl World {
@@ -90,6 +121,7 @@ impl World {
             state: Some(state.clone()),
             poll_interval: MINUTE,
             key_expires: None,
+            settings: settings(),
             live: receiver,
         });
         Desk { state, live }
@@ -167,7 +199,19 @@ fn ago(seconds: i64) -> Timestamp {
     Timestamp::now() - SignedDuration::from_secs(seconds)
 }
 
-const PERSONAL: [&str; 5] = ["/", "/style.css", "/api/status", "/api/users", "/api/events"];
+const PERSONAL: [&str; 11] = [
+    "/",
+    "/connectors/main",
+    "/connectors/main/users",
+    "/connectors/main/users/id-ada%40example.com",
+    "/connectors/main/events",
+    "/style.css",
+    "/script.js",
+    "/icon.svg",
+    "/api/status",
+    "/api/users",
+    "/api/events",
+];
 const ANYBODYS: [&str; 2] = ["/healthz", "/readyz"];
 
 #[tokio::test]
@@ -303,20 +347,33 @@ async fn the_page_shows_what_people_need_and_escapes_it() {
     ] {
         assert!(page.contains(shown), "{shown}: {page}");
     }
-    assert!(!page.contains("<script") && !page.contains("<style") && !page.contains("style="));
+    // Nothing inline: the one script is a file of ours.
+    let scripts: Vec<_> = page.matches("<script").collect();
+    assert!(page.contains("<script src=\"/script.js\" defer></script>") && scripts.len() == 1);
+    assert!(!page.contains("<style") && !page.contains("style="));
     let style = world.request(Method::GET, "/style.css").send().await.unwrap();
     assert_eq!(style.headers()["content-type"], "text/css; charset=utf-8");
 }
 
 #[tokio::test]
 async fn every_answer_carries_the_protecting_headers() {
-    let world = world(open()).await;
+    let world = peopled(open()).await;
     for path in PERSONAL.into_iter().chain(ANYBODYS).chain(["/metrics", "/nothing"]) {
         let response = world.request(Method::GET, path).send().await.unwrap();
         let headers = response.headers();
         let policy = headers["content-security-policy"].to_str().unwrap();
         assert!(policy.starts_with("default-src 'none'; style-src 'self';"), "{policy}");
         assert!(!policy.contains("unsafe"));
+        for directive in [
+            "script-src 'self';",
+            "form-action 'self';",
+            "base-uri 'none';",
+            "frame-ancestors 'none';",
+        ] {
+            assert!(policy.contains(directive), "{policy}");
+        }
+        assert!(policy.contains("require-trusted-types-for 'script'"), "{policy}");
+        assert_eq!(headers["cross-origin-resource-policy"], "same-origin");
         assert_eq!(headers["x-content-type-options"], "nosniff");
         assert_eq!(headers["x-frame-options"], "DENY");
         assert_eq!(headers["referrer-policy"], "no-referrer");
@@ -326,7 +383,7 @@ async fn every_answer_carries_the_protecting_headers() {
 
 #[tokio::test]
 async fn nothing_can_be_changed_and_head_is_answered() {
-    let world = world(open()).await;
+    let world = peopled(open()).await;
     for path in PERSONAL.into_iter().chain(ANYBODYS).chain(["/metrics"]) {
         for method in [
             Method::POST,
@@ -346,7 +403,7 @@ async fn nothing_can_be_changed_and_head_is_answered() {
 
 #[tokio::test]
 async fn without_a_password_only_this_machine_is_told_about_people() {
-    let world = world(Access::default()).await;
+    let world = peopled(Access::default()).await;
     for path in PERSONAL {
         let (status, words) = world.get(path).await;
         assert_eq!(status, 403, "{path}");
@@ -362,7 +419,7 @@ async fn the_password_opens_and_nothing_else_does() {
         ..guarded()
     };
     for access in [guarded(), local_with_password] {
-        let world = world(access).await;
+        let world = peopled(access).await;
         for path in PERSONAL {
             let refused = world.request(Method::GET, path).send().await.unwrap();
             assert_eq!(refused.status(), 401, "{path}");
@@ -403,7 +460,7 @@ async fn pages_elsewhere_cannot_read_through_a_browser() {
         password: None,
         hosts: vec!["status.example.com".to_owned()],
     };
-    let world = world(access).await;
+    let world = peopled(access).await;
     let answer = async |path: &str, hosts: &str| {
         let request = format!("GET {path} HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n");
         raw(&world.address, &request).await
@@ -566,6 +623,7 @@ async fn a_state_that_is_not_open_is_told_in_the_words_of_the_task() {
         state: None,
         poll_interval: MINUTE,
         key_expires: None,
+        settings: settings(),
         live: receiver,
     });
     let (_, body) = world.json("/api/status").await;

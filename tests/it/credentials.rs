@@ -79,6 +79,7 @@ impl Life {
             assert!(reason.contains(word) || action.contains(word), "{word}: {status}");
         }
         assert!(status["next_poll"].is_null(), "{status}");
+        self.daemon.state("clock", "connected").await;
         let (code, ready) = self.daemon.get("/readyz").await;
         assert_eq!((code, body(&ready)), (503, "main: reconnect_required\n"));
         assert_eq!(self.daemon.get("/healthz").await.0, 200);

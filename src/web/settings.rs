@@ -1,0 +1,60 @@
+//! What the configuration says of a connector, as far as it matters to whoever looks at it. Nothing here is secret: no client
+//! id, no name of a file.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+
+use crate::config::{Connector, MaxRemovals, Removals, UserFilter};
+
+/// How many days ahead the end of an API key is spoken of.
+pub(super) const SOON: i32 = 14;
+
+/// The settings that are shown.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Time from one poll's start to the next.
+    pub poll_interval: Duration,
+    /// What happens to accounts of removed users.
+    pub removals: Removals,
+    /// How many removals within 24 hours are believed.
+    pub max_removals: MaxRemovals,
+    /// When the Torq API key expires, if the administrator said so.
+    pub key_expires: Option<Date>,
+    /// The host of Torq's API.
+    pub torq: String,
+    /// The host of JumpCloud's console.
+    pub jumpcloud: String,
+    /// The JumpCloud organisation, where it is named.
+    pub org_id: Option<String>,
+    /// The application in SaaS Management.
+    pub application: String,
+    /// Who is delivered.
+    pub users: UserFilter,
+}
+
+impl Settings {
+    /// The settings of a connector.
+    pub fn of(config: &Connector) -> Self {
+        let host = |url: &url::Url| url.host_str().unwrap_or_default().to_owned();
+        Self {
+            poll_interval: config.poll_interval,
+            removals: config.removals,
+            max_removals: config.max_removals,
+            key_expires: config.torq.key_expires,
+            torq: host(&config.torq.api_url),
+            jumpcloud: host(&config.jumpcloud.console_url),
+            org_id: config.jumpcloud.org_id.clone(),
+            application: config.jumpcloud.application.clone(),
+            users: config.users.clone(),
+        }
+    }
+
+    /// How many days are left of the API key, when it is time to speak of it; negative when it is over.
+    pub(super) fn key_days(&self, now: Timestamp) -> Option<i32> {
+        let today = now.to_zoned_datetime(jiff::tz::TimeZone::UTC).date();
+        let days = today.until(self.key_expires?).ok()?.get_days();
+        (days <= SOON).then_some(days)
+    }
+}

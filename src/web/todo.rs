@@ -1,0 +1,224 @@
+//! What needs a person: derived from a connector's status and settings, gravest first, each with the command that acts.
+
+use jiff::{SignedDuration, Timestamp};
+use maud::{Markup, html};
+
+use super::address::{self, Query};
+use super::parts::{self, counted, foreign, number};
+use super::settings::Settings;
+use crate::view::{ConnectorState, ConnectorStatus};
+use crate::wording::{self, Weight};
+
+/// One thing that needs a person.
+pub(super) struct Todo {
+    /// Whose.
+    pub connector: String,
+    /// How much it matters.
+    pub weight: Weight,
+    /// What is the matter, in a few words.
+    pub what: String,
+    /// What a peer or the connector says about it.
+    pub reason: Option<String>,
+    /// What to do before or besides the command.
+    pub advice: Option<String>,
+    /// The command that acts.
+    pub command: Option<String>,
+    /// Where to look first: address and words.
+    pub look: Option<(String, String)>,
+}
+
+/// The order of importance: smaller is graver.
+pub(super) fn rank(weight: Weight) -> u8 {
+    match weight {
+        Weight::Bad => 0,
+        Weight::Warning => 1,
+        Weight::Neutral => 2,
+        Weight::Good => 3,
+    }
+}
+
+/// What of this connector needs a person, gravest first.
+pub(super) fn of(status: &ConnectorStatus, settings: &Settings, now: Timestamp) -> Vec<Todo> {
+    let name = &status.name;
+    let todo = |weight, what: String| Todo {
+        connector: name.clone(),
+        weight,
+        what,
+        reason: None,
+        advice: None,
+        command: None,
+        look: None,
+    };
+    let command = |verb: &str| Some(format!("torq-connector {verb} {name}"));
+    let standing = |standing: &str, words: String| {
+        let href = Query::default()
+            .with("account", Some(standing))
+            .at(&address::users(name));
+        Some((href, words))
+    };
+    let mut todos = Vec::new();
+    match status.state {
+        ConnectorState::ReconnectRequired => todos.push(Todo {
+            reason: status.reason.clone(),
+            advice: status.action.as_deref().map(before_the_command),
+            command: command("reconnect"),
+            ..todo(
+                Weight::Bad,
+                "Reconnect: credentials or permission were refused, and polling has stopped".to_owned(),
+            )
+        }),
+        ConnectorState::NotLicensed => todos.push(Todo {
+            reason: status.reason.clone(),
+            advice: status.action.clone(),
+            ..todo(
+                Weight::Bad,
+                "The JumpCloud organisation has no SaaS Management".to_owned(),
+            )
+        }),
+        ConnectorState::Paused => todos.push(Todo {
+            command: command("resume"),
+            ..todo(
+                Weight::Neutral,
+                "Paused by a person: nothing is polled or delivered".to_owned(),
+            )
+        }),
+        ConnectorState::ReportOnly => todos.push(Todo {
+            reason: status.reason.clone(),
+            advice: Some("Nothing is lost: it is tried again once a day. To try now:".to_owned()),
+            command: command("retry"),
+            look: (status.pending > 0)
+                .then(|| standing("pending", counted(status.pending, "user") + " pending"))
+                .flatten(),
+            ..todo(
+                Weight::Warning,
+                "JumpCloud offers this organisation no account writes".to_owned(),
+            )
+        }),
+        _ => {}
+    }
+    let holding = status.state == ConnectorState::Held;
+    if status.held > 0 || holding {
+        let what = match status.held {
+            0 => "Removals wait for approval".to_owned(),
+            1 => "1 removal waits for approval".to_owned(),
+            more => format!("{} removals wait for approval", number(more)),
+        };
+        todos.push(Todo {
+            reason: status.reason.clone().filter(|_| status.held == 0),
+            advice: Some("Look at who it is. If they are really gone:".to_owned()),
+            command: command("approve"),
+            look: standing("held", "who is held".to_owned()),
+            ..todo(Weight::Warning, what)
+        });
+    }
+    if status.parked > 0 {
+        let are = if status.parked == 1 { "is" } else { "are" };
+        todos.push(Todo {
+            advice: Some("See why. When that is settled:".to_owned()),
+            command: command("retry"),
+            look: standing("parked", "who is parked, and why".to_owned()),
+            ..todo(
+                Weight::Warning,
+                format!(
+                    "{} {are} parked: JumpCloud refuses them, or they have no e-mail",
+                    counted(status.parked, "user")
+                ),
+            )
+        });
+    }
+    if let Some(days) = settings.key_days(now) {
+        let (weight, what) = match days {
+            ..0 => (
+                Weight::Bad,
+                "The Torq API key has expired, says the configuration".to_owned(),
+            ),
+            0 => (Weight::Bad, "The Torq API key expires today".to_owned()),
+            1..=3 => (
+                Weight::Warning,
+                format!(
+                    "The Torq API key expires in {}",
+                    wording::counted(days.unsigned_abs().into(), "day")
+                ),
+            ),
+            _ => (Weight::Warning, format!("The Torq API key expires in {days} days")),
+        };
+        todos.push(Todo {
+            advice: Some(
+                "Extend it in Torq, or make a new one and put its client id and secret into the configuration; set key_expires. Then:".to_owned(),
+            ),
+            command: command("reconnect"),
+            ..todo(weight, what)
+        });
+    }
+    if let Some(what) = silent(status, settings, now) {
+        todos.push(Todo {
+            reason: status.reason.clone(),
+            advice: Some("It goes on trying by itself. To see which side fails:".to_owned()),
+            command: command("check"),
+            ..todo(Weight::Warning, what)
+        });
+    }
+    todos.sort_by_key(|todo| rank(todo.weight));
+    todos
+}
+
+/// Without success for three intervals although nobody stopped it.
+fn silent(status: &ConnectorStatus, settings: &Settings, now: Timestamp) -> Option<String> {
+    let trying = matches!(
+        status.state,
+        ConnectorState::Retrying | ConnectorState::Connected | ConnectorState::Syncing | ConnectorState::Held
+    );
+    let success = status.last_success.filter(|_| trying)?;
+    let patience = SignedDuration::try_from(settings.poll_interval.saturating_mul(3)).unwrap_or(SignedDuration::MAX);
+    (now.duration_since(success) > patience).then(|| {
+        format!(
+            "No success for more than three poll intervals; the last was {}",
+            wording::relative(now, success)
+        )
+    })
+}
+
+/// The advice of an action whose end is the command that is shown beside it.
+fn before_the_command(action: &str) -> String {
+    match action.split_once(", then: torq-connector reconnect") {
+        Some((advice, "")) => format!("{}. Then:", capital(advice)),
+        _ => capital(action),
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().map(|first| first.to_uppercase().to_string());
+    first.unwrap_or_default() + chars.as_str()
+}
+
+/// How much a connector asks of a person: by its state, or by what else is to be done.
+pub(super) fn weight(status: &ConnectorStatus, todos: &[Todo]) -> Weight {
+    let of_state = wording::weight(status.state);
+    let gravest = todos.first().map_or(Weight::Good, |todo| todo.weight);
+    if rank(gravest) < rank(of_state) {
+        gravest
+    } else {
+        of_state
+    }
+}
+
+/// The list, with the connectors' names where it is about several.
+pub(super) fn list<'a>(todos: impl IntoIterator<Item = &'a Todo>, named: bool) -> Markup {
+    html! {
+        ul class="todo" {
+            @for todo in todos {
+                li class={ "notice " (parts::weight_class(todo.weight)) } {
+                    p {
+                        @if named { a href=(address::connector(&todo.connector)) { (todo.connector) } ": " }
+                        strong { (todo.what) }
+                        @if let Some((href, words)) = &todo.look { " – " a href=(href) { (words) } }
+                    }
+                    @if let Some(reason) = &todo.reason { p class="reason" { (foreign(reason)) } }
+                    @if let Some(advice) = &todo.advice { p { (foreign(advice)) } }
+                    @if let Some(command) = &todo.command { p { (parts::command(command)) } }
+                }
+            }
+        }
+    }
+}
