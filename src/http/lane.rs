@@ -419,7 +419,8 @@ impl Lane {
             let moment = Duration::from_millis(fastrand::u64(20..250));
             let wait = asked.map_or(backoff, |asked| (asked + moment).max(backoff));
             pace.pause(now + wait);
-            if failure.status == Some(StatusCode::FORBIDDEN) {
+            let blocked = matches!(failure.kind, FailureKind::Later { .. });
+            if failure.status == Some(StatusCode::FORBIDDEN) && blocked {
                 // The address is blocked, not this connector.
                 lock(&self.inner.road).pause(now + wait);
             }
