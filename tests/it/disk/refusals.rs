@@ -208,6 +208,13 @@ async fn where_nothing_can_be_written_at_all_the_daemon_says_so_and_ends() {
         let ran = finish(life.command(&["run"])).await.exits(1);
         assert_shows_the_way_out(refusal, &ran.err, &life);
         assert!(life.world().requests().is_empty());
+        // A state that could never be made is not missed later.
+        life.interpose.begin();
+        life.interpose.refuse_from(3, refusal);
+        finish(life.command(&["sync"])).await.exits(1);
+        life.interpose.relent();
+        let ran = finish(life.command(&["sync"])).await.exits(0);
+        assert!(!ran.err.contains("is gone"), "{}", ran.err);
     }
 }
 
