@@ -71,7 +71,7 @@ pub(super) fn advice_of_system(error: &io::Error) -> &'static str {
     }
 }
 
-const FULL: &str = "; the disk is full: make room; nothing is lost, and the next run goes on";
+const FULL: &str = "; make room on the disk: nothing is lost, and the next run goes on";
 const BROKEN: &str =
     "; the system's log (dmesg, journalctl -k) may say more; nothing is lost, and the next run goes on";
 const NOT_PERMITTED: &str =

@@ -54,7 +54,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use rusqlite::Connection;
-use rusqlite::config::DbConfig;
 
 pub use accounts::{Association, Creation, Deletion};
 pub use adoption::{Adopted, Lost, Unresolved};
@@ -320,15 +319,6 @@ impl Store {
     /// The name of the connector.
     pub fn name(&self) -> &ConnectorName {
         &self.name
-    }
-}
-
-impl Drop for Store {
-    fn drop(&mut self) {
-        // Closing, SQLite deletes the log at the path of the database: not that of another state.
-        if self.whereabouts.as_ref().and_then(Whereabouts::moved) == Some(Moved::Database) {
-            let _ = self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
-        }
     }
 }
 

@@ -35,6 +35,8 @@ made twice, and none of those is deleted later, since it is not known any more w
 pub struct Lock {
     file: File,
     path: PathBuf,
+    /// Whether there was a state under this lock before.
+    had_state: bool,
 }
 
 impl Lock {
@@ -49,9 +51,18 @@ impl Lock {
         is_at(&self.file, &self.path)
     }
 
-    /// Whether a process ever had this lock.
-    fn was_taken(state_dir: &Path, name: &ConnectorName) -> bool {
-        fs::metadata(state_dir.join(format!("{name}.lock"))).is_ok_and(|lock| lock.len() > 0)
+    /// Notes that there is a state, for whoever takes the lock later.
+    fn note_state(&self) {
+        self.write(true);
+    }
+
+    /// What the file says: which process has it, for the message to the one that comes second, and by a whole line that there was
+    /// a state under this lock.
+    fn write(&self, had_state: bool) {
+        let mut file = &self.file;
+        let end = if had_state { "\n" } else { "" };
+        let _ = file.set_len(0).and_then(|()| file.rewind());
+        let _ = write!(file, "{}{end}", std::process::id());
     }
 
     /// Takes the lock of the daemon that serves this folder's control socket.
@@ -92,10 +103,12 @@ impl Lock {
             }
             Err(TryLockError::Error(source)) => return Err(failed("lock")(source)),
         }
-        // For the message above, in the process that comes second.
-        let _ = file.set_len(0).and_then(|()| file.rewind());
-        let _ = write!(file, "{}", std::process::id());
-        Ok(Self { file, path })
+        let mut before = String::new();
+        let _ = file.read_to_string(&mut before);
+        let had_state = before.ends_with('\n');
+        let lock = Self { file, path, had_state };
+        lock.write(had_state);
+        Ok(lock)
     }
 }
 
@@ -150,7 +163,6 @@ impl State {
     }
 
     pub(super) fn open_by(migrations: &[&str], state_dir: &Path, name: &ConnectorName) -> Result<Self, StateError> {
-        let ran_before = Lock::was_taken(state_dir, name);
         let lock = Lock::take(state_dir, name)?;
         if removed(state_dir, name).is_some() {
             let name = name.to_string();
@@ -172,13 +184,14 @@ impl State {
             // That there is a file must survive a loss of power, too.
             let _ = File::open(state_dir).and_then(|folder| folder.sync_all());
         }
-        if fresh && ran_before {
+        if fresh && lock.had_state {
             tracing::warn!(connector = %name, state = %path.display(), "{GONE}");
             store.note_gone(Timestamp::now(), GONE).map_err(diagnose)?;
         }
         if let Some(at) = store.settle_restored(Timestamp::now()).map_err(diagnose)? {
             tracing::warn!(connector = %name, %at, "this state was restored from a copy: what JumpCloud has is read again, and nobody is removed before two complete polls");
         }
+        lock.note_state();
         store.whereabouts = Some(Whereabouts::of(&path, &lock.path));
         Ok(Self::new(store, path, Some(lock)))
     }

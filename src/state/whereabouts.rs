@@ -1,6 +1,8 @@
 //! Whether the files of an open state are still where they were opened. SQLite goes on writing into a file that somebody deleted or
 //! replaced, and whatever it writes there, nobody ever finds again: an intent that is stored like that protects nobody. And whoever
 //! deletes the lock lets another process believe that it is the only one.
+//!
+//! Closing a state that is not in its place harms nobody: SQLite sees that its file has moved, and leaves the log at its path alone.
 
 use std::fs;
 use std::io;

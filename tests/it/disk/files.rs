@@ -232,6 +232,19 @@ async fn a_state_that_is_put_in_the_place_of_another_keeps_its_own_log() {
     life.assert_in_step();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_that_is_truncated_under_the_daemon_costs_no_more_than_a_death() {
+    let mut life = Life::new(6, |connector| connector.with("poll_interval", "1s")).await;
+    let mut daemon = life.daemon().await;
+    daemon.state("main", "connected").await;
+    truncate(&life, "main.db-shm", 0.0);
+    life.world().add_people(1);
+    // It is memory that the process shares with others: without it, the system ends the process (SIGBUS).
+    let (code, _) = daemon.ended().await;
+    assert_eq!(code, 128 + 7, "{}", daemon.said());
+    life.recover().await;
+}
+
 /// Something that was done to the files of a state.
 struct Damage {
     what: &'static str,

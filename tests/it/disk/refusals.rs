@@ -180,17 +180,19 @@ async fn refuse_during_a_delivery(refusal: Refusal) {
     let ran = finish(life.place.command(&["pause", "main"])).await.exits(1);
     assert_shows_the_way_out(refusal, &ran.err, &life);
     assert_eq!(world.count(Endpoint::AccountCreate), sent, "nothing more was sent");
+    // It is tried again, in vain. That need not be said again.
+    let refused = life.interpose.refusals();
+    life.time_passes_until(&daemon, |_| life.interpose.refusals() > refused)
+        .await;
+    life.time_passes_until(&daemon, |status| status["state"] == "retrying")
+        .await;
     let said = daemon.said();
-    assert_eq!(
-        said.matches("make room").count()
-            + said.matches("make it writable").count()
-            + said.matches("system's log").count(),
-        1,
-        "once is enough:\n{said}"
-    );
+    let way_out = ["make room", "make it writable", "system's log"];
+    let times: usize = way_out.iter().map(|words| said.matches(words).count()).sum();
+    assert_eq!(times, 1, "once is enough:\n{said}");
     life.interpose.relent();
-    life.interpose.pass(Duration::from_secs(90));
-    daemon.state("main", "connected").await;
+    life.time_passes_until(&daemon, |status| status["state"] == "connected")
+        .await;
     assert_eq!(world.count(Endpoint::AccountCreate), 39);
     daemon.stop().await;
     life.sync().await.exits(0);
@@ -206,6 +208,13 @@ async fn where_nothing_can_be_written_at_all_the_daemon_says_so_and_ends() {
         let ran = finish(life.command(&["run"])).await.exits(1);
         assert_shows_the_way_out(refusal, &ran.err, &life);
         assert!(life.world().requests().is_empty());
+        // A state that could never be made is not missed later.
+        life.interpose.begin();
+        life.interpose.refuse_from(3, refusal);
+        finish(life.command(&["sync"])).await.exits(1);
+        life.interpose.relent();
+        let ran = finish(life.command(&["sync"])).await.exits(0);
+        assert!(!ran.err.contains("is gone"), "{}", ran.err);
     }
 }
 
