@@ -223,6 +223,10 @@ impl Attendant {
                 action: Action::PlanRemoval,
                 reply,
             }) => {
+                if self.take_settings() {
+                    *connector = None;
+                    self.sit(Some(state.clone()));
+                }
                 self.plan_removal(state, reply);
                 Ok(())
             }
@@ -306,6 +310,7 @@ impl Attendant {
                 Answer::Done(retried_words(retried))
             }
             Action::Remove(terms) => {
+                self.take_settings();
                 *connector = None;
                 self.remove(terms, state).await?
             }
@@ -365,6 +370,10 @@ impl Attendant {
                     }
                     Some(order) = self.orders.recv() => {
                         if order.action == Action::PlanRemoval {
+                            if self.take_settings() {
+                                connector.stop();
+                                cut_short = true;
+                            }
                             self.plan_removal(state, order.reply);
                             continue;
                         }
