@@ -3,18 +3,19 @@
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::logging::{self, Who};
-use super::sync::{ask, state_error};
+use super::sync::{ask, progress_bar, progress_words, state_error};
 use super::{CommandError, Context, Exit, RemoveArgs, serve, tell};
 use crate::config::{self, Config, JumpCloudCredentials};
 use crate::daemon::control::{Action, Answer, Request, Response};
 use crate::http::Patience;
 use crate::model::ConnectorName;
-use crate::state::{self, State};
+use crate::state::{self, State, StateError};
 use crate::sync::{ApplicationFate, Connector, Neighbourhood, Obstacle, Removal, RemovalPlan, RemovalTerms};
 use crate::wording;
 
@@ -215,14 +216,37 @@ async fn remove(
     let stop = CancellationToken::new();
     serve::stop_on_signals(stop.clone())?;
     let connector = assemble(&config, name, state.clone(), stop)?;
-    let removal = connector
-        .remove(terms, &Neighbourhood::of(&config))
+    let removal = watched(&connector, terms, &Neighbourhood::of(&config))
         .await
         .map_err(state_error)?;
     if removal.is_complete() {
         state.remove(now).await.map_err(state_error)?;
     }
     Ok(removal)
+}
+
+/// The removal, with its progress on a terminal.
+async fn watched(
+    connector: &Connector,
+    terms: RemovalTerms,
+    neighbourhood: &Neighbourhood,
+) -> Result<Removal, StateError> {
+    let bar = progress_bar(1);
+    let removal = connector.remove(terms, neighbourhood);
+    tokio::pin!(removal);
+    let mut tick = tokio::time::interval(Duration::from_millis(200));
+    let removal = loop {
+        tokio::select! {
+            removal = &mut removal => break removal,
+            _ = tick.tick() => if let Some(bar) = &bar {
+                bar.set_message(progress_words(connector));
+            },
+        }
+    };
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    removal
 }
 
 fn listed(files: &[std::path::PathBuf]) -> String {

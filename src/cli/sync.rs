@@ -169,7 +169,7 @@ pub(super) fn state_error(error: StateError) -> CommandError {
     CommandError::new(exit, error)
 }
 
-fn progress_bar(connectors: usize) -> Option<ProgressBar> {
+pub(super) fn progress_bar(connectors: usize) -> Option<ProgressBar> {
     if connectors != 1 || !std::io::stderr().is_terminal() {
         return None;
     }
@@ -180,7 +180,7 @@ fn progress_bar(connectors: usize) -> Option<ProgressBar> {
     Some(bar)
 }
 
-fn progress_words(connector: &Connector) -> String {
+pub(super) fn progress_words(connector: &Connector) -> String {
     let doing = match connector.phase() {
         Phase::Idle => "starting".to_owned(),
         Phase::Collecting { users, pages } => format!("reading Torq: {users} users on {pages} pages"),

@@ -219,6 +219,10 @@ impl Attendant {
                 action: Action::PlanRemoval,
                 reply,
             }) => {
+                if self.take_settings() {
+                    *connector = None;
+                    self.sit(Some(state.clone()));
+                }
                 self.plan_removal(state, reply);
                 Ok(())
             }
@@ -309,6 +313,7 @@ impl Attendant {
                 Answer::Done(retried_words(retried))
             }
             Action::Remove(terms) => {
+                self.take_settings();
                 *connector = None;
                 self.remove(terms, state).await?
             }
@@ -375,6 +380,10 @@ impl Attendant {
                     }
                     Some(order) = self.orders.recv() => {
                         if order.action == Action::PlanRemoval {
+                            if self.take_settings() {
+                                connector.stop();
+                                cut_short = true;
+                            }
                             self.plan_removal(state, order.reply);
                             continue;
                         }

@@ -173,6 +173,8 @@ pub enum Response {
 pub(super) struct Reload {
     /// The connectors that are told by an order of their own.
     pub(super) asked_for: Vec<String>,
+    /// What else is new in it does not matter now.
+    pub(super) only_these: bool,
     /// Told what is wrong with the configuration, if something is, when it was read.
     pub(super) done: oneshot::Sender<Option<String>>,
 }
@@ -331,9 +333,11 @@ async fn respond(request: Request, desks: &Desks, board: &Board, reloads: &mpsc:
             Err(error) => Response::Error(error.to_string()),
         },
         Request::Act { action, connectors } => {
-            // First, for the connector may be new.
             let problems = match action {
-                Action::Reconnect => reload(reloads, &connectors).await,
+                // First, for the connector may be new.
+                Action::Reconnect => reload(reloads, &connectors, false).await,
+                // Its credentials may be. But who only looks what a removal would do starts no connector.
+                Action::PlanRemoval | Action::Remove(_) => reload(reloads, &connectors, true).await,
                 _ => None,
             };
             if let Some(unknown) = connectors.iter().find(|name| desks.find(name).is_none()) {
@@ -348,7 +352,8 @@ async fn respond(request: Request, desks: &Desks, board: &Board, reloads: &mpsc:
                     Some(desk) => desk.ask(action).await,
                     None => None,
                 };
-                let answer = answer.unwrap_or_else(|| Answer::Refused("the daemon is stopping".to_owned()));
+                let gone = || Answer::Refused("the daemon does not attend it any more, or is stopping".to_owned());
+                let answer = answer.unwrap_or_else(gone);
                 (name, answer)
             });
             let answers = futures_util::future::join_all(asked).await.into_iter().collect();
@@ -358,10 +363,14 @@ async fn respond(request: Request, desks: &Desks, board: &Board, reloads: &mpsc:
 }
 
 /// Lets the configuration be read again. Returns what is wrong with it.
-async fn reload(reloads: &mpsc::Sender<Reload>, asked_for: &[String]) -> Option<String> {
+async fn reload(reloads: &mpsc::Sender<Reload>, asked_for: &[String], only_these: bool) -> Option<String> {
     let (done, told) = oneshot::channel();
-    let asked_for = asked_for.to_vec();
-    reloads.send(Reload { asked_for, done }).await.ok()?;
+    let reload = Reload {
+        asked_for: asked_for.to_vec(),
+        only_these,
+        done,
+    };
+    reloads.send(reload).await.ok()?;
     told.await.ok()?
 }
 

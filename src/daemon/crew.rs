@@ -135,18 +135,22 @@ impl Crew {
     }
 
     /// Reads the configuration again. What is wrong with it leaves everything as it is. `asked_for`: connectors that are told by
-    /// an order of their own, and need not be woken.
+    /// an order of their own, and need not be woken; `only_these`: whatever else is new waits for the next time.
     ///
     /// # Errors
     /// Everything that is wrong with the configuration, for a person.
-    pub(super) async fn reload(&mut self, asked_for: &[String]) -> Result<(), String> {
+    pub(super) async fn reload(&mut self, asked_for: &[String], only_these: bool) -> Result<(), String> {
         let Some(Origin { path, env }) = self.origin.clone() else {
             return Ok(());
         };
         let loaded = tokio::task::spawn_blocking(move || config::load(&path, &env)).await;
         match loaded {
             Ok(Ok(fresh)) => {
-                self.take(fresh, asked_for);
+                if only_these {
+                    self.take_over(&fresh, asked_for);
+                } else {
+                    self.take(fresh, asked_for);
+                }
                 Ok(())
             }
             Ok(Err(problems)) => {
@@ -180,6 +184,31 @@ impl Crew {
                 self.leaving.insert(name.clone());
             }
         }
+        self.tell(asked_for);
+        self.fill_posts();
+        tracing::info!(
+            added = difference.added,
+            gone = difference.gone.len(),
+            changed = difference.changed,
+            unchanged = difference.unchanged,
+            "the configuration was read again"
+        );
+    }
+
+    /// Of a configuration that was read again, only what it says of these connectors.
+    fn take_over(&mut self, fresh: &Config, names: &[String]) {
+        for known in &mut self.config.connectors {
+            let named = names.iter().any(|name| name == known.name.as_str());
+            if let Some(one) = fresh.connectors.iter().find(|one| named && one.name == known.name) {
+                known.clone_from(one);
+            }
+        }
+        self.generation += 1;
+        self.tell(names);
+    }
+
+    /// Tells each attendant what it goes by now. Those who are told by an order of their own find it when they carry that out.
+    fn tell(&self, asked_for: &[String]) {
         let network = Arc::new(self.config.network.clone());
         let neighbourhood = Arc::new(Neighbourhood::of(&self.config));
         for config in &self.config.connectors {
@@ -199,14 +228,6 @@ impl Crew {
                 !quietly
             });
         }
-        self.fill_posts();
-        tracing::info!(
-            added = difference.added,
-            gone = difference.gone.len(),
-            changed = difference.changed,
-            unchanged = difference.unchanged,
-            "the configuration was read again"
-        );
     }
 
     /// Attends whoever is configured and not attended.

@@ -172,10 +172,10 @@ async fn supervise(
             },
             Ok(()) = reload.changed() => {
                 // What is wrong with it was logged.
-                let _ = crew.reload(&[]).await;
+                let _ = crew.reload(&[], false).await;
             }
-            Some(Reload { asked_for, done }) = asked.recv() => {
-                let problems = crew.reload(&asked_for).await.err();
+            Some(Reload { asked_for, only_these, done }) = asked.recv() => {
+                let problems = crew.reload(&asked_for, only_these).await.err();
                 let _ = done.send(problems);
             }
         }

@@ -176,6 +176,30 @@ async fn the_daemons_removal_that_fails_can_be_repeated_with_better_credentials(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn credentials_that_are_new_in_the_configuration_are_used_and_nothing_else_of_it() {
+    let (sandbox, new) = (sandbox(3).await, sandbox(2).await);
+    let world = sandbox.world();
+    let place = place(&sandbox);
+    let daemon = place.daemon().await;
+    daemon.state("main", "connected").await;
+    world.set_jumpcloud_secret("another");
+    world.forget_tokens(Peer::JumpCloud);
+    let main = Connector::new("main", &sandbox).with("jumpcloud.client_secret", "another");
+    place.configure("", &[main, Connector::new("new", &new)]);
+    place
+        .run(&["remove", "main"])
+        .await
+        .exits(64)
+        .tells(&["3 accounts that this connector created are deleted"]);
+    place.run(&["remove", "main", "--yes"]).await.exits(0);
+    assert!(world.application().is_none());
+    assert!(new.world().requests().is_empty(), "who removes one starts no other");
+    let status = daemon.json("/api/status").await;
+    assert_eq!(status["connectors"].as_array().unwrap().len(), 1);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_daemon_forgets_a_connector_and_leaves_jumpcloud_as_it_is() {
     let sandbox = sandbox(4).await;
     let world = sandbox.world();
