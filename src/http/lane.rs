@@ -75,6 +75,8 @@ struct LaneInner {
     timeout: Duration,
     patience: Patience,
     pace: Mutex<Pace>,
+    /// The pause after a first failure.
+    first_pause: Mutex<Duration>,
     /// What all connectors of this process together may send to this address.
     road: Arc<Mutex<Pace>>,
     trouble: Mutex<Option<Trouble>>,
@@ -110,6 +112,7 @@ impl Lane {
                 timeout,
                 patience,
                 pace: Mutex::new(Pace::new(rate, Instant::now())),
+                first_pause: Mutex::new(backoff::FIRST),
                 road: match peer {
                     Peer::JumpCloud => shared_road(base, rate),
                     Peer::Torq => Arc::new(Mutex::new(Pace::new(rate, Instant::now()))),
@@ -126,6 +129,11 @@ impl Lane {
         for pace in [&self.inner.pace, &*self.inner.road] {
             *lock(pace) = Pace::new(rate, Instant::now());
         }
+    }
+
+    /// Pauses so long after a first failure from now on, and as much longer as ever after further ones.
+    pub fn set_first_pause(&self, pause: Duration) {
+        *lock(&self.inner.first_pause) = pause;
     }
 
     /// Who is at the other end.
@@ -350,7 +358,7 @@ impl Lane {
         let (failures, wait) = {
             let mut pace = lock(&self.inner.pace);
             let failures = pace.faltered(began, now, too_fast);
-            let backoff = backoff::delay(failures, fastrand::f64());
+            let backoff = backoff::delay(*lock(&self.inner.first_pause), failures, fastrand::f64());
             // A moment more than was asked for: clocks differ, and everybody else was told the same.
             let wait = asked.map_or(backoff, |asked| asked + Duration::from_millis(fastrand::u64(20..250)));
             pace.pause(now + wait);

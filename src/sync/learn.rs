@@ -15,8 +15,6 @@ use crate::model::{ApplicationId, DirectoryUserId, EmailKey};
 
 /// How old knowledge of JumpCloud's accounts and directory may grow.
 const KNOWLEDGE_AGE: SignedDuration = SignedDuration::from_hours(24);
-/// How old it may be when something is to be created: another source may have created the account since.
-const KNOWLEDGE_AGE_TO_CREATE: SignedDuration = SignedDuration::from_mins(15);
 
 impl Delivery<'_> {
     /// Reads what JumpCloud has, where that is not known or not fresh enough for what is to be done.
@@ -35,11 +33,9 @@ impl Delivery<'_> {
         if stale {
             self.state.call(move |store| store.begin_reconciliation(now)).await?;
         }
-        if stale
-            || about.known_at.is_none()
-            || unknown > 0
-            || (creates && !fresh(about.known_at, KNOWLEDGE_AGE_TO_CREATE))
-        {
+        // Whenever something is to be created: an account of somebody who was in Torq only now was left alone the last time, and
+        // another source may have made one since.
+        if stale || about.known_at.is_none() || unknown > 0 || creates {
             self.adopt().await?;
         }
         self.match_directory().await?;

@@ -17,7 +17,7 @@ mod learn;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
@@ -181,6 +181,14 @@ impl Connector {
     pub fn at_rate(self, rate: f64) -> Self {
         self.torq.session().lane().set_rate(rate);
         self.jumpcloud.session().lane().set_rate(rate);
+        self
+    }
+
+    /// The same with this pause after a first failure, and further ones in proportion: for tests that let much fail.
+    #[must_use]
+    pub fn with_first_pause(self, pause: Duration) -> Self {
+        self.torq.session().lane().set_first_pause(pause);
+        self.jumpcloud.session().lane().set_first_pause(pause);
         self
     }
 

@@ -4,6 +4,7 @@
 mod binary;
 mod cli;
 mod daemon;
+mod laws;
 mod polls;
 mod secrets;
 mod stories;

@@ -534,7 +534,7 @@ impl Trial {
             );
         }
         for member in self.model.members.values() {
-            let wanted = !member.removed && member.verdict == Verdict::None && !self.filtered.contains(&member.email);
+            let wanted = !member.removed && member.absent == 0 && !self.filtered.contains(&member.email);
             assert!(
                 !wanted || self.organisations[side].accounts.contains_key(&member.email),
                 "{member:?} is forgotten"
