@@ -4,18 +4,18 @@ use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
 
-/// The wait after the first failure, before jitter.
-const BASE: Duration = Duration::from_millis(500);
+/// The wait after the first failure, before jitter, unless another is set.
+pub(super) const FIRST: Duration = Duration::from_millis(500);
 /// The longest wait that backoff alone asks for.
 const CAP: Duration = Duration::from_secs(120);
 /// The longest `Retry-After` that is believed.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// The wait after `failures` failures in a row (1 for the first), between half and all of the exponential step, so that
-/// many connectors do not come back at the same moment. `roll` is a random number in 0..1.
-pub(super) fn delay(failures: u32, roll: f64) -> Duration {
+/// many connectors do not come back at the same moment. `first` is the first step, `roll` a random number in 0..1.
+pub(super) fn delay(first: Duration, failures: u32, roll: f64) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
-    let step = BASE.saturating_mul(1 << doublings).min(CAP);
+    let step = first.saturating_mul(1 << doublings).min(CAP);
     step.mul_f64(0.5 + roll.clamp(0.0, 1.0) / 2.0)
 }
 
@@ -39,6 +39,7 @@ mod tests {
 
     #[test]
     fn delays_double_up_to_a_cap_and_are_jittered() {
+        let delay = |failures, roll| delay(FIRST, failures, roll);
         assert_eq!(delay(1, 0.0), Duration::from_millis(250));
         assert_eq!(delay(1, 1.0), Duration::from_millis(500));
         assert_eq!(delay(3, 1.0), Duration::from_secs(2));

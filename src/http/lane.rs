@@ -81,6 +81,8 @@ struct LaneInner {
     timeout: Duration,
     patience: Patience,
     pace: Mutex<Pace>,
+    /// The pause after a first failure.
+    first_pause: Mutex<Duration>,
     /// What all connectors of this process together may send to this address.
     road: Arc<Mutex<Pace>>,
     trouble: Mutex<Option<Trouble>>,
@@ -121,6 +123,7 @@ impl Lane {
                 timeout,
                 patience,
                 pace: Mutex::new(Pace::new(rate, Instant::now())),
+                first_pause: Mutex::new(backoff::FIRST),
                 road: match peer {
                     Peer::JumpCloud => shared_road(base, rate),
                     Peer::Torq => Arc::new(Mutex::new(Pace::new(rate, Instant::now()))),
@@ -143,6 +146,11 @@ impl Lane {
     /// How long it goes on with a request that fails for now.
     pub fn patience(&self) -> Patience {
         self.inner.patience
+    }
+
+    /// Pauses so long after a first failure from now on, and as much longer as ever after further ones.
+    pub fn set_first_pause(&self, pause: Duration) {
+        *lock(&self.inner.first_pause) = pause;
     }
 
     /// Who is at the other end.
@@ -413,7 +421,7 @@ impl Lane {
         let (failures, wait) = {
             let mut pace = lock(&self.inner.pace);
             let failures = pace.faltered(began, now, too_fast);
-            let backoff = backoff::delay(failures, fastrand::f64());
+            let backoff = backoff::delay(*lock(&self.inner.first_pause), failures, fastrand::f64());
             // A moment more than was asked for: clocks differ, and everybody else was told the same. Never less than our own
             // growing pause: who answers every request with "again, at once" is not to be asked ever faster.
             let moment = Duration::from_millis(fastrand::u64(20..250));

@@ -224,10 +224,24 @@ impl TokenManager {
         })
     }
 
-    fn basic(&self) -> HeaderMap {
+    /// Id and secret as they go out.
+    fn pair(&self) -> SecretString {
         use base64::Engine as _;
         let pair = format!("{}:{}", self.client_id, self.client_secret.expose_secret());
-        let text = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair));
+        base64::engine::general_purpose::STANDARD.encode(pair).into()
+    }
+
+    /// Everything that a peer was told and must not repeat to anybody.
+    fn secrets(&self, token: Option<&Token>) -> Vec<SecretString> {
+        let token = token.map(|token| token.value.clone());
+        token
+            .into_iter()
+            .chain([self.client_secret.clone(), self.pair()])
+            .collect()
+    }
+
+    fn basic(&self) -> HeaderMap {
+        let text = format!("Basic {}", self.pair().expose_secret());
         let mut headers = HeaderMap::new();
         // Base64 text is always a valid header value.
         if let Ok(mut value) = HeaderValue::from_str(&text) {
@@ -244,7 +258,9 @@ impl TokenManager {
         let mut error = [Field::<MAX_TEXT>::Absent];
         let is_json = read_record(&answer.body, &["error"], &mut error).unwrap_or_default();
         let [error] = error.map(Field::into_text);
-        let mut failure = match judge(self.lane.peer(), operation, answer, &[&self.client_secret]) {
+        let secrets = self.secrets(None);
+        let secrets: Vec<&SecretString> = secrets.iter().collect();
+        let mut failure = match judge(self.lane.peer(), operation, answer, &secrets) {
             Err(failure) => failure,
             // Not reached: only called for other statuses than 2xx.
             Ok(_) => Failure::new(self.lane.peer(), operation, FailureKind::Unintelligible, ""),
@@ -388,14 +404,15 @@ impl Session {
     /// the answer is judged.
     pub async fn attempt(&self, request: &Request) -> Result<Answer, Failure> {
         let operation = request.operation;
-        let (answer, secret) = match &self.auth {
+        // What a peer's words must not repeat: what goes along now, and what it was had for.
+        let (answer, secrets) = match &self.auth {
             Auth::ApiKey(key) => {
                 let mut headers = self.headers.clone();
                 headers.insert(
                     HeaderName::from_static("x-api-key"),
                     self.api_key_header(operation, key)?,
                 );
-                (self.lane.exchange(request, headers).await?, key.clone())
+                (self.lane.exchange(request, headers).await?, vec![key.clone()])
             }
             Auth::Token(tokens) => {
                 let token = tokens.token().await?;
@@ -409,17 +426,18 @@ impl Session {
                     );
                     let token = tokens.token_newer_than(token.generation).await?;
                     let answer = self.lane.exchange(request, self.bearer(&token)).await?;
-                    (answer, token.value.clone())
+                    (answer, tokens.secrets(Some(&token)))
                 } else {
-                    (answer, token.value.clone())
+                    (answer, tokens.secrets(Some(&token)))
                 }
             }
         };
+        let secrets: Vec<&SecretString> = secrets.iter().collect();
         if answer.status == http::StatusCode::UNAUTHORIZED && !is_page(&answer.body) {
-            return Err(self.refused(operation, &answer, &secret));
+            return Err(self.refused(operation, &answer, &secrets));
         }
         // A redirect says that the token has expired, and this one cannot have: whoever redirects us does so for another reason.
-        judge(self.lane.peer(), operation, answer, &[&secret])
+        judge(self.lane.peer(), operation, answer, &secrets)
     }
 
     /// [`Self::attempt`], repeated while that can help; `read` turns the answer into what was asked for. An answer that
@@ -446,8 +464,8 @@ impl Session {
     }
 
     /// A fresh token was refused, too: the key behind it is revoked or expired.
-    fn refused(&self, operation: &'static str, answer: &Answer, secret: &SecretString) -> Failure {
-        let words = crate::http::words_of(&answer.body, &[secret]);
+    fn refused(&self, operation: &'static str, answer: &Answer, secrets: &[&SecretString]) -> Failure {
+        let words = crate::http::words_of(&answer.body, secrets);
         let what = match (&self.auth, self.lane.peer()) {
             (Auth::ApiKey(_), _) => "the API key was refused",
             (Auth::Token(_), Peer::Torq) => "a new token was refused, too: the API key is revoked or expired",

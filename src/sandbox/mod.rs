@@ -126,6 +126,7 @@ pub struct Sandbox {
     address: SocketAddr,
     world: WorldHandle,
     server: JoinHandle<io::Result<()>>,
+    open: wire::Open,
     stop: DropGuard,
 }
 
@@ -154,12 +155,14 @@ impl Sandbox {
         let address = listener.local_addr()?;
         let stop = CancellationToken::new();
         let app = server::router(world.clone()).into_make_service_with_connect_info::<wire::Line>();
-        let served = axum::serve(wire::Tap::new(listener, stop.clone()), app)
+        let open = wire::Open::default();
+        let served = axum::serve(wire::Tap::new(listener, stop.clone(), open.clone()), app)
             .with_graceful_shutdown(stop.clone().cancelled_owned());
         Ok(Self {
             address,
             world,
             server: tokio::spawn(async move { served.await }),
+            open,
             stop: stop.drop_guard(),
         })
     }
@@ -197,6 +200,11 @@ impl Sandbox {
     /// The world that it serves.
     pub fn world(&self) -> WorldHandle {
         self.world.clone()
+    }
+
+    /// Resolves when nobody is connected: after a client was killed, when all that it sent has had its effect. Give it a deadline.
+    pub async fn quiet(&self) {
+        self.open.none().await;
     }
 
     /// Ends it, and returns when nothing listens any more.

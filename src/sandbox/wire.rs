@@ -14,17 +14,45 @@ use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// A listener that hands out [`Wire`]s. All of them are cut when `stop` is cancelled.
 pub(super) struct Tap {
     listener: TcpListener,
     stop: CancellationToken,
+    open: Open,
 }
 
 impl Tap {
-    pub(super) fn new(listener: TcpListener, stop: CancellationToken) -> Self {
-        Self { listener, stop }
+    pub(super) fn new(listener: TcpListener, stop: CancellationToken, open: Open) -> Self {
+        Self { listener, stop, open }
+    }
+}
+
+/// How many connections there are.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Open(watch::Sender<usize>);
+
+impl Open {
+    /// Resolves when there is none: whoever asked is gone, and what has arrived had its effect.
+    pub(super) async fn none(&self) {
+        // The sender lives here, so a change can always come.
+        self.0.subscribe().wait_for(|open| *open == 0).await.ok();
+    }
+
+    fn enter(&self) -> Entered {
+        self.0.send_modify(|open| *open += 1);
+        Entered(self.clone())
+    }
+}
+
+/// One connection, as long as there is one.
+struct Entered(Open);
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|open| *open -= 1);
     }
 }
 
@@ -42,7 +70,7 @@ impl Listener for Tap {
                         cut: self.stop.child_token(),
                         reset: Arc::new(AtomicBool::new(false)),
                     };
-                    return (Wire::new(stream, line), peer);
+                    return (Wire::new(stream, line, self.open.enter()), peer);
                 }
                 // Out of file descriptors, most likely: accepting again at once would spin.
                 Err(error) => {
@@ -95,12 +123,18 @@ pub(super) struct Wire {
     line: Line,
     /// Wakes the task of the connection: it may be waiting for a request that never comes.
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    _entered: Entered,
 }
 
 impl Wire {
-    fn new(stream: TcpStream, line: Line) -> Self {
+    fn new(stream: TcpStream, line: Line, entered: Entered) -> Self {
         let cut = Box::pin(line.cut.clone().cancelled_owned());
-        Self { stream, line, cut }
+        Self {
+            stream,
+            line,
+            cut,
+            _entered: entered,
+        }
     }
 
     fn is_cut(&mut self, cx: &mut Context<'_>) -> Option<io::Error> {

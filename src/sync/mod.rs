@@ -208,6 +208,14 @@ impl Connector {
         self
     }
 
+    /// The same with this pause after a first failure, and further ones in proportion: for tests that let much fail.
+    #[must_use]
+    pub fn with_first_pause(self, pause: Duration) -> Self {
+        self.torq.session().lane().set_first_pause(pause);
+        self.jumpcloud.session().lane().set_first_pause(pause);
+        self
+    }
+
     /// Its name.
     pub fn name(&self) -> &ConnectorName {
         &self.config.name

@@ -88,7 +88,11 @@ async fn approve() {
     for with_daemon in [false, true] {
         let sandbox = sandbox(12).await;
         let world = sandbox.world();
-        let office = Office::open(main(&sandbox).with("removals", "delete").with("poll_interval", "1h"), with_daemon).await;
+        let office = Office::open(
+            main(&sandbox).with("removals", "delete").with("poll_interval", "1h"),
+            with_daemon,
+        )
+        .await;
         for person in &world.people()[..8] {
             world.remove_person(&person.id);
         }

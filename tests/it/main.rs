@@ -12,6 +12,7 @@ mod deaths;
 mod disk;
 mod front;
 mod interpose;
+mod laws;
 mod life;
 mod polls;
 mod reload;

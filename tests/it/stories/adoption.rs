@@ -1,6 +1,6 @@
 //! Accounts that were there before: adopted, and neither made a second time nor harmed.
 
-use torq_connector::sandbox::{Account, Endpoint, Options};
+use torq_connector::sandbox::{Account, Endpoint, Options, Person};
 use torq_connector::view::AccountStanding;
 
 use crate::world::{Scene, assert_in_step, writes};
@@ -89,22 +89,23 @@ async fn an_account_in_another_case_or_with_only_a_user_name_is_the_same_account
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_account_of_nobody_is_adopted_when_its_owner_joins_a_moment_later() {
-    let scene = Scene::with_people(10).await;
+async fn a_newcomer_whose_account_was_there_all_the_time_gets_no_second_one() {
+    let scene = Scene::with_people(5).await;
     let world = scene.world();
+    // A server that would make duplicates, so that only adoption can prevent them.
     scene.behave(|behaviour| behaviour.accept_duplicates = true);
-    let account = world.add_account(Account {
-        email: Some("late@example.com".to_owned()),
+    let theirs = world.add_account(Account {
+        email: Some("new.colleague@example.com".to_owned()),
         ..Account::default()
     });
+    // One process, so that the second run knows what the first one has read a moment ago.
     let connector = scene.connector().await;
     connector.run().await.unwrap();
-    let mut person = world.people()[0].clone();
-    (person.id, person.email) = ("late".to_owned(), "Late@example.com".to_owned());
-    world.add_person(person);
+    let person = Person::with_email("New.Colleague@example.com");
+    world.add_person(person.clone());
     let end = connector.run().await.unwrap();
-    assert_eq!((end.counts.found, end.counts.created), (1, 0));
     drop(connector);
-    assert_eq!(scene.user("late").account_id, Some(account));
+    assert_eq!((end.counts.found, end.counts.created), (1, 0));
+    assert_eq!(scene.user(&person.id).account_id, Some(theirs));
     assert_in_step(&scene);
 }
