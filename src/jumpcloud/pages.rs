@@ -79,7 +79,7 @@ pub struct Pages<'a, T> {
     operation: &'static str,
     url: Url,
     word: Word,
-    /// Rows received so far, repeated ones not counted.
+    /// Rows received so far, pages of repetitions not counted.
     position: usize,
     /// Hashes of the ids received: 8 bytes a row.
     seen: HashSet<u64>,
@@ -162,6 +162,11 @@ impl<'a, T: DeserializeOwned> Pages<'a, T> {
             received,
             rows: good_rows(rows).map_err(wrong)?,
         })
+    }
+
+    /// How many rows were received so far, also those that could not be read: how much is in the list, at least.
+    pub fn received(&self) -> u64 {
+        self.position as u64
     }
 
     /// Hashes (xxh3) of the ids received.
