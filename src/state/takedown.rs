@@ -8,7 +8,7 @@ use rusqlite::OptionalExtension;
 
 use super::{Sql, Store, stored};
 use crate::jumpcloud::Account;
-use crate::model::EmailKey;
+use crate::model::{AccountId, EmailKey};
 use crate::view::ConnectorState;
 
 /// Accounts of this connector that a removal has not deleted.
@@ -62,30 +62,30 @@ impl Store {
             .query_row("SELECT jumpcloud_side FROM connector", [], |row| row.get(0))
     }
 
-    /// Which of these accounts this connector created, also where the create was not answered.
+    /// Which of these accounts this connector created, by their e-mails: also where the create was not answered (yet).
     pub fn ours_among(&self, accounts: &[Account]) -> Sql<Vec<EmailKey>> {
         let mut statement = self.db.prepare_cached(
-            "SELECT (account_id = ?2 AND origin = 'created') OR (account_id IS NULL AND intent_at IS NOT NULL)
-             FROM accounts WHERE email_key = ?1",
+            "SELECT EXISTS (SELECT 1 FROM accounts WHERE email_key = ?1
+                            AND ((account_id = ?2 AND origin = 'created') OR (account_id IS NULL AND intent_at IS NOT NULL)))",
         )?;
         let mut ours = Vec::new();
         for account in accounts {
             let Some(key) = account.key() else { continue };
-            let is_ours: Option<Option<bool>> = statement
-                .query_row([key.as_str(), account.id.as_str()], |row| row.get(0))
-                .optional()?;
-            if is_ours == Some(Some(true)) {
+            if statement.query_row([key.as_str(), account.id.as_str()], |row| row.get(0))? {
                 ours.push(key);
             }
         }
         Ok(ours)
     }
 
-    /// The folded e-mails of all accounts that this connector created.
-    pub fn ours(&self) -> Sql<Vec<EmailKey>> {
+    /// All accounts that this connector created, with their folded e-mails.
+    pub fn ours(&self) -> Sql<Vec<(AccountId, EmailKey)>> {
         self.db
-            .prepare("SELECT email_key FROM accounts WHERE origin = 'created' AND account_id IS NOT NULL")?
-            .query_map([], |row| Ok(EmailKey::fold(row.get_ref(0)?.as_str()?)))?
+            .prepare("SELECT account_id, email_key FROM accounts WHERE origin = 'created' AND account_id IS NOT NULL")?
+            .query_map([], |row| {
+                let key = EmailKey::fold(row.get_ref(1)?.as_str()?);
+                Ok((AccountId::new(row.get::<_, String>(0)?), key))
+            })?
             .collect()
     }
 

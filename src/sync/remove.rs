@@ -9,6 +9,8 @@
 //!
 //! Whether the state goes, too, is decided by whoever asked ([`Removal::is_complete`]).
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +18,7 @@ use super::deliver::{Delivery, Trouble, words};
 use super::neighbours::{Neighbourhood, Shared};
 use super::{Connector, Halt, application};
 use crate::http::{Failure, FailureKind};
-use crate::model::{ApplicationId, ConnectorName, EmailKey, Peer};
+use crate::model::{AccountId, ApplicationId, ConnectorName, EmailKey, Peer};
 use crate::state::{About, Origin, StateError};
 use crate::view::ConnectorState;
 use crate::wording;
@@ -171,22 +173,32 @@ impl Connector {
         let Some((application, origin)) = self.application_of(&about).await? else {
             return Ok(absent);
         };
+        // By their ids, for somebody may have changed the e-mail of one of them since; and page by page by their e-mails, for a run may
+        // be making accounts just now.
+        let created = self.state.call(|store| store.ours()).await?;
+        let mut created: HashMap<AccountId, EmailKey> = created.into_iter().collect();
         let mut pages = self.jumpcloud.accounts(&application);
-        let (mut ours, mut others) = (Vec::new(), 0);
+        let (mut ours, mut rows) = (Vec::new(), 0);
         loop {
-            let page = match pages.next().await {
+            let mut page = match pages.next().await {
                 Ok(Some(page)) => page,
                 Ok(None) => break,
                 Err(failure) if failure.kind == FailureKind::NotFound => return Ok(absent),
                 Err(failure) => return Err(application::refusal(&self.jumpcloud, failure, false).await.into()),
             };
             self.go_on()?;
-            let all = page.len();
-            let found = self.state.call(move |store| store.ours_among(&page)).await?;
-            others += (all - found.len()) as u64;
-            ours.extend(found);
+            rows += page.len() as u64;
+            page.retain(|account| match created.remove(&account.id) {
+                Some(key) => {
+                    ours.push(key);
+                    false
+                }
+                None => true,
+            });
+            ours.extend(self.state.call(move |store| store.ours_among(&page)).await?);
         }
-        others += pages.unread().len() as u64;
+        // Also what could not be read is somebody's.
+        let others = (rows + pages.unread().len() as u64).saturating_sub(ours.len() as u64);
         let all = ours.len() as u64;
         let shared = self.shared(neighbourhood, &application, ours).await?;
         let needed = shared.needed.len() as u64;
@@ -318,6 +330,7 @@ impl Connector {
         delivery.adopt().await?;
         let ours = self.state.call(|store| store.ours()).await.map_err(Halt::from)?;
         let before = ours.len() as u64;
+        let ours = ours.into_iter().map(|(_, key)| key).collect();
         let shared = self
             .shared(neighbourhood, &delivery.application, ours)
             .await

@@ -192,6 +192,48 @@ async fn the_application_goes_if_the_connector_made_it_and_nobody_else_is_in_it(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_cannot_be_read_is_somebodys_all_the_same() {
+    let sandbox = sandbox(1).await;
+    let world = sandbox.world();
+    let place = place(&sandbox);
+    place.run(&["sync"]).await.exits(0);
+    let ours = world.accounts().remove(0).id;
+    world.fault(FaultRule::once(
+        Endpoint::Accounts,
+        Fault::Status {
+            status: 200,
+            retry_after: None,
+            body: format!(r#"[{{"id": "{ours}"}}, {{"email": "without.an.id@example.com"}}]"#),
+        },
+    ));
+    place
+        .run(&["remove", "main", "--yes"])
+        .await
+        .exits(0)
+        .tells(&["stays: 1 account that this connector did not create is in it"]);
+    assert!(world.application().is_some() && world.accounts().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_of_ours_whose_email_somebody_changed_is_shown_and_goes() {
+    let sandbox = sandbox(3).await;
+    let world = sandbox.world();
+    let place = place(&sandbox);
+    place.run(&["sync"]).await.exits(0);
+    let account = world.accounts().remove(0);
+    world.delete_account(&account.id);
+    world.add_account(Account {
+        email: Some("renamed@example.com".to_owned()),
+        ..account
+    });
+    place.run(&["remove", "main", "--yes"]).await.exits(0).tells(&[
+        "3 accounts that this connector created are deleted",
+        "main: 3 accounts deleted",
+    ]);
+    assert!(world.application().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_account_whose_create_was_never_answered_is_taken_away_too() {
     let sandbox = lived_in(10).await;
     let world = sandbox.world();

@@ -41,7 +41,8 @@ pub fn listening<T>(case: impl FnOnce() -> T) -> T {
     let result = tracing::subscriber::with_default(ear, case);
     if std::env::var_os("LAWS_TELL").is_some() {
         let said = SAID.with_borrow(|said| String::from_utf8_lossy(said).into_owned());
-        eprintln!("{said}");
+        use std::io::Write as _;
+        writeln!(std::io::stderr(), "{said}").unwrap();
     }
     result
 }

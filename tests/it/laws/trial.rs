@@ -262,6 +262,7 @@ impl Trial {
             Connector::new(config.into(), &self.network, state, PATIENCE, CancellationToken::new())
                 .unwrap()
                 .at_rate(1e6)
+                .settling_within(std::time::Duration::from_millis(1))
                 .with_first_pause(Duration::from_millis(1))
         })
     }
