@@ -143,20 +143,20 @@ impl Attendant {
                 Ok(()) => {}
                 Err(StateError::Removed { .. }) => return,
                 Err(error @ StateError::Displaced { .. }) => {
-                    tracing::error!(connector = %self.name(), "{error}");
+                    let again = !self.says(&error);
                     self.obstacle = Some(trouble(&error));
                     self.show(self.obstacle.clone());
                     self.due = Due::after(Duration::ZERO);
+                    if again {
+                        // Not a single run since the last time: whatever does that, it is not raced with.
+                        self.pause_for(LOOK).await;
+                    }
                     return;
                 }
                 Err(error) => {
                     // A full disk, a file that cannot be read: said plainly, once, and tried again. Nothing is lost that is not in
                     // Torq. The state stays open, so that what is known can be shown.
-                    let words = error.to_string();
-                    if self.said != words {
-                        tracing::error!(connector = %self.name(), "{words}");
-                        self.said = words;
-                    }
+                    self.says(&error);
                     self.obstacle = Some(trouble(&error));
                     self.show(self.obstacle.clone());
                     connector = None;
@@ -447,15 +447,22 @@ impl Attendant {
                 Ok(Err(error)) => error,
                 Err(_) => StateError::Ending,
             };
-            let words = error.to_string();
-            if words != self.said {
-                tracing::error!(connector = %self.name(), "{words}");
-                self.said = words;
-            }
+            self.says(&error);
             self.show(Some(trouble(&error)));
             self.pause_for(LOOK, true).await;
         }
         Opened::Stopped
+    }
+
+    /// Says what is wrong with the state, unless that was said last. Whether it was said now.
+    fn says(&mut self, error: &StateError) -> bool {
+        let words = error.to_string();
+        let news = self.said != words;
+        if news {
+            tracing::error!(connector = %self.name(), "{words}");
+            self.said = words;
+        }
+        news
     }
 
     /// Waits, answering whoever asks meanwhile that the connector cannot be worked with. Where its state cannot be opened

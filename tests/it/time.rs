@@ -323,6 +323,8 @@ async fn jump_and_remove(jump: i64) {
         "after a jump of {jump} s"
     );
     assert_eq!(life.users().len(), 25, "they count as users until then");
+    let ran = finish(life.command(&["sync", "--dry-run"])).await.exits(0);
+    let _ = ran.shows(&["nobody is removed until it is right"]);
     // Right again: it is still the same day, and five were believed in it.
     life.interpose.set_wall(0);
     life.sync().await;
