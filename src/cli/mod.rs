@@ -7,6 +7,7 @@ mod act;
 mod check;
 mod demo;
 mod exit;
+mod limits;
 mod logging;
 mod look;
 pub mod output;
@@ -167,6 +168,7 @@ fn run(args: impl IntoIterator<Item = OsString>, env: BTreeMap<String, String>) 
         env,
         verbose: cli.verbose,
     };
+    limits::raise_files();
     match dispatch(context, cli.command) {
         Ok(exit) => exit,
         Err(failure) => {

@@ -5,7 +5,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::logging::{self, Who};
-use super::{CommandError, Context, Exit, tell};
+use super::{CommandError, Context, Exit, limits, tell};
 use crate::daemon::control::Control;
 use crate::daemon::{self, DaemonError, Origin, Setup};
 use crate::metrics;
@@ -13,6 +13,7 @@ use crate::metrics;
 pub(super) async fn run(context: Context) -> Result<Exit, CommandError> {
     let config = context.config()?;
     logging::start(&config.log, Who::Daemon, context.verbose);
+    limits::warn_of_files(config.connectors.len());
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
     let setup = Setup {

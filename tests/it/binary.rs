@@ -251,8 +251,27 @@ impl Place {
 
     /// Starts the daemon and waits until it listens.
     pub async fn daemon(&self) -> Daemon {
+        self.started(self.command(&["run"])).await
+    }
+
+    /// The same, after a line of shell: what a service manager sets before it starts one.
+    pub async fn daemon_after(&self, line: &str) -> Daemon {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &format!("{line} && exec \"$0\" \"$@\"")])
+            .arg(env!("CARGO_BIN_EXE_torq-connector"))
+            .arg("--config")
+            .arg(self.path("config.toml"))
+            .arg("run")
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        self.started(command).await
+    }
+
+    async fn started(&self, mut command: Command) -> Daemon {
         let log = self.path(&format!("daemon-{}.log", fastrand::u32(..)));
-        let mut command = self.command(&["run"]);
         command.stdout(Stdio::piped()).stderr(fs::File::create(&log).unwrap());
         let mut daemon = Daemon {
             child: command.spawn().unwrap(),
@@ -312,6 +331,10 @@ impl Daemon {
     /// What it wrote to standard error so far.
     pub fn said(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("it still runs")
     }
 
     /// Sends it a signal, such as `TERM`.

@@ -5,6 +5,7 @@ mod binary;
 mod cli;
 mod daemon;
 mod laws;
+mod many;
 mod polls;
 mod secrets;
 mod stories;
