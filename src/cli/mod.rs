@@ -8,6 +8,7 @@ mod backup;
 mod check;
 mod demo;
 mod exit;
+mod limits;
 mod logging;
 mod look;
 pub mod output;
@@ -196,6 +197,7 @@ fn run(args: impl IntoIterator<Item = OsString>, env: BTreeMap<String, String>) 
         env,
         verbose: cli.verbose,
     };
+    limits::raise_files();
     match dispatch(context, cli.command) {
         Ok(exit) => exit,
         Err(failure) => {

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::logging::{self, Who};
-use super::{CommandError, Context, Exit, tell};
+use super::{CommandError, Context, Exit, limits, tell};
 use crate::config;
 use crate::daemon::control::Control;
 use crate::daemon::{self, DaemonError, Origin, Relog, Setup};
@@ -16,6 +16,7 @@ use crate::metrics;
 pub(super) async fn run(context: Context) -> Result<Exit, CommandError> {
     let config = context.config()?;
     let level = logging::start(&config.log, Who::Daemon, context.verbose);
+    limits::warn_of_files(config.connectors.len());
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
     let setup = Setup {

@@ -149,7 +149,7 @@ impl Attendant {
                     self.due = Due::after(Duration::ZERO);
                     if again {
                         // Not a single run since the last time: whatever does that, it is not raced with.
-                        self.pause_for(LOOK).await;
+                        self.pause_for(LOOK, false).await;
                     }
                     return;
                 }

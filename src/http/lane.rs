@@ -158,7 +158,8 @@ impl Lane {
         self.inner.peer
     }
 
-    /// When a request was last let out, answered, or knowingly put off: never long ago while somebody works here.
+    /// When a request was last let out, answered, or knowingly put off, or when it will be its turn: never long ago while
+    /// somebody works here.
     pub fn last_activity(&self) -> std::time::Instant {
         let waits = self.paused_until() > Instant::now();
         if waits {
@@ -169,7 +170,12 @@ impl Lane {
     }
 
     fn note_activity(&self) {
-        *lock(&self.inner.activity) = std::time::Instant::now();
+        self.note_activity_at(Instant::now());
+    }
+
+    fn note_activity_at(&self, at: Instant) {
+        let mut activity = lock(&self.inner.activity);
+        *activity = at.into_std().max(*activity);
     }
 
     /// How far our clock is ahead of the peer's, as its last answer that spoke of the time said.
@@ -373,6 +379,8 @@ impl Lane {
                 }
                 // Only now: who waits for its own turn must not keep the others from the road.
                 let road = lock(&self.inner.road).reserve(Instant::now());
+                // Standing in a queue of a thousand connectors is no sign of death, however long it takes.
+                self.note_activity_at(road);
                 sleep_until(road).await;
                 if self.paused_until() <= Instant::now() {
                     return Ok(());
@@ -508,4 +516,80 @@ fn shared_road(base: &Url, rate: f64) -> Arc<Mutex<Pace>> {
 /// A poisoned lock holds plain numbers here: they are as good as before.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::config::Network;
+
+    /// Lanes of two connectors to the same JumpCloud address.
+    fn lanes(address: &str, rate: f64) -> [Lane; 2] {
+        let base: Url = address.parse().unwrap();
+        let network = Network {
+            ca_file: None,
+            connect_timeout: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+        };
+        let client = Client::new(&network, &[&base]).unwrap();
+        let lane = || {
+            let stop = CancellationToken::new();
+            let (client, timeout) = (client.clone(), network.timeout);
+            Lane::new(
+                "main",
+                (Peer::JumpCloud, &base),
+                client,
+                timeout,
+                rate,
+                Patience::DAEMON,
+                stop,
+            )
+        };
+        [lane(), lane()]
+    }
+
+    #[tokio::test]
+    async fn a_busy_connector_gets_ahead_of_another_by_no_more_than_it_has_under_way() {
+        const WORKERS: u32 = 8;
+        const TURNS: u32 = 30;
+        let [busy, quiet] = lanes("http://127.0.0.1:1", 2000.0);
+        let done = AtomicU32::new(0);
+        let work = async {
+            let worker = || async {
+                loop {
+                    let _ = busy.once("work", async { Ok(()) }).await;
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            };
+            futures_util::future::join_all((0..WORKERS).map(|_| worker())).await
+        };
+        let wait = async {
+            for _ in 0..TURNS {
+                quiet.once("wait", async { Ok(()) }).await.unwrap();
+            }
+        };
+        tokio::select! {
+            _ = work => {}
+            () = wait => {}
+        }
+        let done = done.into_inner();
+        assert!(
+            done <= (TURNS + 1) * (WORKERS + 1),
+            "{done} turns before {TURNS} of the other one"
+        );
+    }
+
+    #[tokio::test]
+    async fn who_stands_in_a_long_queue_shows_that_it_is_alive() {
+        let [first, second] = lanes("http://127.0.0.1:2", 0.01);
+        first.once("first", async { Ok(()) }).await.unwrap();
+        let turn = second.once("second", async { Ok(()) });
+        assert!(tokio::time::timeout(Duration::from_millis(20), turn).await.is_err());
+        let ahead = second
+            .last_activity()
+            .saturating_duration_since(std::time::Instant::now());
+        assert!(ahead > Duration::from_secs(60), "its turn comes in 100 s: {ahead:?}");
+    }
 }

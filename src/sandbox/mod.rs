@@ -21,6 +21,7 @@ mod life;
 mod people;
 mod saas;
 mod server;
+mod tenants;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -41,6 +42,7 @@ pub use fault::{Fault, FaultRule};
 pub use handle::WorldHandle;
 pub use journal::{AuthorizationKind, Endpoint, Peer, RequestLog};
 pub use people::{Account, Application, DirectoryUser, Person, Role, roles};
+pub use tenants::Tenants;
 
 /// What a sandbox is like.
 #[derive(Clone, Debug)]
@@ -154,7 +156,8 @@ impl Sandbox {
         let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;
         let stop = CancellationToken::new();
-        let app = server::router(world.clone()).into_make_service_with_connect_info::<wire::Line>();
+        let app =
+            server::router(server::Served::One(world.clone())).into_make_service_with_connect_info::<wire::Line>();
         let open = wire::Open::default();
         let served = axum::serve(wire::Tap::new(listener, stop.clone(), open.clone()), app)
             .with_graceful_shutdown(stop.clone().cancelled_owned());

@@ -1,6 +1,8 @@
 //! Between the network and the world: reads a request, notes it, lets a fault have its way, answers.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -21,19 +23,45 @@ use super::wire::Line;
 
 const LARGEST_BODY: usize = 1 << 20;
 
-pub(super) fn router(world: WorldHandle) -> Router {
-    Router::new().fallback(serve).with_state(world)
+pub(super) fn router(served: Served) -> Router {
+    Router::new().fallback(serve).with_state(served)
 }
 
-async fn serve(State(world): State<WorldHandle>, ConnectInfo(line): ConnectInfo<Line>, request: Request) -> Response {
+/// What is served at an address.
+#[derive(Clone)]
+pub(super) enum Served {
+    /// One world.
+    One(WorldHandle),
+    /// Several, each below a path of its own.
+    Many(Arc<BTreeMap<String, WorldHandle>>),
+}
+
+impl Served {
+    /// Whose this path is, and what it is there.
+    fn find<'a>(&self, path: &'a str) -> Option<(WorldHandle, &'a str)> {
+        match self {
+            Self::One(world) => Some((world.clone(), path)),
+            Self::Many(worlds) => {
+                let (name, _) = path.strip_prefix('/')?.split_once('/')?;
+                let rest = path.get(name.len() + 1..)?;
+                Some((worlds.get(name)?.clone(), rest))
+            }
+        }
+    }
+}
+
+async fn serve(State(served): State<Served>, ConnectInfo(line): ConnectInfo<Line>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
+    let Some((world, path)) = served.find(parts.uri.path()) else {
+        return plain(Reply::text(404, "nobody lives here"));
+    };
     let Ok(body) = to_bytes(body, LARGEST_BODY).await else {
         return plain(Reply::text(413, "the body is too large or was cut short"));
     };
     let query = parts.uri.query().unwrap_or_default();
     let asked = Asked {
         method: parts.method.to_string(),
-        path: parts.uri.path().to_owned(),
+        path: path.to_owned(),
         query: url::form_urlencoded::parse(query.as_bytes())
             .map(|(key, value)| (key.into_owned(), value.into_owned()))
             .collect(),

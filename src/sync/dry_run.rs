@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::application;
 use super::deliver::{Delivery, Trouble};
 use super::learn::learn_without_application;
-use super::{Connector, Halt, clock_words, collect};
+use super::{Connector, Halt, collect, notice};
 use crate::config::Removals;
 use crate::model::EmailKey;
 use crate::state::EventQuery;
@@ -17,7 +17,11 @@ impl Connector {
     pub async fn dry_run(&self) -> Result<DryRun, Halt> {
         let run = self.begin().await?;
         let end = collect::collect(self).await?;
-        let mut notes: Vec<String> = self.clock_ahead().map(clock_words).into_iter().collect();
+        let mut notes: Vec<String> = self
+            .clock_ahead()
+            .map(|ahead| notice::of_clock(ahead).0)
+            .into_iter()
+            .collect();
         let learnt = match application::find_application(self, false).await? {
             Some(application) => Delivery::new(self, application).learn().await,
             None => Err(Trouble::ApplicationGone),

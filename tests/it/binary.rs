@@ -254,6 +254,22 @@ impl Place {
         self.daemon_by(self.command(&["run"])).await
     }
 
+    /// The same, after a line of shell: what a service manager sets before it starts one.
+    pub async fn daemon_after(&self, line: &str) -> Daemon {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &format!("{line} && exec \"$0\" \"$@\"")])
+            .arg(env!("CARGO_BIN_EXE_torq-connector"))
+            .arg("--config")
+            .arg(self.path("config.toml"))
+            .arg("run")
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        self.daemon_by(command).await
+    }
+
     /// The same by a command of one's own.
     pub async fn daemon_by(&self, mut command: Command) -> Daemon {
         let log = self.path(&format!("daemon-{}.log", fastrand::u32(..)));

@@ -14,6 +14,7 @@ mod front;
 mod interpose;
 mod laws;
 mod life;
+mod many;
 mod polls;
 mod reload;
 mod remove;

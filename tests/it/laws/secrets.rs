@@ -41,8 +41,8 @@ pub fn listening<T>(case: impl FnOnce() -> T) -> T {
     let result = tracing::subscriber::with_default(ear, case);
     if std::env::var_os("LAWS_TELL").is_some() {
         let said = SAID.with_borrow(|said| String::from_utf8_lossy(said).into_owned());
-        use std::io::Write as _;
-        writeln!(std::io::stderr(), "{said}").unwrap();
+        // Standard error is for people, and a person asked.
+        std::io::Write::write_all(&mut std::io::stderr(), said.as_bytes()).unwrap();
     }
     result
 }

@@ -15,7 +15,7 @@ use torq_connector::model::Peer;
 use torq_connector::sandbox::{
     Behaviour, Endpoint, Fault, FaultRule, Options, Person, RequestLog, Sandbox, WorldHandle,
 };
-use torq_connector::state::{self, State, StateError, Store};
+use torq_connector::state::{self, Lock, State, Store};
 use torq_connector::sync::{Connector, Halt, RunEnd};
 use torq_connector::view::{AccountStanding, ConnectorStatus, EventView, RunOutcome, UserView};
 
@@ -245,17 +245,7 @@ impl Trial {
     async fn process(&mut self) -> Connector {
         let config = self.config();
         if self.state.is_none() {
-            let since = Instant::now();
-            self.state = Some(loop {
-                match State::open(&self.state_dir(), &config.name) {
-                    Ok(state) => break state,
-                    // What a killed run was writing is written to its end first.
-                    Err(StateError::InUse { .. }) if since.elapsed() < DEADLINE => {
-                        tokio::time::sleep(Duration::from_millis(1)).await;
-                    }
-                    Err(error) => panic!("{error}"),
-                }
-            });
+            self.state = Some(State::open(&self.state_dir(), &config.name).unwrap());
         }
         let state = self.state.clone().unwrap();
         self.connector.take().unwrap_or_else(|| {
@@ -374,8 +364,13 @@ impl Trial {
         self.settle().await;
     }
 
-    /// Waits until everything that was sent has had its effect.
+    /// Waits until everything that was sent has had its effect, and what was being written is written.
     async fn settle(&self) {
+        let since = Instant::now();
+        while self.state.is_none() && Lock::take(&self.state_dir(), &self.base.name).is_err() {
+            assert!(since.elapsed() < DEADLINE, "the state is let go of");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         for door in self.towns.iter().chain([&self.side_door]) {
             tokio::time::timeout(DEADLINE, door.quiet())
                 .await
@@ -468,10 +463,13 @@ impl Trial {
             world.clear_faults();
         }
         let end = end.map(|end| end.expect("the state is in order"));
+        // What is configured is noticed by the run, whatever becomes of it; one that was killed may have noticed it, or not.
+        let before = self.past.door.take();
         if end.is_some() {
-            // What is configured is noticed by the run, whatever becomes of it.
-            let before = self.past.door.replace(self.settings.torq);
             self.past.doubt |= before.is_some_and(|before| before != self.settings.torq);
+            self.past.door = Some(self.settings.torq);
+        } else {
+            self.past.door = before.filter(|before| *before == self.settings.torq);
         }
         if end.is_some() && !connector.is_stopped() {
             self.connector = Some(connector);

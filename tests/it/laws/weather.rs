@@ -36,7 +36,11 @@ impl Bystander {
         let state = State::open(dir.path(), &config.name).unwrap();
         let patience = Patience::COMMAND;
         let connector = Connector::new(config.into(), &network, state, patience, CancellationToken::new()).unwrap();
-        Self(Some((sandbox, connector.at_rate(1e6).settling_within(Duration::from_millis(1)), dir)))
+        Self(Some((
+            sandbox,
+            connector.at_rate(1e6).settling_within(Duration::from_millis(1)),
+            dir,
+        )))
     }
 
     /// A run beside whatever happens to the other one: exact, each time.
