@@ -218,7 +218,7 @@ impl Lane {
         result
     }
 
-    /// Sends one request and reads the whole answer. The status is not judged: see [`outcome::judge_status`].
+    /// Sends one request and reads the whole answer. The status is not judged: see [`super::judge`].
     pub async fn exchange(&self, request: &Request, headers: http::HeaderMap) -> Result<Answer, Failure> {
         let result = self.send(request, headers).await;
         let outcome = match &result {
@@ -383,8 +383,8 @@ impl Lane {
             // A moment more than was asked for: clocks differ, and everybody else was told the same.
             let wait = asked.map_or(backoff, |asked| asked + Duration::from_millis(fastrand::u64(20..250)));
             pace.pause(now + wait);
-            if failure.status == Some(StatusCode::FORBIDDEN) {
-                // The address is blocked, not this connector.
+            if failure.status == Some(StatusCode::FORBIDDEN) && matches!(failure.kind, FailureKind::Later { .. }) {
+                // It speaks of abuse: the address is blocked, not this connector.
                 lock(&self.inner.road).pause(now + wait);
             }
             (failures, wait)
