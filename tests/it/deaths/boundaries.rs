@@ -10,7 +10,7 @@ use crate::world::fold;
 /// How many lives are lived side by side.
 const LANES: u64 = 6;
 /// In the ordinary suite one boundary of so many is tried, beginning anywhere.
-const STRIDE: u64 = 5;
+const STRIDE: u64 = 7;
 
 /// What is tried at each boundary, and which calls are boundaries.
 fn deaths(story: Story) -> Vec<(Death, u64)> {
