@@ -4,6 +4,7 @@
 
 mod adoption;
 mod dry_run;
+mod elsewhere;
 mod histories;
 mod knowledge;
 mod lists;
