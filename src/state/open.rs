@@ -327,6 +327,8 @@ fn configure(db: &Connection) -> rusqlite::Result<()> {
     // A crash of the machine may lose the last transactions, never consistency; what was lost is found again, because
     // JumpCloud's accounts are read at every start before anything is created.
     db.pragma_update(None, "synchronous", "NORMAL")?;
+    // In bytes: what the log keeps of its size when it begins anew. A first collection can make it long.
+    db.pragma_update(None, "journal_size_limit", 256 * 1024)?;
     db.pragma_update(None, "foreign_keys", true)?;
     // In KiB. Lookups are by key; a thousand connectors in one process must not take 2 MB each.
     db.pragma_update(None, "cache_size", -1000)?;
