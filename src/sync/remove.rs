@@ -189,7 +189,7 @@ impl Connector {
             self.go_on()?;
             rows += page.len() as u64;
             page.retain(|account| match created.remove(&account.id) {
-                Some(key) if account.is_of(&key) => {
+                Some(key) if account.key().is_none() || account.is_of(&key) => {
                     ours.push(key);
                     false
                 }
