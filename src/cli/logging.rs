@@ -1,10 +1,11 @@
 //! Logs: to standard error, text or JSON. The daemon logs as configured; commands keep quiet unless asked.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
+use super::journal::{self, Journal};
 use crate::config::{Log, LogFormat};
 
 /// Our dependencies' own chatter: of use only when it is asked for by name.
@@ -21,6 +22,7 @@ pub(super) enum Who {
 
 /// Sets logging up. A second call does nothing.
 pub(super) fn start(log: &Log, who: Who, verbose: u8) {
+    let journal = journal::is_stderr();
     let level = match (verbose, who) {
         (0, Who::Daemon) => log.level.as_str(),
         (0, Who::Command) if log.level == "info" => "warn",
@@ -35,9 +37,12 @@ pub(super) fn start(log: &Log, who: Who, verbose: u8) {
     } else {
         EnvFilter::new(format!("{level},{QUIET}"))
     };
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(BoxMakeWriter::new(std::io::stderr));
+    let writer = if journal {
+        BoxMakeWriter::new(Journal::to(io::stderr))
+    } else {
+        BoxMakeWriter::new(io::stderr)
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     let result = match log.format {
         LogFormat::Json => builder
             .json()
@@ -45,8 +50,10 @@ pub(super) fn start(log: &Log, who: Who, verbose: u8) {
             .with_current_span(false)
             .with_span_list(false)
             .try_init(),
+        // The journal has times of its own, and shows how grave a line is in its own colours.
+        LogFormat::Text if journal => builder.with_ansi(false).with_target(false).without_time().try_init(),
         LogFormat::Text => builder
-            .with_ansi(std::io::stderr().is_terminal())
+            .with_ansi(io::stderr().is_terminal())
             .with_target(false)
             .try_init(),
     };

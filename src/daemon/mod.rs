@@ -5,6 +5,7 @@
 
 mod attend;
 pub mod control;
+mod supervisor;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,6 +23,7 @@ use crate::web::{self, Access, Board};
 
 use attend::Attendant;
 use control::Control;
+use supervisor::Supervisor;
 
 /// How long what is in flight may take after the daemon was told to stop. `docker stop` kills after 10 s.
 pub const GRACE: Duration = Duration::from_secs(8);
@@ -144,6 +146,13 @@ pub async fn run(
                 tracing::error!(%error, "the web server ended");
             }
             "the web server".to_owned()
+        });
+    }
+    if let Some(supervisor) = origin.as_ref().and_then(|origin| Supervisor::of(&origin.env)) {
+        let attending = supervisor.attend(board.clone(), reload, stop.clone());
+        tasks.spawn(async move {
+            attending.await;
+            "the service manager".to_owned()
         });
     }
     let until = stop.clone();

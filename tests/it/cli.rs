@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod check;
+mod health;
 mod look;
+mod manual;
 mod sandbox;
 
 use std::process::Stdio;

@@ -6,5 +6,7 @@ mod cli;
 mod daemon;
 mod polls;
 mod secrets;
+mod shipped;
 mod stories;
+mod supervisor;
 mod world;
