@@ -54,7 +54,7 @@ pub fn is_short(text: &str) -> bool {
     text.len() <= torq_connector::http::foreign::MAX_TEXT
 }
 
-/// How often `key` is written in the outermost object.
+/// How often `key` is written with something under it, which null is not, in the outermost object.
 pub fn occurrences(body: &[u8], key: &str) -> usize {
     struct Keys(Vec<String>);
     struct Collect;
@@ -70,8 +70,10 @@ pub fn occurrences(body: &[u8], key: &str) -> usize {
         }
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Keys, A::Error> {
             let mut keys = Vec::new();
-            while let Some((key, serde::de::IgnoredAny)) = map.next_entry()? {
-                keys.push(key);
+            while let Some((key, value)) = map.next_entry::<String, Option<serde::de::IgnoredAny>>()? {
+                if value.is_some() {
+                    keys.push(key);
+                }
             }
             Ok(Keys(keys))
         }
