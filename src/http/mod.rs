@@ -12,6 +12,7 @@ mod client;
 mod lane;
 mod outcome;
 mod pace;
+mod proxy;
 
 use std::fmt;
 use std::time::Duration;
@@ -23,7 +24,8 @@ use url::Url;
 
 pub use client::{Client, ClientError, USER_AGENT};
 pub use lane::{Lane, MAX_BODY, Patience, Trouble};
-pub use outcome::{Failure, FailureKind, clean, words_of};
+pub use outcome::{Cause, Failure, FailureKind, NO_TOKEN_ENDPOINT, clean, words_of};
+pub use proxy::{address, check_environment};
 
 use crate::model::Peer;
 
@@ -92,7 +94,7 @@ pub fn judge(
         Err(kind) => {
             let detail = match answer.status.as_u16() {
                 300..=399 => "answered with a redirect, which is never followed".to_owned(),
-                407 => "a proxy asks for authentication".to_owned(),
+                407 => outcome::PROXY_ASKS.to_owned(),
                 _ => words,
             };
             Err(Failure {

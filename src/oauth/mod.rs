@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use url::Url;
 
-use crate::http::{Answer, Body, Failure, FailureKind, Lane, Request, judge};
+use crate::http::{Answer, Body, Failure, FailureKind, Lane, NO_TOKEN_ENDPOINT, Request, judge};
 use crate::metrics;
 use crate::model::Peer;
 
@@ -250,7 +250,7 @@ impl TokenManager {
             (400 | 401, _) => FailureKind::Credentials,
             (402 | 403, _) => FailureKind::Credentials,
             (404 | 405 | 410, _) => {
-                failure.detail = "there is no token endpoint at this address; check region and token_url".to_owned();
+                failure.detail = NO_TOKEN_ENDPOINT.to_owned();
                 FailureKind::Unreachable
             }
             _ => failure.kind,
