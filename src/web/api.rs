@@ -111,9 +111,22 @@ fn kinds(text: &str) -> Option<Vec<EventKind>> {
     text.split(',').map(|kind| EventKind::parse(kind.trim())).collect()
 }
 
-/// `GET /api/status`
-pub(super) async fn status(State(site): State<Site>) -> Result<Json<StatusReport>, ApiError> {
-    Ok(Json(site.board.statuses().await?))
+/// `GET /api/status?connector=NAME`
+pub(super) async fn status(
+    State(site): State<Site>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<StatusReport>, ApiError> {
+    let parameters = Parameters::read(query, &["connector"]).checked()?;
+    let mut report = site.board.statuses().await?;
+    if let Some(name) = parameters.text("connector") {
+        let known: Vec<_> = report.connectors.iter().map(|status| status.name.clone()).collect();
+        report.connectors.retain(|status| status.name == name);
+        if report.connectors.is_empty() {
+            let name = name.to_owned();
+            return Err(BoardError::Unknown { name, known }.into());
+        }
+    }
+    Ok(Json(report))
 }
 
 /// `GET /api/users?connector=NAME`
