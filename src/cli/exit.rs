@@ -78,7 +78,10 @@ impl Exit {
     /// For what a connector answered to the daemon's caller.
     pub fn of_answer(answer: &Answer) -> Exit {
         match answer {
+            // What is wrong with the files of the secrets is a matter of the configuration.
+            Answer::Ran(report) if !report.problems.is_empty() => Exit::Config,
             Answer::Ran(report) => Exit::of_outcome(report.outcome),
+            Answer::Waits(_) | Answer::Stopping => Exit::Unavailable,
             Answer::Done(_) => Exit::Done,
             Answer::Paused | Answer::Removed => Exit::Partial,
             Answer::Plan(plan) => plan

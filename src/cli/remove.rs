@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::logging::{self, Who};
-use super::sync::{ask, state_error};
+use super::reach::{ask, may_look};
+use super::sync::state_error;
 use super::{CommandError, Context, Exit, RemoveArgs, serve, tell};
 use crate::config::{self, Config, JumpCloudCredentials};
 use crate::daemon::control::{Action, Answer, Request, Response};
@@ -21,6 +22,7 @@ use crate::wording;
 pub(super) async fn run(context: Context, args: RemoveArgs) -> Result<Exit, CommandError> {
     let config = context.config_without_secrets()?;
     logging::start(&config.log, Who::Command, context.verbose);
+    may_look(&config.state_dir)?;
     let Some(connector) = config.connectors.iter().find(|one| one.name.as_str() == args.name) else {
         return without_section(&config, &args);
     };
@@ -127,7 +129,7 @@ async fn ask_daemon(config: &Config, name: &ConnectorName, action: Action) -> Re
         action,
         connectors: vec![name.to_string()],
     };
-    match ask(config, &request).await? {
+    match ask(&config.state_dir, &request).await? {
         None => Ok(None),
         Some(Response::Answers { mut answers, .. }) => Ok(answers.remove(name.as_str())),
         Some(Response::Error(error)) => Err(CommandError::new(Exit::Usage, error)),
@@ -143,9 +145,13 @@ fn refused(name: &ConnectorName, words: &str) -> CommandError {
     CommandError::new(Exit::Unexpected, message)
 }
 
+fn stopping() -> CommandError {
+    CommandError::new(Exit::Unavailable, "the daemon is stopping; try again")
+}
+
 /// With the secrets, which are needed to ask JumpCloud. Where they cannot be read, a person hears what is possible without them.
 fn with_secrets(context: &Context, name: &ConnectorName) -> Result<Config, CommandError> {
-    context.config().map_err(|mut error| {
+    context.config_for(&[name.to_string()]).map_err(|mut error| {
         error.message.push_str(&format!(
             "\nTo forget the connector without them, and leave JumpCloud as it is: torq-connector remove {name} --keep-accounts"
         ));
@@ -178,6 +184,7 @@ async fn plan(
         None => {}
         Some(Answer::Plan(plan)) => return Ok(*plan),
         Some(Answer::Refused(words)) => return Err(refused(name, &words)),
+        Some(Answer::Stopping) => return Err(stopping()),
         Some(_) => return Err(CommandError::unexpected("the daemon answered another question")),
     }
     let config = with_secrets(context, name)?;
@@ -201,6 +208,7 @@ async fn remove(
         None => {}
         Some(Answer::Removal(removal)) => return Ok(*removal),
         Some(Answer::Refused(words)) => return Err(refused(name, &words)),
+        Some(Answer::Stopping) => return Err(stopping()),
         Some(_) => return Err(CommandError::unexpected("the daemon answered another question")),
     }
     let now = Timestamp::now();
@@ -213,7 +221,7 @@ async fn remove(
     let config = with_secrets(context, name)?;
     let state = State::open(&config.state_dir, name).map_err(state_error)?;
     let stop = CancellationToken::new();
-    serve::stop_on_signals(stop.clone())?;
+    serve::stop_on_signals(stop.clone(), Some(serve::STOPPING))?;
     let connector = assemble(&config, name, state.clone(), stop)?;
     let removal = connector
         .remove(terms, &Neighbourhood::of(&config))

@@ -8,6 +8,7 @@
 //!
 //! What a run does is decided from the state alone, so it can be cut short anywhere: the next one goes on.
 
+mod advice;
 mod application;
 mod collect;
 mod deliver;
@@ -34,7 +35,9 @@ use crate::oauth::{Auth, Session, TokenManager};
 use crate::state::{About, Offered, RemovalRules, Sides, State, StateError};
 use crate::torq::{self, Torq};
 use crate::view::{ConnectorState, ConnectorStatus, RunCounts, RunOutcome};
+use crate::wording;
 
+pub use advice::{Again, about_cause};
 pub use application::{forget_tenant, note_tenants};
 pub use halt::Halt;
 pub use neighbours::Neighbourhood;
@@ -85,6 +88,8 @@ pub struct RunEnd {
     pub outcome: RunOutcome,
     /// Why it did not come to its end, if it did not.
     pub halt: Option<Halt>,
+    /// What a person should do about that.
+    pub action: Option<String>,
     /// What it changed.
     pub counts: RunCounts,
     /// The status afterwards.
@@ -104,7 +109,7 @@ impl RunEnd {
                     connector,
                     run,
                     outcome = self.outcome.as_str(),
-                    action = halt.action(),
+                    action = self.action,
                     "{halt}"
                 );
             }
@@ -155,6 +160,7 @@ pub struct Connector {
     state: State,
     stop: CancellationToken,
     phase: watch::Sender<Phase>,
+    again: Again,
     /// Whether JumpCloud's accounts were read since this process began: knowledge grows old while nobody looks.
     reconciled: AtomicBool,
 }
@@ -176,6 +182,11 @@ impl Connector {
             state,
             stop,
             phase: watch::Sender::new(Phase::Idle),
+            // A command's patience ends, and with it the command.
+            again: match patience.attempts {
+                None => Again::ByItself,
+                Some(_) => Again::Command("sync"),
+            },
             reconciled: AtomicBool::new(false),
         })
     }
@@ -279,6 +290,7 @@ impl Connector {
     }
 
     async fn poll_and_deliver(&self, run: i64) -> Result<(), Halt> {
+        self.has_secrets()?;
         let collected = collect::collect(self).await?;
         if collected.removed + collected.held > 0 {
             tracing::info!(
@@ -291,6 +303,16 @@ impl Connector {
         }
         self.read_roles().await?;
         deliver::deliver(self).await
+    }
+
+    /// Nothing is sent without a secret whose file could not be read.
+    fn has_secrets(&self) -> Result<(), Halt> {
+        Halt::of_secrets(&self.config).map_or(Ok(()), Err)
+    }
+
+    /// What a person should do about a halt of this connector.
+    pub fn action(&self, halt: &Halt) -> Option<String> {
+        halt.action(&self.config, self.again)
     }
 
     /// Reads the names of the roles once a day, if the key may: a convenience, so nothing fails without them.
@@ -317,6 +339,7 @@ impl Connector {
 
     async fn end(&self, run: i64, outcome: Option<RunOutcome>, halt: Option<Halt>) -> Result<RunEnd, StateError> {
         let name = self.name().clone();
+        let todo = halt.as_ref().and_then(|halt| self.action(halt));
         self.state
             .call(move |store| {
                 let now = Timestamp::now();
@@ -332,7 +355,7 @@ impl Connector {
                 let reason = halt.as_ref().map(ToString::to_string);
                 let counts = store.end_run(now, outcome, reason.as_deref())?;
                 match &halt {
-                    Some(halt) => halt.note(store, now)?,
+                    Some(halt) => halt.note(store, now, todo.as_deref())?,
                     None if status.held > 0 => {
                         let why = about.hold_reason.as_deref().unwrap_or("more than are believed unasked");
                         let reason = format!("{} removals are held: {why}", status.held);
@@ -361,6 +384,7 @@ impl Connector {
                 Ok(RunEnd {
                     outcome,
                     halt,
+                    action: todo,
                     counts,
                     status,
                     run,
@@ -452,7 +476,7 @@ fn noticed(about: &About, now: Timestamp, name: &str) -> Option<(String, String)
         .as_ref()
         .filter(|(_, at)| is_younger(*at, now, NOTICE_AGE))?;
     let action = format!("nothing, if that is meant; what came of it is in: torq-connector events {name}");
-    Some((format!("{notice} (since {at:.0})"), action))
+    Some((format!("{notice} (since {})", wording::moment(*at)), action))
 }
 
 /// The clients of both peers of a connector.

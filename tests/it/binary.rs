@@ -241,7 +241,9 @@ impl Place {
 
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = bare();
-        command.arg("--config").arg(self.path("config.toml")).args(args);
+        command
+            .env("TORQ_CONNECTOR_CONFIG", self.path("config.toml"))
+            .args(args);
         command
     }
 
@@ -251,8 +253,14 @@ impl Place {
 
     /// Starts the daemon and waits until it listens.
     pub async fn daemon(&self) -> Daemon {
+        self.daemon_with(|_| {}).await
+    }
+
+    /// The same, with something else about the command.
+    pub async fn daemon_with(&self, change: impl FnOnce(&mut Command)) -> Daemon {
         let log = self.path(&format!("daemon-{}.log", fastrand::u32(..)));
         let mut command = self.command(&["run"]);
+        change(&mut command);
         command.stdout(Stdio::piped()).stderr(fs::File::create(&log).unwrap());
         let mut daemon = Daemon {
             child: command.spawn().unwrap(),
