@@ -89,8 +89,10 @@ pub(super) async fn run(context: Context, args: DemoArgs) -> Result<Exit, Comman
         sandbox.control_url()
     ));
     tell("In another terminal:");
+    // As it was started itself, which may be from where it was built.
+    let program = std::env::args().next().unwrap_or_else(|| "torq-connector".to_owned());
     for command in ["status", "users", "approve demo"] {
-        tell(&format!("              torq-connector {command}"));
+        tell(&format!("              {program} {command}"));
     }
     tell("Ctrl-C ends the demo and removes everything it made.\n");
 

@@ -144,6 +144,15 @@ impl Ran {
         self
     }
 
+    /// Standard output says none of this.
+    #[track_caller]
+    pub fn hides(self, words: &[&str]) -> Self {
+        for word in words {
+            assert!(!self.out.contains(word), "{word:?} is in stdout:\n{}", self.out);
+        }
+        self
+    }
+
     #[track_caller]
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}:\n{}\n{}", self.out, self.err))

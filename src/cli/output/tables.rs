@@ -240,11 +240,14 @@ pub(super) fn details(event: &EventView) -> String {
         .filter_map(Value::as_object)
         .flat_map(|side| side.keys())
         .collect();
+    let names_role = names.iter().any(|name| *name == "role");
     let changes = names.into_iter().filter_map(|name| {
         let before = field(&event.before, name);
         let after = field(&event.after, name);
         match (before, after) {
             (None, None) => None,
+            // People know roles by their names.
+            _ if name == "role_id" && names_role => None,
             // The line says already whom it is about.
             (None, after) if name == "email" && after == event.email => None,
             (Some(before), Some(after)) => Some(format!("{name}: {before} → {after}")),

@@ -122,7 +122,8 @@ async fn a_dry_run_begins_with_what_a_run_will_say_and_names_who_is_paused_or_re
         .run(&["sync", "main", "--dry-run"])
         .await
         .exits(0)
-        .shows(&["changes: 5 new, 5 accounts created, 4 associated"]);
+        .shows(&["changes: 5 new, 5 accounts created, 4 associated", "role: "])
+        .hides(&["role_id"]);
     place.run(&["pause", "main"]).await.exits(0);
     let ran = place.run(&["sync", "--dry-run", "--format", "json"]).await.exits(0);
     let report = ran.json();

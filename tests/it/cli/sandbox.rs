@@ -35,13 +35,10 @@ async fn the_demo_shows_the_whole_thing_and_leaves_nothing_behind() {
             );
         }
         // What it says can be typed as it stands there.
-        if let Some(rest) = line
-            .trim()
-            .strip_prefix("torq-connector ")
-            .filter(|rest| rest.ends_with(" status"))
-        {
-            let mut command = bare();
-            command.args(rest.split(' '));
+        if line.contains("torq-connector --config ") && line.ends_with(" status") {
+            let mut words = line.split_whitespace();
+            let mut command = tokio::process::Command::new(words.next().unwrap());
+            command.args(words).env_remove("TORQ_CONNECTOR_CONFIG");
             advised = Some(finish(command).await.exits(0).shows(&["demo"]));
         }
         said.push(line);
