@@ -115,6 +115,12 @@ mod tests {
     }
 
     #[test]
+    fn a_daemon_that_stops_or_waits_is_tried_again_later() {
+        assert_eq!(Exit::of_answer(&Answer::Stopping), Exit::Unavailable);
+        assert_eq!(Exit::of_answer(&Answer::Waits("why".to_owned())), Exit::Unavailable);
+    }
+
+    #[test]
     fn codes_are_those_of_the_interface() {
         let codes = [
             (Exit::Done, 0),

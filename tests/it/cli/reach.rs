@@ -117,6 +117,21 @@ async fn a_run_on_a_folder_that_cannot_be_used_names_the_setting_and_the_way_out
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_that_may_not_be_read_says_how_it_may() {
+    let sandbox = sandbox(1).await;
+    let place = shown_place(&sandbox);
+    fs::create_dir(place.state_dir()).unwrap();
+    let command = as_somebody_else(&place, &["run"]);
+    let root = fs::metadata(place.path("")).unwrap().uid() == 0;
+    set_mode(&place.path("config.toml"), if root { 0o600 } else { 0o000 });
+    finish(command)
+        .await
+        .exits(78)
+        .tells(&["config.toml", "`chmod 644`", "`chown`"]);
+    set_mode(&place.state_dir(), 0o700);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_command_needs_no_secret_that_only_the_daemon_has() {
     let sandbox = sandbox(3).await;
     let place = shown_place(&sandbox);

@@ -144,6 +144,17 @@ async fn help_tells_the_exit_codes_where_scripts_need_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_this_machine_has_not_is_not_taken_for_another_daemon() {
+    let sandbox = sandbox(1).await;
+    // Of a network for documentation, which is nobody's (RFC 5737).
+    let sections = "[http]\nlisten = \"192.0.2.1:8686\"\n";
+    let place = Place::with(sections, &[Connector::new("main", &sandbox)]);
+    let ran = place.run(&["run"]).await.exits(1);
+    let ran = ran.tells(&["cannot listen on 192.0.2.1:8686", "no such address", "http.listen"]);
+    assert!(!ran.err.contains("another daemon"), "{}", ran.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn libraries_keep_quiet_and_a_proxy_that_is_none_is_told() {
     let sandbox = sandbox(1).await;
     let connector = Connector::new("main", &sandbox)
