@@ -386,7 +386,7 @@ async fn one_broken_connector_stops_no_other() {
     );
     assert!(broken["next_poll"].is_null());
     let (status, answer) = daemon.get("/readyz").await;
-    assert_eq!((status, body(&answer)), (503, "broken: reconnect_required\n"));
+    assert_eq!((status, body(&answer)), (503, "broken: reconnect_required (Torq)\n"));
     assert_eq!(daemon.get("/healthz").await.0, 200);
     place
         .run(&["sync"])
@@ -420,7 +420,7 @@ async fn a_state_file_that_is_garbage_stops_no_other_connector() {
     place
         .run(&["status"])
         .await
-        .exits(0)
+        .exits(1)
         .shows(&["good", "connected", "bad.db is damaged"]);
     place.run(&["sync", "good"]).await.exits(0);
     place.run(&["sync", "bad"]).await.exits(1).tells(&["bad.db is damaged"]);

@@ -535,7 +535,8 @@ impl Trial {
         let by = |halt: &Halt| match halt {
             Halt::Unavailable(failure) | Halt::NotLicensed(failure) => Some(failure.peer),
             Halt::Reconnect { failure, .. } => Some(failure.peer),
-            Halt::Stopped | Halt::State(_) => None,
+            // Without a secret nothing is asked of anybody.
+            Halt::NoSecret { .. } | Halt::Stopped | Halt::State(_) => None,
         };
         match end.map(|end| end.halt.as_ref().map(by)) {
             // To its end, or ended by JumpCloud, which is asked after the poll.
