@@ -71,12 +71,12 @@ impl Trial {
                 }
             }
             Change::Blank(n) => self.update(*n, |one| one.email.clear()),
-            Change::ChangeListing(n) => self.update(*n, |one| one.sso_provision = !one.sso_provision),
-            Change::ChangeStatus(n) => self.update(*n, |one| {
+            Change::OtherListing(n) => self.update(*n, |one| one.sso_provision = !one.sso_provision),
+            Change::OtherStatus(n) => self.update(*n, |one| {
                 let verified = one.status == "VERIFIED";
                 one.status = if verified { "SUSPENDED" } else { "VERIFIED" }.to_owned();
             }),
-            Change::ChangeRole(n) => self.update(*n, |one| {
+            Change::OtherRole(n) => self.update(*n, |one| {
                 let next = roles().iter().position(|role| role.id == one.role_id).unwrap_or(0) + 1;
                 one.role_id = roles()[next % roles().len()].id.to_owned();
             }),

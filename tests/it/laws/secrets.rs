@@ -38,12 +38,7 @@ pub fn listening<T>(case: impl FnOnce() -> T) -> T {
         .with_env_filter(EnvFilter::new(level))
         .with_writer(|| Ear)
         .finish();
-    let result = tracing::subscriber::with_default(ear, case);
-    if std::env::var_os("LAWS_TELL").is_some() {
-        let said = SAID.with_borrow(|said| String::from_utf8_lossy(said).into_owned());
-        eprintln!("{said}");
-    }
-    result
+    tracing::subscriber::with_default(ear, case)
 }
 
 /// After a whole case.
