@@ -223,7 +223,7 @@ impl Lane {
         result
     }
 
-    /// Sends one request and reads the whole answer. The status is not judged: see [`outcome::judge_status`].
+    /// Sends one request and reads the whole answer. The status is not judged: see [`super::judge`].
     pub async fn exchange(&self, request: &Request, headers: http::HeaderMap) -> Result<Answer, Failure> {
         let result = self.send(request, headers).await;
         let outcome = match &result {
