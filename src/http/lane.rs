@@ -435,9 +435,8 @@ impl Lane {
             let moment = Duration::from_millis(fastrand::u64(20..250));
             let wait = asked.map_or(backoff, |asked| (asked + moment).max(backoff));
             pace.pause(now + wait);
-            let blocked = matches!(failure.kind, FailureKind::Later { .. });
-            if failure.status == Some(StatusCode::FORBIDDEN) && blocked {
-                // The address is blocked, not this connector.
+            if failure.status == Some(StatusCode::FORBIDDEN) && matches!(failure.kind, FailureKind::Later { .. }) {
+                // It speaks of abuse: the address is blocked, not this connector.
                 lock(&self.inner.road).pause(now + wait);
             }
             (failures, wait)

@@ -186,6 +186,28 @@ async fn a_fresh_token_that_is_refused_needs_a_person() {
 }
 
 #[tokio::test]
+async fn a_redirect_or_a_page_of_html_for_a_fresh_token_is_somebody_in_between() {
+    let page = "<html>sign in to the network</html>";
+    for answer in [
+        ResponseTemplate::new(302).insert_header("location", "https://login.example/"),
+        ResponseTemplate::new(401).set_body_string(page),
+        ResponseTemplate::new(403).set_body_string(page),
+        ResponseTemplate::new(402).set_body_string(page),
+    ] {
+        let server = MockServer::start().await;
+        counting_endpoint(&server).await;
+        Mock::given(path("/api/users"))
+            .respond_with(answer)
+            .mount(&server)
+            .await;
+        let session = torq(&server);
+        let failure = session.attempt(&get(&session)).await.unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Unintelligible, "{failure}");
+        assert!(tokens_asked(&server).await <= 2);
+    }
+}
+
+#[tokio::test]
 async fn a_short_lived_token_is_renewed_ahead_of_its_end() {
     let server = MockServer::start().await;
     let count = AtomicUsize::new(0);
@@ -232,8 +254,32 @@ async fn refused_and_unreachable_are_never_confused_at_the_token_endpoint() {
             ResponseTemplate::new(200).set_body_string(html),
             FailureKind::Unintelligible,
         ),
+        (
+            ResponseTemplate::new(403).set_body_string(html),
+            FailureKind::Unintelligible,
+        ),
+        (
+            ResponseTemplate::new(511).set_body_string(html),
+            FailureKind::Later { after: None },
+        ),
+        (ResponseTemplate::new(302), FailureKind::Unintelligible),
         (ResponseTemplate::new(404), FailureKind::Unreachable),
         (ResponseTemplate::new(407), FailureKind::Unreachable),
+        // JSON without the words of the RFC is the peer's all the same; anything else need not be.
+        (
+            json(400, serde_json::json!({"code": 16, "message": "bad client"})),
+            FailureKind::Credentials,
+        ),
+        (json(403, error("access_denied")), FailureKind::Credentials),
+        (ResponseTemplate::new(400), FailureKind::Unintelligible),
+        (
+            ResponseTemplate::new(403).set_body_string("Blocked"),
+            FailureKind::Unintelligible,
+        ),
+        (
+            json(200, serde_json::json!({"access_token": "x".repeat(20_000)})),
+            FailureKind::Unintelligible,
+        ),
         (
             json(200, serde_json::json!({"access_token": ""})),
             FailureKind::Unintelligible,

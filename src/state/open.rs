@@ -85,7 +85,7 @@ impl Lock {
             .mode(0o600)
             .open(&path)
             .map_err(failed("open"))?;
-        match file.try_lock() {
+        match try_for_a_moment(&file) {
             // Somebody deleted it in this very moment: then it is not what the next process will find.
             Ok(()) if !is_at(&file, &path) => return Self::take_file(state_dir, name_of_file, name),
             Ok(()) => {}
@@ -110,6 +110,20 @@ impl Lock {
         lock.write(had_state);
         Ok(lock)
     }
+}
+
+/// Takes a lock, and waits a moment for it: a process that is just being started by its holder has it, too, until it has become
+/// another program.
+fn try_for_a_moment(file: &File) -> Result<(), TryLockError> {
+    const TRIES: u32 = 20;
+    const APART: Duration = Duration::from_millis(10);
+    for _ in 1..TRIES {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(APART),
+            tried => return tried,
+        }
+    }
+    file.try_lock()
 }
 
 fn is_at(file: &File, path: &Path) -> bool {
@@ -332,6 +346,8 @@ fn configure(db: &Connection) -> rusqlite::Result<()> {
     // A crash of the machine may lose the last transactions, never consistency; what was lost is found again, because
     // JumpCloud's accounts are read at every start before anything is created.
     db.pragma_update(None, "synchronous", "NORMAL")?;
+    // In bytes: what the log keeps of its size when it begins anew. A first collection can make it long.
+    db.pragma_update(None, "journal_size_limit", 256 * 1024)?;
     db.pragma_update(None, "foreign_keys", true)?;
     // In KiB. Lookups are by key; a thousand connectors in one process must not take 2 MB each.
     db.pragma_update(None, "cache_size", -1000)?;

@@ -475,6 +475,52 @@ fn a_run_covers_up_no_state_and_leaves_no_event_and_a_change_of_state_does() {
 }
 
 #[test]
+fn of_runs_that_change_nothing_the_last_thousand_stay_however_they_end() {
+    let mut store = store();
+    let now = Timestamp::now();
+    store.begin_run(now).unwrap();
+    poll(&mut store, &[user(1, 0)], MaxRemovals::Users(5));
+    store.end_run(now, crate::view::RunOutcome::Done, None).unwrap();
+    use crate::view::RunOutcome::{Done, Failed, Partial, Refused};
+    for outcome in [Done, Failed, Partial, Refused].into_iter().cycle().take(1500) {
+        store.begin_run(now).unwrap();
+        store.end_run(now, outcome, Some("why")).unwrap();
+    }
+    let kept = |store: &Store| -> (i64, i64) {
+        let query = "SELECT min(no), count(*) FROM runs";
+        store
+            .db
+            .query_row(query, [], |row| Ok((row.get(0)?, row.get(1)?)))
+            .unwrap()
+    };
+    assert_eq!(kept(&store), (1, 1001), "the first one saw somebody appear");
+}
+
+#[tokio::test]
+async fn a_long_log_begins_anew_and_is_short_then() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = State::open(dir.path(), &name()).unwrap();
+    let log = dir.path().join("main.db-wal");
+    let size = || std::fs::metadata(&log).map_or(0, |file| file.len());
+    let users: Vec<_> = (0..2000).map(|number| user(number, 0)).collect();
+    let run = async |users: Vec<User>| {
+        let run = move |store: &mut Store| {
+            store.begin_run(Timestamp::now())?;
+            poll(store, &users, MaxRemovals::Users(5));
+            store.end_run(Timestamp::now(), crate::view::RunOutcome::Done, None)
+        };
+        state.call(run).await.unwrap();
+    };
+    run(users.clone()).await;
+    let long = size();
+    assert!(long > 512 * 1024, "{long}");
+    for _ in 0..50 {
+        run(users.clone()).await;
+        assert!(size() <= 256 * 1024, "{}", size());
+    }
+}
+
+#[test]
 fn a_migration_of_addresses_step_by_step_does_not_slip_under_the_guard() {
     let now = Timestamp::now();
     let mut store = store();

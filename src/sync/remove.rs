@@ -173,8 +173,8 @@ impl Connector {
         let Some((application, origin)) = self.application_of(&about).await? else {
             return Ok(absent);
         };
-        // By their ids, for somebody may have changed the e-mail of one of them since; and page by page by their e-mails, for a run may
-        // be making accounts just now.
+        // By their ids, and as long as they are still of that e-mail: one that somebody gave another e-mail is somebody else's now. And
+        // page by page by their e-mails, for a run may be making accounts just now.
         let created = self.state.call(|store| store.ours()).await?;
         let mut created: HashMap<AccountId, EmailKey> = created.into_iter().collect();
         let mut pages = self.jumpcloud.accounts(&application);
@@ -189,11 +189,11 @@ impl Connector {
             self.go_on()?;
             rows += page.len() as u64;
             page.retain(|account| match created.remove(&account.id) {
-                Some(key) => {
+                Some(key) if account.key().is_none() || account.is_of(&key) => {
                     ours.push(key);
                     false
                 }
-                None => true,
+                _ => true,
             });
             ours.extend(self.state.call(move |store| store.ours_among(&page)).await?);
         }

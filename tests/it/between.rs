@@ -4,10 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use torq_connector::sandbox::Sandbox;
 
-use crate::binary::{Connector, Place, eventually, finish, sandbox};
+use crate::binary::{Connector, Place, eventually, eventually_within, finish, sandbox};
 use crate::front::{Authority, Front, Mode};
 
 /// Which way to which peer is intercepted.
@@ -75,12 +76,12 @@ fn interceptions() -> Vec<(&'static str, Mode)> {
     ]
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_proxy_or_a_login_page_on_any_road_is_never_taken_for_wrong_credentials() {
+/// Everything that may stand on these roads: each connector is retrying and names its peer, and comes back by itself.
+async fn in_between(roads: [Road; 2]) {
     let sandbox = sandbox(3).await;
     let mut connectors = Vec::new();
     let mut fronts = Vec::new();
-    for road in ROADS {
+    for road in roads {
         for (what, mode) in interceptions() {
             let front = Front::new(mode).await;
             let name = format!("{road:?}-{what}");
@@ -107,10 +108,23 @@ async fn a_proxy_or_a_login_page_on_any_road_is_never_taken_for_wrong_credential
     for (_, _, front) in &fronts {
         front.set(Mode::Through(sandbox.addr()));
     }
-    for (name, _, _) in &fronts {
-        daemon.state(name, "connected").await;
-    }
+    eventually_within(Duration::from_secs(240), "all are connected", async || {
+        let report = daemon.json("/api/status").await;
+        let connectors = report["connectors"].as_array().unwrap();
+        connectors.iter().all(|one| one["state"] == "connected").then_some(())
+    })
+    .await;
     daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_or_a_login_page_on_the_way_to_torq_is_never_taken_for_wrong_credentials() {
+    in_between([Road::TorqToken, Road::TorqApi]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_or_a_login_page_on_the_way_to_jumpcloud_is_never_taken_for_wrong_credentials() {
+    in_between([Road::JumpCloudToken, Road::JumpCloudApi]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,10 +140,10 @@ async fn a_certificate_that_is_not_trusted_is_never_taken_for_wrong_credentials(
     let expired = tls(&ours, "localhost", 2021).await;
     let elsewhere = tls(&ours, "somebody.else.example", 2100).await;
     let plain = Front::new(Mode::answer("400 Bad Request", "", "")).await;
-    let closed = {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        listener.local_addr().unwrap()
-    };
+    // Nobody listens there, and nobody else can.
+    let taken = tokio::net::TcpSocket::new_v4().unwrap();
+    taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let closed = taken.local_addr().unwrap();
     let at = |address: SocketAddr| format!("https://localhost:{}", address.port());
     let cases = [
         (

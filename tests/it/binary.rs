@@ -22,13 +22,18 @@ use torq_connector::sandbox::{Options, Sandbox, WorldHandle};
 pub const DEADLINE: Duration = Duration::from_secs(90);
 
 /// Looks again and again until there is something to see.
-pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn eventually<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+    eventually_within(DEADLINE, what, look).await
+}
+
+/// The same, where it may take longer: a daemon waits for up to two minutes between two attempts.
+pub async fn eventually_within<T>(limit: Duration, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
         if let Some(seen) = look().await {
             return seen;
         }
-        assert!(began.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
+        assert!(began.elapsed() < limit, "not within {limit:?}: {what}");
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
 }
@@ -396,14 +401,17 @@ impl Daemon {
 
     /// Waits until a connector's status is as wanted, and returns it.
     pub async fn status(&self, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let mut last = Value::Null;
-        eventually(&format!("{name} is as wanted\n{}", self.said()), async || {
+        let began = Instant::now();
+        loop {
             let report = self.json("/api/status").await;
-            let all = report["connectors"].as_array().unwrap().clone();
-            last = all.into_iter().find(|one| one["name"] == name)?;
-            wanted(&last).then(|| last.clone())
-        })
-        .await
+            let all = report["connectors"].as_array().unwrap();
+            let status = all.iter().find(|one| one["name"] == name).cloned().unwrap_or_default();
+            if wanted(&status) {
+                return status;
+            }
+            assert!(began.elapsed() < DEADLINE, "not as wanted: {status}\n{}", self.said());
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
     }
 
     /// Waits until a connector is in this state.

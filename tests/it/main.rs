@@ -10,6 +10,7 @@ mod credentials;
 mod daemon;
 mod deaths;
 mod disk;
+mod docs;
 mod front;
 mod interpose;
 mod laws;

@@ -215,7 +215,7 @@ async fn an_account_that_cannot_be_read_is_somebodys_all_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_account_of_ours_whose_email_somebody_changed_is_shown_and_goes() {
+async fn an_account_of_ours_to_which_somebody_gave_another_e_mail_stays_and_so_does_the_application() {
     let sandbox = sandbox(3).await;
     let world = sandbox.world();
     let place = place(&sandbox);
@@ -227,10 +227,14 @@ async fn an_account_of_ours_whose_email_somebody_changed_is_shown_and_goes() {
         ..account
     });
     place.run(&["remove", "main", "--yes"]).await.exits(0).tells(&[
-        "3 accounts that this connector created are deleted",
-        "main: 3 accounts deleted",
+        "2 accounts that this connector created are deleted",
+        "main: 2 accounts deleted",
+        "the application stays",
     ]);
-    assert!(world.application().is_none());
+    let left = world.accounts();
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].email.as_deref(), Some("renamed@example.com"));
+    assert!(world.application().is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -206,3 +206,38 @@ async fn a_peer_can_be_away_and_come_back_with_its_world() {
     assert_eq!((status, answer["users"].as_array().unwrap().len()), (200, 3));
     drop(back);
 }
+
+#[tokio::test]
+async fn an_effect_can_be_denied_and_a_redirect_has_none() {
+    let guest = guest_with(Endpoint::AccountCreate, Fault::EffectThen(503)).await;
+    assert_eq!(guest.create(json!({"email": "a@example.com"})).await.status(), 503);
+    assert_eq!(guest.world().accounts().len(), 1);
+    let entry = &guest.world().writes()[0];
+    assert_eq!((entry.status, entry.handled), (Some(503), Some(201)));
+
+    let elsewhere = Fault::Redirect("http://elsewhere.invalid/".to_owned());
+    guest.world().fault(FaultRule::once(Endpoint::AccountCreate, elsewhere));
+    let answer = guest.create(json!({"email": "b@example.com"})).await;
+    assert_eq!(answer.status(), 307);
+    assert_eq!(answer.headers()["location"], "http://elsewhere.invalid/");
+    assert_eq!(guest.world().accounts().len(), 1);
+}
+
+#[tokio::test]
+async fn something_can_happen_right_before_an_answer() {
+    let guest = Guest::with_people(3).await;
+    guest
+        .world()
+        .before(Endpoint::TorqUsers, 1, |world| drop(world.add_people(2)));
+    let count = async || {
+        let mut people = 0;
+        for sso in ["true", "false"] {
+            people += guest.listing(sso, "100").await.0.len();
+        }
+        people
+    };
+    // Two requests: it happens before the second.
+    count().await;
+    assert_eq!(guest.world().people().len(), 5);
+    assert_eq!(count().await, 5);
+}

@@ -305,3 +305,41 @@ async fn too_many_requests_a_second_are_refused() {
     }
     panic!("100 requests were never too many");
 }
+
+#[tokio::test]
+async fn a_server_can_know_no_pages_no_filter_and_no_duplicates() {
+    let guest = Guest::new(Options {
+        people: 5,
+        directory_share: 1.0,
+        ..with_application()
+    })
+    .await;
+    guest.world().behave(|behaviour| {
+        behaviour.first_page_only = true;
+        behaviour.search_ignores_filter = true;
+        behaviour.accept_duplicate_applications = true;
+    });
+    let page = guest.saas(Method::GET, "/applications?limit=2&offset=2");
+    let again = guest.saas(Method::GET, "/applications?limit=2&offset=0");
+    assert_eq!(read(page).await, read(again).await);
+    let body = json!({"filter": {"or": [{"email": "nobody@example.com"}]}, "limit": 100});
+    let search = guest.console(Method::POST, "/api/search/systemusers").json(&body);
+    assert_eq!(read(search).await.1["results"].as_array().unwrap().len(), 5);
+    let another = guest
+        .saas(Method::POST, "/applications")
+        .json(&json!({"catalog_app_id": "torq"}));
+    assert_eq!(read(another).await.0, 201);
+
+    let id = guest.world().add_account(Account {
+        email: Some("a@example.com".to_owned()),
+        ..Account::default()
+    });
+    let renamed = |email: &str| {
+        guest
+            .world()
+            .update_account(&id, |one| one.email = Some(email.to_owned()))
+    };
+    assert!(renamed("b@example.com"));
+    assert_eq!(guest.world().accounts()[0].email.as_deref(), Some("b@example.com"));
+    assert!(!guest.world().update_account("nobody's", |_| {}));
+}

@@ -10,11 +10,13 @@ use crate::world::fold;
 /// How many lives are lived side by side.
 const LANES: u64 = 6;
 /// In the ordinary suite one boundary of so many is tried, beginning anywhere.
-const STRIDE: u64 = 5;
+const STRIDE: u64 = 7;
 
 /// What is tried at each boundary, and which calls are boundaries.
-fn deaths() -> Vec<(Death, u64)> {
+fn deaths(story: Story) -> Vec<(Death, u64)> {
     match wanted() {
+        // Who made an account must survive the loss of power, too: where accounts are made, that is tried.
+        None if matches!(story, Story::Arrivals) => vec![(Death::Before, kind::DISK), (Death::Power(0), kind::DISK)],
         None => vec![(Death::Before, kind::DISK)],
         Some(_) => vec![
             (Death::Before, kind::DISK | kind::SEND),
@@ -131,7 +133,7 @@ async fn lane(story: Story, how: Death, kinds: u64, first: u64, every: u64) -> S
 async fn at_every_boundary(story: Story, name: &str) {
     let stride = if wanted().is_some() { 1 } else { STRIDE };
     let offset = fastrand::u64(0..stride);
-    for (how, kinds) in deaths() {
+    for (how, kinds) in deaths(story) {
         let began = Instant::now();
         let lanes = (0..LANES).map(|number| {
             let first = 1 + offset + number * stride;

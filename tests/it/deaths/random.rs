@@ -137,7 +137,9 @@ async fn die_again_and_again(process: Process, seed: u64, wanted: u64) -> u64 {
         // An account whose user left before anybody knew that it was made is found with the first, and goes with the second poll
         // after that.
         for _ in 0..3 {
-            life.sync().await.exits(0);
+            // Whom the first of these misses for the first time is pending: done in part.
+            let ran = life.sync().await;
+            assert!([0, 75].contains(&ran.code), "{}", ran.err);
         }
         life.assert_in_step();
         let writes = world.writes().len();

@@ -262,3 +262,27 @@ async fn a_role_without_a_name_hides_no_other() {
             .all(|user| user.role.as_deref() == Some("Owner"))
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_somebody_deleted_is_made_again_within_a_day_by_a_process_that_goes_on() {
+    let scene = Scene::with_people(10).await;
+    let world = scene.world();
+    let connector = scene.connector().await;
+    connector.run().await.unwrap();
+    let gone = world.accounts().swap_remove(3);
+    world.delete_account(&gone.id);
+    world.clear_requests();
+    connector.run().await.unwrap();
+    assert!(world.writes().is_empty(), "what was read today is believed");
+    // A day goes by.
+    let yesterday = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(25);
+    let age = connector
+        .state()
+        .call(move |store| store.begin_reconciliation(yesterday));
+    age.await.unwrap();
+    let end = connector.run().await.unwrap();
+    drop(connector);
+    assert_eq!(end.counts.created, 1);
+    assert_eq!(scene.events(EventKind::AccountLost).len(), 1);
+    assert_in_step(&scene);
+}

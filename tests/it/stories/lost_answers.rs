@@ -245,12 +245,12 @@ fn torq_applications(scene: &Scene) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_create_that_takes_effect_after_we_gave_up_and_looked_makes_no_second_account() {
     let mut scene = Scene::with_people(8).await;
-    scene.set_general("NETWORK__TIMEOUT", "1s");
+    scene.set_general("NETWORK__TIMEOUT", "2s");
     scene.settling = Duration::MAX;
     let world = scene.world();
     scene.behave(|behaviour| behaviour.accept_duplicates = true);
-    // We give up after a second and look; it takes effect a second and a half later.
-    world.fault(times(2, Endpoint::AccountCreate, Fault::Delay(Duration::from_millis(2500))).after(1));
+    // We give up after two seconds and look; it takes effect a second and a half later.
+    world.fault(times(2, Endpoint::AccountCreate, Fault::Delay(Duration::from_millis(3500))).after(1));
     scene.run_to_the_end().await;
     assert_in_step(&scene);
     assert_all_are_ours(&scene, 8);
@@ -260,7 +260,7 @@ async fn a_create_that_takes_effect_after_we_gave_up_and_looked_makes_no_second_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_create_that_takes_effect_after_its_process_was_killed_and_the_next_one_looked_makes_no_second_account() {
     let mut scene = Scene::with_people(8).await;
-    scene.set_general("NETWORK__TIMEOUT", "2s");
+    scene.set_general("NETWORK__TIMEOUT", "5s");
     scene.settling = Duration::MAX;
     let world = scene.world();
     scene.behave(|behaviour| behaviour.accept_duplicates = true);
@@ -307,10 +307,10 @@ async fn a_create_that_hangs_longer_than_a_command_waits_stays_pending_and_is_no
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_that_lags_behind_a_lost_create_makes_no_second_account() {
     let mut scene = Scene::with_people(8).await;
-    scene.settling = Duration::from_secs(4);
+    scene.settling = Duration::from_secs(5);
     let world = scene.world();
     scene.behave(|behaviour| behaviour.accept_duplicates = true);
-    world.fault(times(2, Endpoint::AccountCreate, Fault::LostAnswer).after(1));
+    world.fault(times(2, Endpoint::AccountCreate, Fault::LostAnswer).after(6));
     // The list as it was before: empty, right after the creates.
     let empty = Fault::Status {
         status: 200,
@@ -327,9 +327,14 @@ async fn a_list_that_lags_behind_a_lost_create_makes_no_second_account() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_that_lags_behind_a_409_parks_nobody() {
     let mut scene = Scene::with_people(6).await;
-    scene.settling = Duration::from_secs(4);
+    scene.settling = Duration::MAX;
     let world = scene.world();
-    let person = world.people()[2].clone();
+    // The last one to be made: the list is read right afterwards.
+    let person = world
+        .people()
+        .into_iter()
+        .max_by_key(|person| person.email.to_lowercase())
+        .unwrap();
     // Another source is faster by a moment.
     world.before(Endpoint::AccountCreate, 0, move |world| {
         world.add_account(Account {
@@ -352,11 +357,11 @@ async fn a_list_that_lags_behind_a_409_parks_nobody() {
 async fn an_application_that_takes_effect_after_we_gave_up_is_made_once() {
     for killed in [false, true] {
         let mut scene = Scene::with_people(4).await;
-        scene.set_general("NETWORK__TIMEOUT", if killed { "2s" } else { "1s" });
+        scene.set_general("NETWORK__TIMEOUT", if killed { "5s" } else { "2s" });
         scene.settling = Duration::MAX;
         let world = scene.world();
         scene.behave(|behaviour| behaviour.accept_duplicate_applications = true);
-        let delay = Fault::Delay(Duration::from_millis(1500));
+        let delay = Fault::Delay(Duration::from_millis(if killed { 1000 } else { 3500 }));
         world.fault(FaultRule::once(Endpoint::ApplicationCreate, delay));
         if killed {
             scene.killed_at(Endpoint::ApplicationCreate, 1).await;

@@ -11,6 +11,7 @@ mod licences;
 mod lists;
 mod lost_answers;
 mod offboarding;
+mod other_sides;
 mod pages;
 mod refusals;
 mod removals;

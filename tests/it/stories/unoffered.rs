@@ -266,3 +266,27 @@ async fn a_403_on_one_create_parks_one_user_and_stops_nobody() {
         assert_in_step(&scene);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_offered_is_tried_again_once_a_day_by_itself() {
+    let scene = Scene::with_people(6).await;
+    let world = scene.world();
+    scene.behave(|behaviour| behaviour.account_create_refused = Some(501));
+    assert_eq!(scene.run().await.status.state, ConnectorState::ReportOnly);
+    // A day goes by, and nothing has changed; another one, and it has.
+    for offered in [false, true] {
+        let yesterday = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(25);
+        scene
+            .act(move |store| store.note_accounts_offered(yesterday, false))
+            .await;
+        world.clear_requests();
+        if offered {
+            scene.behave(|behaviour| behaviour.account_create_refused = None);
+            assert_eq!(scene.run_to_the_end().await.counts.created, 6);
+        } else {
+            assert_eq!(scene.run().await.status.pending, 6);
+            assert!(!writes(&scene, Endpoint::AccountCreate).is_empty());
+        }
+    }
+    assert_in_step(&scene);
+}
