@@ -113,9 +113,10 @@ pub const AILMENTS: [Ailment; 40] = [
         p.set("torq.api_url", format!("http://{}/public/v1alpha", p.wild.closed));
     }),
     ailment(
+        // A redirect says that a token has expired, which a new one cannot have: it is somebody in between who redirects.
         "tokens that are never good",
-        RECONNECT,
-        &["a new token was refused"],
+        RETRYING,
+        &["list users", "302"],
         |p| {
             p.fault(Endpoint::TorqUsers, Fault::ExpireTokensFirst);
         },
