@@ -637,7 +637,11 @@ async fn a_state_of_the_first_schema_is_taken_over_with_what_it_knows() {
         .call(|store| Ok(poll(store, &[user(2, 0)], MaxRemovals::Users(5))))
         .await
         .unwrap();
-    assert_eq!((end.removed, end.held), (0, 1), "the doubt about another key is taken over");
+    assert_eq!(
+        (end.removed, end.held),
+        (0, 1),
+        "the doubt about another key is taken over"
+    );
 }
 
 #[tokio::test]
