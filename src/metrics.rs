@@ -226,6 +226,10 @@ pub fn configured(connector: &str, poll_interval: Duration, key_expires: Option<
     if let Some(at) = key_expires {
         gauge!(KEY_EXPIRY, "connector" => connector.to_owned()).set(at.as_second() as f64);
     }
+    // An outcome that never was is 0, and not missing: its first occurrence is an increase.
+    for outcome in RunOutcome::ALL {
+        counter!(RUNS, "connector" => connector.to_owned(), "outcome" => outcome.as_str()).increment(0);
+    }
 }
 
 /// How large the state of a connector is, in bytes.
@@ -318,6 +322,15 @@ mod tests {
         }
         for name in families.iter().filter(|name| name.starts_with("torq_connector_")) {
             assert!(ALL.contains(name), "{name} is not in ALL");
+        }
+    }
+
+    #[test]
+    fn an_outcome_that_never_was_is_zero_and_not_missing() {
+        let rendered = rendered();
+        for (outcome, count) in [("done", 1), ("partial", 0), ("failed", 0), ("refused", 0)] {
+            let line = format!("{RUNS}{{connector=\"main\",outcome=\"{outcome}\"}} {count}");
+            assert!(rendered.contains(&line), "{line} is not in:\n{rendered}");
         }
     }
 

@@ -147,6 +147,9 @@ pub enum RunOutcome {
 }
 
 impl RunOutcome {
+    /// Every outcome.
+    pub const ALL: [RunOutcome; 4] = [Self::Done, Self::Partial, Self::Failed, Self::Refused];
+
     /// The name in JSON and in the state.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -159,9 +162,7 @@ impl RunOutcome {
 
     /// Reads [`Self::as_str`] back.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Done, Self::Partial, Self::Failed, Self::Refused]
-            .into_iter()
-            .find(|outcome| outcome.as_str() == text)
+        Self::ALL.into_iter().find(|outcome| outcome.as_str() == text)
     }
 }
 
@@ -481,6 +482,9 @@ pub struct DryRunReport {
 pub struct DryRun {
     /// The connector's name.
     pub name: String,
+    /// Why that cannot be said, and what to do; then there is nothing in the other fields. Missing where it can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
     /// What would change, in the order in which it would happen.
     pub changes: Vec<EventView>,
     /// How many of each.
@@ -489,6 +493,20 @@ pub struct DryRun {
     pub guard: Guard,
     /// What a person should know about this preview, e.g. that the application would be created first.
     pub notes: Vec<String>,
+}
+
+impl DryRun {
+    /// For a connector of which that cannot be said.
+    pub fn failed(name: &str, error: String) -> Self {
+        Self {
+            name: name.to_owned(),
+            error: Some(error),
+            changes: Vec::new(),
+            counts: DryRunCounts::default(),
+            guard: Guard::default(),
+            notes: Vec::new(),
+        }
+    }
 }
 
 /// The counters of a dry run: those of a run, and what would be left over.

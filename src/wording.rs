@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::state::StateError;
 use crate::view::{ConnectorState, EventKind, RunOutcome};
+
+/// What is said of a failure that the daemon gets over without anybody.
+pub const BY_ITSELF: &str = "it is tried again by itself";
 
 /// How long ago something was, or how far ahead it is: `3 min ago`, `in 12 min`, `just now`, `in a moment`.
 pub fn relative(now: Timestamp, at: Timestamp) -> String {
@@ -44,6 +48,35 @@ pub fn counted(number: u64, noun: &str) -> String {
 /// What to do about users whose delivery was refused.
 pub fn about_parked(name: &impl std::fmt::Display) -> String {
     format!("see torq-connector users {name}, then torq-connector retry {name}")
+}
+
+/// What to do about a state that cannot be used.
+pub fn about_state(error: &StateError) -> &'static str {
+    match error {
+        StateError::Damaged { .. } => {
+            "restore a copy of the file, or move it away: without it, accounts are found again by e-mail, and none is made twice"
+        }
+        StateError::NotOurs { .. } => "move the file away, or let state_dir name another folder",
+        StateError::Displaced { .. } => {
+            "nothing, if that was meant; otherwise find out what deletes or replaces files in state_dir"
+        }
+        StateError::Newer { .. } => "install the newer version, or restore a copy that this one made",
+        StateError::InUse { .. } => "let the other process do the work, or stop it",
+        StateError::File { .. } | StateError::Sql { .. } => {
+            "check the folder: its owner, its permissions, room on the disk"
+        }
+        StateError::Removed { .. } | StateError::Ending => "see the reason",
+    }
+}
+
+/// What a person should do about a connector when nothing tries again by itself, where the daemon left word that it would.
+pub fn without_daemon(action: &str, name: &impl std::fmt::Display) -> String {
+    let again = format!("no daemon is running: start it, or torq-connector sync {name}");
+    match action.strip_suffix(BY_ITSELF) {
+        Some("nothing: ") => again,
+        Some(before) => format!("{before}{again}"),
+        None => action.to_owned(),
+    }
 }
 
 /// Why a connector is `removed`.

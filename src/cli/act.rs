@@ -4,37 +4,40 @@
 use jiff::Timestamp;
 
 use super::logging::{self, Who};
-use super::sync::{ask_daemon, chosen, removed_words, state_error};
+use super::sync::{act_in_spite_of, ask_daemon, chosen, only_one, removed_words, state_error};
 use super::{CommandError, Context, Exit, NameArgs, tell};
 use crate::config::Config;
-use crate::daemon::control::{Action, approved_words, paused_words, retried_words};
+use crate::daemon::control::Action;
+use crate::daemon::deeds;
 use crate::model::ConnectorName;
 use crate::state::{self, State, StateError};
 use crate::view::ConnectorState;
 
 pub(super) async fn run(context: Context, args: NameArgs, action: Action) -> Result<Exit, CommandError> {
-    let config = context.config_without_secrets()?;
+    let config = match context.config_without_secrets() {
+        Ok(config) => config,
+        Err(problems) => return act_in_spite_of(&context, problems, &args.names, action).await,
+    };
     logging::start(&config.log, Who::Command, context.verbose);
-    if args.names.is_empty() && config.connectors.len() > 1 {
-        let known: Vec<_> = config
-            .connectors
-            .iter()
-            .map(|connector| connector.name.as_str())
-            .collect();
-        let message = format!("which connector? There is {}", known.join(", "));
-        return Err(CommandError::new(Exit::Usage, message));
-    }
     let names = chosen(&config, &args.names)?;
-    if let Some(exit) = ask_daemon(&config, &names, action, true).await? {
+    if args.names.is_empty() {
+        only_one(&names)?;
+    }
+    if let Some(exit) = ask_daemon(&config.state_dir, &names, action, true).await? {
         return Ok(exit);
     }
     let mut exit = Exit::Done;
     for name in names {
-        let words = match act(&config, &name, action).await.map_err(state_error)? {
-            Some(words) => words,
-            None => {
+        let words = match act(&config, &name, action).await.map_err(state_error) {
+            Ok(Some(words)) => words,
+            Ok(None) => {
                 exit = exit.or(Exit::Partial);
                 removed_words(&name)
+            }
+            // What is wrong with one of them keeps none of the others from it.
+            Err(error) => {
+                exit = exit.or(error.exit);
+                error.message
             }
         };
         tell(&format!("{name}: {words}"));
@@ -46,15 +49,12 @@ pub(super) async fn run(context: Context, args: NameArgs, action: Action) -> Res
 async fn act(config: &Config, name: &ConnectorName, action: Action) -> Result<Option<String>, StateError> {
     if action == Action::Reconnect && state::removed(&config.state_dir, name).is_some() {
         state::set_up_again(&config.state_dir, name)?;
-        return Ok(Some(
-            "it is set up again, from the beginning; no daemon is running, so the next run collects".to_owned(),
-        ));
+        return Ok(Some(deeds::set_up_again_words(name)));
     }
     let state = match State::open(&config.state_dir, name) {
         Err(StateError::Removed { .. }) => return Ok(None),
         other => other?,
     };
-    let connector = name.clone();
     state
         .call(move |store| {
             let now = Timestamp::now();
@@ -62,19 +62,10 @@ async fn act(config: &Config, name: &ConnectorName, action: Action) -> Result<Op
                 return Ok(None);
             }
             Ok(Some(match action {
-                Action::Pause => {
-                    store.pause(now, true)?;
-                    paused_words(&connector)
-                }
-                Action::Resume => match store.pause(now, false)? {
-                    true => "resumed; the next run polls and delivers".to_owned(),
-                    false => "it was not paused".to_owned(),
-                },
-                Action::Approve => approved_words(store.approve(now)?),
-                Action::Retry => {
-                    store.forget_not_offered()?;
-                    retried_words(store.retry()?)
-                }
+                Action::Pause => deeds::pause(store, now)?,
+                Action::Resume => deeds::resume(store, now, "the next run polls and delivers")?,
+                Action::Approve => deeds::approve(store, now)?,
+                Action::Retry => deeds::retry(store)?,
                 Action::Reconnect | Action::Sync => {
                     store.forget_not_offered()?;
                     store.cancel_removal(now)?;

@@ -4,6 +4,7 @@
 use jiff::Timestamp;
 
 use super::logging::{self, Who};
+use super::reach::may_look;
 use super::sync::{chosen, removed_words};
 use super::{BackupArgs, CommandError, Context, Exit, tell, write_out};
 use crate::state;
@@ -20,6 +21,7 @@ pub(super) async fn run(context: Context, args: BackupArgs) -> Result<Exit, Comm
         );
         return Err(CommandError::new(Exit::Usage, message));
     }
+    may_look(&config.state_dir)?;
     let now = Timestamp::now();
     let mut exit = Exit::Done;
     for name in names {

@@ -1,22 +1,28 @@
 //! `check`: the configuration; then each thing that can be wrong, tested apart, so that the answer names the one that is.
 //! It writes nothing, anywhere.
 
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rustix::fs::Access;
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use super::logging::{self, Who};
-use super::sync::{chosen, is_removed, removed_words};
-use super::{CheckArgs, CommandError, Context, Exit, tell, write_out};
-use crate::config::{self, Config};
-use crate::http::{Failure, FailureKind, Patience};
+use super::sync::{chosen, client_error, is_removed, removed_words};
+use super::{CheckArgs, CommandError, Context, Exit, addressed, tell, write_out};
+use crate::config::{self, Config, JumpCloud as JumpCloudConfig, JumpCloudCredentials};
+use crate::http::{self, Failure, FailureKind, Patience};
 use crate::jumpcloud::JumpCloud;
-use crate::model::{Listing, Peer};
+use crate::model::{EmailKey, Listing, Peer};
 use crate::state::{self, Offered};
-use crate::sync::{Halt, peers};
+use crate::sync::{Again, Halt, peers};
 use crate::torq::Torq;
 use crate::wording;
+
+/// So many days ahead the end of the API key is worth a note.
+const SOON: i32 = 14;
 
 /// A check is for somebody who waits: two attempts, and not for long.
 const PATIENCE: Patience = Patience {
@@ -25,7 +31,7 @@ const PATIENCE: Patience = Patience {
 };
 
 pub(super) async fn run(context: Context, args: CheckArgs) -> Result<Exit, CommandError> {
-    let config = context.config()?;
+    let config = context.config_for(&args.names)?;
     logging::start(&config.log, Who::Command, context.verbose);
     let names = chosen(&config, &args.names)?;
     let mut gravest = Exit::Done;
@@ -38,19 +44,39 @@ pub(super) async fn run(context: Context, args: CheckArgs) -> Result<Exit, Comma
             wording::counted(config.connectors.len() as u64, "connector")
         )
     })?;
+    let folder = state_folder(&config.state_dir);
+    write_out(|out| match &folder {
+        Ok(words) => writeln!(out, "ok      {:24} {words}", "state folder"),
+        Err(words) => writeln!(
+            out,
+            "FAILED  {:24} {words}\n{:32} what to do: run as root or as the user of the service, or set state_dir",
+            "state folder", ""
+        ),
+    })?;
+    if folder.is_err() {
+        tell("failed: state folder");
+        gravest = Exit::Unexpected;
+    }
     for connector in config
         .connectors
         .iter()
         .filter(|connector| names.contains(&connector.name))
     {
-        let checked = if args.offline {
-            offline(connector)
+        let mut checked = Checked::new(connector);
+        key(connector, &mut checked);
+        if folder.is_ok() {
+            known(&config, connector, &mut checked);
+        }
+        if args.offline {
+            checked.ok("Torq", connector.torq.api_url.as_str());
+            checked.ok("JumpCloud", connector.jumpcloud.console_url.as_str());
         } else {
-            online(&config, connector).await?
-        };
+            online(&config, connector, &mut checked).await?;
+        }
         write_out(|out| {
             writeln!(out, "\n{}", connector.name)?;
-            checked.lines.iter().try_for_each(|line| writeln!(out, "{line}"))
+            let mut lines = checked.lines.iter();
+            lines.try_for_each(|line| writeln!(out, "{}", addressed(line)))
         })?;
         if !checked.failed.is_empty() {
             tell(&format!("{}: failed: {}", connector.name, checked.failed.join(", ")));
@@ -61,15 +87,17 @@ pub(super) async fn run(context: Context, args: CheckArgs) -> Result<Exit, Comma
 }
 
 /// What was found about one connector.
-struct Checked {
+struct Checked<'a> {
+    connector: &'a config::Connector,
     lines: Vec<String>,
     failed: Vec<String>,
     exit: Exit,
 }
 
-impl Checked {
-    fn new() -> Self {
+impl<'a> Checked<'a> {
+    fn new(connector: &'a config::Connector) -> Self {
         Self {
+            connector,
             lines: Vec::new(),
             failed: Vec::new(),
             exit: Exit::Done,
@@ -90,47 +118,91 @@ impl Checked {
     }
 
     fn fail(&mut self, what: &str, halt: &Halt) {
-        let words = halt.to_string();
-        self.line("FAILED", what, &words);
-        if let Some(action) = halt.action() {
+        let action = halt.action(self.connector, Again::Command("check"));
+        self.failed(what, &halt.to_string(), action.as_deref(), Exit::of_halt(halt));
+    }
+
+    fn failed(&mut self, what: &str, words: &str, action: Option<&str>, exit: Exit) {
+        self.line("FAILED", what, words);
+        if let Some(action) = action {
             self.lines.push(format!("{:32} what to do: {action}", ""));
         }
         self.failed.push(what.to_owned());
-        self.exit = self.exit.or(Exit::of_halt(halt));
+        self.exit = self.exit.or(exit);
     }
 }
 
-fn offline(connector: &config::Connector) -> Checked {
-    let mut checked = Checked::new();
-    checked.ok("Torq", connector.torq.api_url.as_str());
-    checked.ok("JumpCloud", connector.jumpcloud.console_url.as_str());
-    key(connector, &mut checked);
-    checked
-}
-
-fn key(connector: &config::Connector, checked: &mut Checked) {
-    if let Some(expires) = connector.torq.key_expires {
-        let today = Timestamp::now().to_zoned_datetime(jiff::tz::TimeZone::UTC).date();
-        if expires < today {
-            checked.note("Torq API key", &format!("expired on {expires}, says the configuration"));
-        } else {
-            checked.ok("Torq API key", &format!("expires on {expires}, says the configuration"));
-        }
+/// Whether states can be kept in this folder, as far as that can be said without writing anything.
+fn state_folder(dir: &Path) -> Result<String, String> {
+    let shown = dir.display();
+    // Those that are not there yet are made by the first run.
+    let there = dir.ancestors().find(|one| !matches!(one.try_exists(), Ok(false)));
+    let there = there.unwrap_or(dir);
+    // Relative to nothing is where we are.
+    let place = if there.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        there
+    };
+    let usable = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+    match rustix::fs::access(place, usable) {
+        Err(error) if place == dir => Err(format!("{shown} cannot be used: {}", std::io::Error::from(error))),
+        Err(error) => Err(format!(
+            "{shown} is not there and cannot be made: {}: {}",
+            place.display(),
+            std::io::Error::from(error)
+        )),
+        Ok(()) if !place.is_dir() => Err(format!("{} is not a folder", place.display())),
+        Ok(()) if place == dir => Ok(shown.to_string()),
+        Ok(()) => Ok(format!("{shown} (the first run makes it)")),
     }
 }
 
-async fn online(config: &Config, connector: &config::Connector) -> Result<Checked, CommandError> {
+/// Whether what is known of the connector can be read.
+fn known(config: &Config, connector: &config::Connector, checked: &mut Checked<'_>) {
+    if let Err(error) = state::read(&config.state_dir, &connector.name) {
+        checked.failed(
+            "state",
+            &error.to_string(),
+            Some(wording::about_state(&error)),
+            Exit::Unexpected,
+        );
+    }
+}
+
+fn key(connector: &config::Connector, checked: &mut Checked<'_>) {
+    let Some(expires) = connector.torq.key_expires else {
+        return;
+    };
+    let today = Timestamp::now().to_zoned_datetime(jiff::tz::TimeZone::UTC).date();
+    let days = today.until(expires).map_or(i32::MAX, |span| span.get_days());
+    match days {
+        ..0 => checked.note(
+            "Torq API key",
+            &format!("expired on {expires}, says the configuration: make a new one or extend it, and set key_expires"),
+        ),
+        0..=SOON => checked.note(
+            "Torq API key",
+            &format!(
+                "expires on {expires}, says the configuration, in {}: extend it in Torq, or make a new one",
+                wording::counted(days.unsigned_abs().into(), "day")
+            ),
+        ),
+        _ => checked.ok("Torq API key", &format!("expires on {expires}, says the configuration")),
+    }
+}
+
+async fn online(config: &Config, connector: &config::Connector, checked: &mut Checked<'_>) -> Result<(), CommandError> {
     let (torq, jumpcloud) =
-        peers(connector, &config.network, PATIENCE, &CancellationToken::new()).map_err(CommandError::unexpected)?;
-    let mut checked = Checked::new();
-    key(connector, &mut checked);
-    check_torq(connector, &torq, &mut checked).await;
-    check_jumpcloud(config, connector, &jumpcloud, &mut checked).await;
-    Ok(checked)
+        peers(connector, &config.network, PATIENCE, &CancellationToken::new()).map_err(client_error)?;
+    check_torq(connector, &torq, checked).await;
+    check_jumpcloud(config, connector, &jumpcloud, checked).await;
+    Ok(())
 }
 
-async fn check_torq(connector: &config::Connector, torq: &Torq, checked: &mut Checked) {
-    if !credentials(torq.session().authenticate().await, Peer::Torq, checked) {
+async fn check_torq(connector: &config::Connector, torq: &Torq, checked: &mut Checked<'_>) {
+    let addresses = [&connector.torq.token_url];
+    if !credentials(torq.session().authenticate().await, Peer::Torq, &addresses, checked) {
         return;
     }
     match torq.users_page(Listing::Sso, None).await {
@@ -173,15 +245,16 @@ async fn other_base(connector: &config::Connector, torq: &Torq) -> Option<url::U
 }
 
 /// Whether the peer was reached and gave a token.
-fn credentials(result: Result<(), Failure>, peer: Peer, checked: &mut Checked) -> bool {
+fn credentials(result: Result<(), Failure>, peer: Peer, asked: &[&Url], checked: &mut Checked<'_>) -> bool {
+    let answered = reached(asked);
     match result {
         Ok(()) => {
-            checked.ok(&format!("{peer} connection"), "name, TLS and answer");
+            checked.ok(&format!("{peer} connection"), &answered);
             checked.ok(&format!("{peer} credentials"), "");
             true
         }
         Err(failure) if failure.kind == FailureKind::Credentials => {
-            checked.ok(&format!("{peer} connection"), "name, TLS and answer");
+            checked.ok(&format!("{peer} connection"), &answered);
             checked.fail(&format!("{peer} credentials"), &Halt::of(failure));
             false
         }
@@ -192,7 +265,28 @@ fn credentials(result: Result<(), Failure>, peer: Peer, checked: &mut Checked) -
     }
 }
 
-async fn check_jumpcloud(config: &Config, connector: &config::Connector, jumpcloud: &JumpCloud, checked: &mut Checked) {
+/// What is said of addresses that answered.
+fn reached(asked: &[&Url]) -> String {
+    let mut addresses: Vec<_> = asked.iter().map(|url| http::address(url)).collect();
+    addresses.dedup();
+    let secure = asked.iter().all(|url| url.scheme() == "https");
+    let what = if secure { "name, TLS and answer" } else { "answers" };
+    format!("{}: {what}", addresses.join(", "))
+}
+
+async fn check_jumpcloud(
+    config: &Config,
+    connector: &config::Connector,
+    jumpcloud: &JumpCloud,
+    checked: &mut Checked<'_>,
+) {
+    let JumpCloudConfig {
+        console_url, token_url, ..
+    } = &connector.jumpcloud;
+    let asked = match &connector.jumpcloud.credentials {
+        JumpCloudCredentials::ServiceAccount { .. } => vec![token_url, console_url],
+        JumpCloudCredentials::ApiKey(_) => vec![console_url],
+    };
     // An API key has no token to get: the first request tells.
     let result = match jumpcloud.session().authenticate().await {
         Ok(()) => jumpcloud.directory_answers().await,
@@ -209,17 +303,25 @@ async fn check_jumpcloud(config: &Config, connector: &config::Connector, jumpclo
                 FailureKind::Refused | FailureKind::Permission | FailureKind::NotFound
             ) =>
         {
-            credentials(Ok(()), Peer::JumpCloud, checked);
+            credentials(Ok(()), Peer::JumpCloud, &asked, checked);
             checked.fail("JumpCloud directory", &Halt::of(failure));
             return;
         }
         other => {
-            if !credentials(other, Peer::JumpCloud, checked) {
+            if !credentials(other, Peer::JumpCloud, &asked, checked) {
                 return;
             }
         }
     }
     checked.ok("JumpCloud directory", &organisation);
+    // What a run asks the directory, of an address that nobody can have.
+    match jumpcloud
+        .directory_users(&[EmailKey::fold("nobody@torq-connector.invalid")])
+        .await
+    {
+        Ok(_) => checked.ok("JumpCloud search", "people can be found by their e-mails"),
+        Err(failure) => checked.fail("JumpCloud search", &Halt::of(failure)),
+    }
     let wanted = connector.jumpcloud.application.as_str();
     let mut pages = jumpcloud.applications();
     let mut found = None;
@@ -243,13 +345,18 @@ async fn check_jumpcloud(config: &Config, connector: &config::Connector, jumpclo
         Err(failure) if matches!(failure.kind, FailureKind::Permission | FailureKind::License) => {
             return checked.fail("JumpCloud licence", &Halt::NotLicensed(failure));
         }
-        Err(failure) => return checked.fail("JumpCloud licence", &Halt::of(failure)),
+        // A page instead of JSON, a time-out, 400 or 404 say nothing of a licence.
+        Err(failure) => return checked.fail("JumpCloud applications", &Halt::of(failure)),
     }
     match found {
-        Some(application) => checked.ok(
-            "JumpCloud application",
-            &format!("{wanted} is there ({})", application.id),
-        ),
+        Some(application) => {
+            let words = format!("{wanted} is there ({})", application.id);
+            checked.ok("JumpCloud application", &words);
+            match jumpcloud.accounts(&application.id).next().await {
+                Ok(_) => checked.ok("JumpCloud accounts", "they can be listed"),
+                Err(failure) => checked.fail("JumpCloud accounts", &Halt::of(failure)),
+            }
+        }
         None => checked.note(
             "JumpCloud application",
             &format!("{wanted} is not there yet; the first delivery creates it"),

@@ -1,7 +1,9 @@
 //! `demo`: sandbox, a connector and the status page from one command. It says what to open and what is happening, and leaves
 //! nothing behind.
 
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,13 +14,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::logging::{self, Who};
 use super::sandbox::{live, parse_duration};
-use super::{CommandError, Context, Exit, serve, tell};
+use super::{CommandError, Context, Exit, name_in_advice, serve, tell};
 use crate::config::{self, Log, LogFormat};
 use crate::daemon::control::Control;
 use crate::daemon::{self, Setup};
 use crate::sandbox::{Options, Sandbox};
 use crate::state;
-use crate::view::{EventKind, EventView};
+use crate::view::{ConnectorState, EventKind, EventView};
+use crate::wording;
 
 #[derive(Debug, Args)]
 pub(super) struct DemoArgs {
@@ -65,6 +68,10 @@ pub(super) async fn run(context: Context, args: DemoArgs) -> Result<Exit, Comman
     text.push_str(&format!("\n[http]\nlisten = \"{address}\"\n"));
     let config = config::parse(&text, folder.path(), Some(0o600), &Default::default())
         .map_err(|problems| CommandError::unexpected(format!("the demo's own configuration: {problems}")))?;
+    // For commands in another terminal. It goes with the folder, which nobody else can enter.
+    let file = folder.path().join("config.toml");
+    write_private(&file, &text).map_err(CommandError::unexpected)?;
+    name_in_advice(&file);
 
     let world = sandbox.world();
     tell(&format!(
@@ -81,10 +88,16 @@ pub(super) async fn run(context: Context, args: DemoArgs) -> Result<Exit, Comman
         "Sandbox:      {}  (make people come and go, and things fail)",
         sandbox.control_url()
     ));
+    tell("In another terminal:");
+    // As it was started itself, which may be from where it was built.
+    let program = std::env::args().next().unwrap_or_else(|| "torq-connector".to_owned());
+    for command in ["status", "users", "approve demo"] {
+        tell(&format!("              {program} {command}"));
+    }
     tell("Ctrl-C ends the demo and removes everything it made.\n");
 
     let stop = CancellationToken::new();
-    serve::stop_on_signals(stop.clone())?;
+    serve::stop_on_signals(stop.clone(), None)?;
     let setup = Setup {
         config: config.clone(),
         origin: None,
@@ -123,6 +136,12 @@ pub(super) async fn run(context: Context, args: DemoArgs) -> Result<Exit, Comman
     result.map_err(CommandError::unexpected)?;
     folder.close().map_err(CommandError::unexpected)?;
     Ok(Exit::Done)
+}
+
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())
 }
 
 async fn listen(wanted: SocketAddr) -> Result<TcpListener, CommandError> {
@@ -192,7 +211,13 @@ fn many_words(kind: EventKind) -> String {
         EventKind::AccountCreated => "accounts created in JumpCloud",
         EventKind::AccountFound => "accounts found in JumpCloud and adopted",
         EventKind::AccountAssociated => "accounts associated with people in the JumpCloud directory",
-        other => return format!("times {}", other.as_str()),
+        EventKind::AccountDeleted => "accounts deleted in JumpCloud",
+        EventKind::AccountLost => "accounts are gone from JumpCloud",
+        EventKind::AccountRefused => "people refused by JumpCloud, and parked",
+        EventKind::RemovalHeld => "removals held until they are approved, or the people are back",
+        EventKind::RemovalApproved => "removals approved",
+        EventKind::StateChanged => "changes of the connector's state",
+        EventKind::RecordUnreadable => "records of Torq that cannot be read",
     };
     words.to_owned()
 }
@@ -211,15 +236,21 @@ fn one_words(event: &EventView) -> String {
         EventKind::AccountFound => "had an account in JumpCloud already; adopted".to_owned(),
         EventKind::AccountAssociated => "is associated with the person in the JumpCloud directory".to_owned(),
         EventKind::StateChanged => {
-            let state = event
-                .after
-                .as_ref()
-                .and_then(|after| after.get("state")?.as_str().map(str::to_owned));
+            let after = event.after.as_ref();
+            let state = after.and_then(|after| ConnectorState::parse(after.get("state")?.as_str()?));
             match state {
-                Some(state) => format!("connector is now {state} {reason}"),
+                Some(state) => format!("connector is now {}{}", wording::state(state), because(reason)),
                 None => reason.to_owned(),
             }
         }
-        other => format!("{} {reason}", other.as_str()),
+        other => format!("{}{}", wording::event(other), because(reason)),
+    }
+}
+
+fn because(reason: &str) -> String {
+    if reason.is_empty() {
+        String::new()
+    } else {
+        format!(": {reason}")
     }
 }

@@ -78,7 +78,10 @@ impl Exit {
     /// For what a connector answered to the daemon's caller.
     pub fn of_answer(answer: &Answer) -> Exit {
         match answer {
+            // What is wrong with the files of the secrets is a matter of the configuration.
+            Answer::Ran(report) if !report.problems.is_empty() => Exit::Config,
             Answer::Ran(report) => Exit::of_outcome(report.outcome),
+            Answer::Waits(_) | Answer::Stopping => Exit::Unavailable,
             Answer::Done(_) => Exit::Done,
             Answer::Paused | Answer::Removed => Exit::Partial,
             Answer::Plan(plan) => plan
@@ -109,6 +112,12 @@ mod tests {
             assert_eq!(pair[0].or(pair[1]), pair[1]);
             assert_eq!(pair[1].or(pair[0]), pair[1]);
         }
+    }
+
+    #[test]
+    fn a_daemon_that_stops_or_waits_is_tried_again_later() {
+        assert_eq!(Exit::of_answer(&Answer::Stopping), Exit::Unavailable);
+        assert_eq!(Exit::of_answer(&Answer::Waits("why".to_owned())), Exit::Unavailable);
     }
 
     #[test]

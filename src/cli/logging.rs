@@ -7,8 +7,17 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use crate::config::{Log, LogFormat};
 
-/// Our dependencies' own chatter: of use only when it is asked for by name.
-const QUIET: &str = "hyper=warn,hyper_util=warn,h2=warn,reqwest=warn,rustls=warn,tower=warn,mio=warn";
+/// Those of our dependencies that log. What they have to say we say in our own words, so it is of use only to whoever looks for more.
+const LIBRARIES: [&str; 8] = [
+    "hyper",
+    "hyper_util",
+    "h2",
+    "reqwest",
+    "rustls",
+    "rustls_platform_verifier",
+    "tower",
+    "mio",
+];
 
 /// Who logs.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -75,6 +84,25 @@ fn filter(level: &str) -> EnvFilter {
         // A filter of the operator's own: nothing is added.
         EnvFilter::new(level)
     } else {
-        EnvFilter::new(format!("{level},{QUIET}"))
+        let theirs = if matches!(level, "debug" | "trace") {
+            "warn"
+        } else {
+            "off"
+        };
+        let theirs = LIBRARIES.map(|library| format!("{library}={theirs}")).join(",");
+        EnvFilter::new(format!("{level},{theirs}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_are_heard_only_by_whoever_looks_for_more() {
+        let text = |level| filter(level).to_string();
+        assert!(text("info").contains("rustls_platform_verifier=off") && text("warn").contains("hyper=off"));
+        assert!(text("debug").contains("rustls=warn"));
+        assert_eq!(text("rustls=trace"), "rustls=trace", "a filter of the operator's own");
     }
 }

@@ -4,49 +4,85 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::logging::{self, Who};
-use super::output::{self, Look};
+use super::output::{self, Format, Look};
+use super::reach::{ask_quietly, in_spite_of, may_look};
 use super::sync::{chosen, removed_words};
-use super::{CommandError, Context, EventsArgs, Exit, ShowArgs, tell, write_out};
+use super::{CommandError, Context, EventsArgs, Exit, ShowArgs, addressed, tell, write_out};
 use crate::config::Config;
-use crate::daemon::control::{self, Request, Response};
+use crate::daemon::control::{Request, Response};
 use crate::model::ConnectorName;
-use crate::state::{self, EventQuery, Store};
+use crate::state::{self, EventQuery, StateError, Store};
 use crate::view::{ConnectorState, ConnectorStatus, EventsReport, StatusReport, UsersReport};
 use crate::wording;
 
 pub(super) async fn status(context: Context, args: ShowArgs) -> Result<Exit, CommandError> {
-    let (config, names) = begin(&context, &args)?;
-    let live = match control::ask(&config.state_dir, &Request::Status).await {
-        Ok(Some(Response::Status(report))) => Some(report),
-        Ok(Some(Response::Error(error))) => {
-            tell(&format!("the running daemon says: {error}"));
-            None
+    let (config, names) = match begin(&context, &args) {
+        Err(problems) if problems.exit == Exit::Config => {
+            let (_, report) = in_spite_of(&context, problems).await?;
+            return show(report, &args, Exit::Done);
         }
-        Ok(_) => None,
-        Err(error) => {
-            tell(&format!("cannot ask the running daemon: {error}"));
-            None
-        }
+        begun => begun?,
     };
-    if live.is_none() {
-        tell("no daemon is running with this state_dir; this is what was known last");
-    }
-    let mut connectors = Vec::new();
     let mut exit = Exit::Done;
+    let live = match ask_quietly(&config.state_dir, &Request::Status).await {
+        Ok(Some(Response::Status(report))) => Some(report),
+        Ok(None) => {
+            tell("no daemon is running with this state_dir; this is what was known last");
+            None
+        }
+        Ok(Some(Response::Error(error))) => {
+            tell(&format!(
+                "the running daemon says: {error}; this is what was known last"
+            ));
+            exit = Exit::Unexpected;
+            None
+        }
+        Ok(Some(Response::Answers { .. })) => {
+            return Err(CommandError::unexpected("the daemon answered another question"));
+        }
+        Err(error) if error.exit == Exit::Unavailable => {
+            tell(&format!("{}; this is what was known last", error.message));
+            exit = error.exit;
+            None
+        }
+        Err(error) => return Err(error),
+    };
+    let mut connectors = Vec::new();
     for name in &names {
         let known = live
             .as_ref()
             .and_then(|report| report.connectors.iter().find(|status| status.name == name.as_str()));
         match known {
-            Some(status) => connectors.push(status.clone()),
+            Some(status) => {
+                // With a daemon as without one: what cannot be read is an error, though it is shown what is known of it.
+                if status.state == ConnectorState::Retrying && state::read(&config.state_dir, name).is_err() {
+                    exit = exit.or(Exit::Unexpected);
+                }
+                connectors.push(status.clone());
+            }
             None => connectors.push(stored_status(&config, name).unwrap_or_else(|error| {
                 // What is wrong with one state hides no other.
-                exit = Exit::Unexpected;
-                ConnectorStatus::unknown(name.as_str(), ConnectorState::Retrying, Some(error))
+                exit = exit.or(Exit::Unexpected);
+                ConnectorStatus {
+                    action: Some(wording::about_state(&error).to_owned()),
+                    ..ConnectorStatus::unknown(name.as_str(), ConnectorState::Retrying, Some(error.to_string()))
+                }
             })),
         }
     }
-    let report = StatusReport { connectors };
+    show(StatusReport { connectors }, &args, exit)
+}
+
+fn show(mut report: StatusReport, args: &ShowArgs, exit: Exit) -> Result<Exit, CommandError> {
+    if !args.names.is_empty() {
+        report.connectors.retain(|status| args.names.contains(&status.name));
+    }
+    if args.format == Format::Table {
+        for status in &mut report.connectors {
+            status.action = status.action.as_deref().map(|action| addressed(action).into_owned());
+            status.reason = status.reason.as_deref().map(|reason| addressed(reason).into_owned());
+        }
+    }
     write_out(|out| output::status(out, &report, Look::of_stdout(args.format)))?;
     Ok(exit)
 }
@@ -58,6 +94,9 @@ pub(super) async fn users(context: Context, args: ShowArgs) -> Result<Exit, Comm
         report.users.extend(store.users()?);
         Ok(())
     });
+    if report.users.is_empty() && is_silent(args.format, exit) {
+        return Ok(exit);
+    }
     write_out(|out| output::users(out, &report, Look::of_stdout(args.format)))?;
     Ok(exit)
 }
@@ -76,14 +115,23 @@ pub(super) async fn events(context: Context, args: EventsArgs) -> Result<Exit, C
         Ok(())
     });
     let report = EventsReport::merged(histories, args.limit);
+    if report.events.is_empty() && is_silent(args.show.format, exit) {
+        return Ok(exit);
+    }
     write_out(|out| output::events(out, &report, Look::of_stdout(args.show.format)))?;
     Ok(exit)
+}
+
+/// Whether a table with nothing in it is not shown: after an error "no users" would be a claim.
+fn is_silent(format: Format, exit: Exit) -> bool {
+    format == Format::Table && exit != Exit::Done
 }
 
 fn begin(context: &Context, args: &ShowArgs) -> Result<(Config, Vec<ConnectorName>), CommandError> {
     let config = context.config_without_secrets()?;
     logging::start(&config.log, Who::Command, context.verbose);
     let names = chosen(&config, &args.names)?;
+    may_look(&config.state_dir)?;
     Ok((config, names))
 }
 
@@ -111,7 +159,7 @@ fn for_each(config: &Config, names: &[ConnectorName], mut look: impl FnMut(&mut 
     exit
 }
 
-fn stored_status(config: &Config, name: &ConnectorName) -> Result<ConnectorStatus, String> {
+fn stored_status(config: &Config, name: &ConnectorName) -> Result<ConnectorStatus, StateError> {
     if let Some(removed) = state::removed(&config.state_dir, name) {
         let reason = wording::removed_reason(removed.at);
         return Ok(ConnectorStatus {
@@ -119,8 +167,18 @@ fn stored_status(config: &Config, name: &ConnectorName) -> Result<ConnectorStatu
             ..ConnectorStatus::unknown(name.as_str(), ConnectorState::Removed, Some(reason))
         });
     }
-    match state::read(&config.state_dir, name).map_err(|error| error.to_string())? {
-        Some(mut store) => store.status().map_err(|error| error.to_string()),
+    let failed = |source| StateError::Sql {
+        path: config.state_dir.join(format!("{name}.db")),
+        source,
+        system: None,
+    };
+    match state::read(&config.state_dir, name)? {
+        Some(mut store) => {
+            let mut status = store.status().map_err(failed)?;
+            // What the daemon said of itself holds while it runs.
+            status.action = status.action.map(|action| wording::without_daemon(&action, name));
+            Ok(status)
+        }
         None => Ok(ConnectorStatus::unknown(
             name.as_str(),
             ConnectorState::Starting,

@@ -12,17 +12,22 @@ mod limits;
 mod logging;
 mod look;
 pub mod output;
+mod reach;
 mod remove;
 mod sandbox;
 mod serve;
 mod sync;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-use clap::{Args, Parser, Subcommand};
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{self, Config};
 use crate::daemon::control::Action;
@@ -44,7 +49,8 @@ struct Cli {
         global = true,
         value_name = "FILE",
         env = "TORQ_CONNECTOR_CONFIG",
-        default_value = "/etc/torq-connector/config.toml"
+        default_value = DEFAULT_CONFIG,
+        value_parser = OsStringValueParser::new().map(PathBuf::from)
     )]
     config: PathBuf,
     /// Log more to standard error: -v for what happens, -vv for every request.
@@ -54,6 +60,8 @@ struct Cli {
     command: Command,
 }
 
+const DEFAULT_CONFIG: &str = "/etc/torq-connector/config.toml";
+
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 unexpected; 64 usage; 69 a peer is unreachable or fails (try again); 75 done in \
 part (something is pending, parked, held or report-only, or a named connector is paused or was removed); 77 credentials or permission refused, \
 or not licensed; 78 configuration. Over several connectors the gravest counts.";
@@ -61,10 +69,13 @@ or not licensed; 78 configuration. Over several connectors the gravest counts.";
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the daemon: poll and deliver on schedule, serve the status page.
+    #[command(after_help = EXIT_CODES)]
     Run,
     /// Do one run now, then exit; asks the running daemon to do it where one runs.
+    #[command(after_help = EXIT_CODES)]
     Sync(SyncArgs),
     /// Check the configuration, then each thing that can be wrong: network, credentials, permission, licence. Writes nothing.
+    #[command(after_help = EXIT_CODES)]
     Check(CheckArgs),
     /// Show the state of connectors.
     Status(ShowArgs),
@@ -94,7 +105,7 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct NameArgs {
-    /// Which connectors; all, when there is only one.
+    /// Which connectors; may be left out when there is only one.
     #[arg(value_name = "NAME")]
     names: Vec<String>,
 }
@@ -184,16 +195,31 @@ fn environment() -> BTreeMap<String, String> {
 }
 
 fn run(args: impl IntoIterator<Item = OsString>, env: BTreeMap<String, String>) -> Exit {
-    let cli = match Cli::try_parse_from(args) {
-        Ok(cli) => cli,
+    let parsed = Cli::command().try_get_matches_from(args).and_then(|matches| {
+        let cli = Cli::from_arg_matches(&matches)?;
+        Ok((cli, matches.value_source("config")))
+    });
+    let cli = match parsed {
+        Ok((cli, source)) => {
+            if source == Some(ValueSource::CommandLine) {
+                name_in_advice(&cli.config);
+            }
+            cli
+        }
         Err(error) => {
             // Help and version are data, and no mistake.
             let _ = error.print();
             return if error.use_stderr() { Exit::Usage } else { Exit::Done };
         }
     };
+    let unset = cli.config.as_os_str().is_empty();
     let context = Context {
-        path: cli.config,
+        // An empty variable is one that is not set.
+        path: if unset {
+            PathBuf::from(DEFAULT_CONFIG)
+        } else {
+            cli.config
+        },
         env,
         verbose: cli.verbose,
     };
@@ -235,8 +261,14 @@ struct Context {
 }
 
 impl Context {
-    fn config(&self) -> Result<Config, CommandError> {
-        config::load(&self.path, &self.env).map_err(|problems| self.problems(&problems))
+    /// For commands that work with these connectors, or with all of them where none is named: only their secrets are read.
+    fn config_for(&self, names: &[String]) -> Result<Config, CommandError> {
+        config::load_for(&self.path, &self.env, names).map_err(|problems| self.problems(&problems))
+    }
+
+    /// For the daemon: one connector's secret that cannot be read keeps no other from running.
+    fn config_to_run(&self) -> Result<Config, CommandError> {
+        config::load_to_run(&self.path, &self.env).map_err(|problems| self.problems(&problems))
     }
 
     /// For commands that look at the state or talk to the daemon: the secrets may be there for the daemon alone.
@@ -288,7 +320,47 @@ fn dispatch(context: Context, command: Command) -> Result<Exit, CommandError> {
 
 /// Says something to the person at the terminal.
 fn tell(message: &str) {
-    let _ = writeln!(std::io::stderr(), "{message}");
+    let _ = writeln!(std::io::stderr(), "{}", addressed(message));
+}
+
+/// The configuration that was named on the command line, as commands that are advised have to name it, too.
+static NAMED: OnceLock<String> = OnceLock::new();
+
+/// Lets the commands that a text advises name the configuration that this one was given.
+fn name_in_advice(config: &Path) {
+    let text = config.display().to_string();
+    let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-+".contains(&b));
+    let named = if plain {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    };
+    let _ = NAMED.set(named);
+}
+
+/// A text whose commands can be typed as they stand there.
+fn addressed(text: &str) -> Cow<'_, str> {
+    match NAMED.get() {
+        Some(config) => Cow::Owned(with_config(text, config)),
+        None => Cow::Borrowed(text),
+    }
+}
+
+fn with_config(text: &str, config: &str) -> String {
+    const PROGRAM: &str = "torq-connector ";
+    let known = Cli::command();
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(PROGRAM) {
+        let (before, after) = rest.split_at(at + PROGRAM.len());
+        out.push_str(before);
+        rest = after;
+        let word = rest.split(|c: char| !c.is_ascii_lowercase()).next().unwrap_or_default();
+        if known.find_subcommand(word).is_some() {
+            out.push_str(&format!("--config {config} "));
+        }
+    }
+    out + rest
 }
 
 /// Writes data to standard output. A reader that went away (`| head`) is no error.
@@ -297,5 +369,23 @@ fn write_out(write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Resul
     match write(&mut out).and_then(|()| out.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(CommandError::unexpected(error)),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advised_commands_name_the_configuration_and_other_words_stay() {
+        let told = with_config(
+            "see torq-connector users main, then torq-connector retry main; a newer torq-connector wrote it: torq-connector (7)",
+            "try.toml",
+        );
+        assert_eq!(
+            told,
+            "see torq-connector --config try.toml users main, then torq-connector --config try.toml retry main; a newer \
+             torq-connector wrote it: torq-connector (7)"
+        );
     }
 }

@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::logging::{self, Who};
-use super::sync::{ask, progress_bar, progress_words, state_error};
+use super::reach::{ask, may_look};
+use super::sync::{progress_bar, progress_words, state_error};
 use super::{CommandError, Context, Exit, RemoveArgs, serve, tell};
 use crate::config::{self, Config, JumpCloudCredentials};
 use crate::daemon::control::{Action, Answer, Request, Response};
@@ -22,6 +23,7 @@ use crate::wording;
 pub(super) async fn run(context: Context, args: RemoveArgs) -> Result<Exit, CommandError> {
     let config = context.config_without_secrets()?;
     logging::start(&config.log, Who::Command, context.verbose);
+    may_look(&config.state_dir)?;
     let Some(connector) = config.connectors.iter().find(|one| one.name.as_str() == args.name) else {
         return without_section(&config, &args);
     };
@@ -128,7 +130,7 @@ async fn ask_daemon(config: &Config, name: &ConnectorName, action: Action) -> Re
         action,
         connectors: vec![name.to_string()],
     };
-    match ask(config, &request).await? {
+    match ask(&config.state_dir, &request).await? {
         None => Ok(None),
         Some(Response::Answers { mut answers, .. }) => Ok(answers.remove(name.as_str())),
         Some(Response::Error(error)) => Err(CommandError::new(Exit::Usage, error)),
@@ -144,9 +146,13 @@ fn refused(name: &ConnectorName, words: &str) -> CommandError {
     CommandError::new(Exit::Unexpected, message)
 }
 
+fn stopping() -> CommandError {
+    CommandError::new(Exit::Unavailable, "the daemon is stopping; try again")
+}
+
 /// With the secrets, which are needed to ask JumpCloud. Where they cannot be read, a person hears what is possible without them.
 fn with_secrets(context: &Context, name: &ConnectorName) -> Result<Config, CommandError> {
-    context.config().map_err(|mut error| {
+    context.config_for(&[name.to_string()]).map_err(|mut error| {
         error.message.push_str(&format!(
             "\nTo forget the connector without them, and leave JumpCloud as it is: torq-connector remove {name} --keep-accounts"
         ));
@@ -179,6 +185,7 @@ async fn plan(
         None => {}
         Some(Answer::Plan(plan)) => return Ok(*plan),
         Some(Answer::Refused(words)) => return Err(refused(name, &words)),
+        Some(Answer::Stopping) => return Err(stopping()),
         Some(_) => return Err(CommandError::unexpected("the daemon answered another question")),
     }
     let config = with_secrets(context, name)?;
@@ -202,6 +209,7 @@ async fn remove(
         None => {}
         Some(Answer::Removal(removal)) => return Ok(*removal),
         Some(Answer::Refused(words)) => return Err(refused(name, &words)),
+        Some(Answer::Stopping) => return Err(stopping()),
         Some(_) => return Err(CommandError::unexpected("the daemon answered another question")),
     }
     let now = Timestamp::now();
@@ -214,7 +222,7 @@ async fn remove(
     let config = with_secrets(context, name)?;
     let state = State::open(&config.state_dir, name).map_err(state_error)?;
     let stop = CancellationToken::new();
-    serve::stop_on_signals(stop.clone())?;
+    serve::stop_on_signals(stop.clone(), Some(serve::STOPPING))?;
     let connector = assemble(&config, name, state.clone(), stop)?;
     let removal = watched(&connector, terms, &Neighbourhood::of(&config))
         .await

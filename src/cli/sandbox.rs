@@ -1,8 +1,9 @@
 //! `sandbox`: both APIs on loopback, for trying things out.
 
-use std::io::Write;
+use std::fs::Permissions;
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::logging::{self, Who};
 use super::{CommandError, Context, Exit, serve, tell};
 use crate::config::{Log, LogFormat};
-use crate::sandbox::{FaultRule, Options, Sandbox};
+use crate::sandbox::{CONFIG_HEADING, FaultRule, Options, Sandbox};
 
 #[derive(Debug, Args)]
 pub(super) struct SandboxArgs {
@@ -82,9 +83,19 @@ pub(super) async fn run(context: Context, args: SandboxArgs) -> Result<Exit, Com
         ..Options::default()
     };
     let listen = args.listen;
-    let sandbox = Sandbox::start(options)
-        .await
-        .map_err(|error| CommandError::unexpected(format!("cannot serve the sandbox on {listen}: {error}")))?;
+    let sandbox = Sandbox::start(options).await.map_err(|error| {
+        let message = format!("cannot serve the sandbox on {listen}: {error}");
+        match error.kind() {
+            ErrorKind::InvalidInput => CommandError::new(Exit::Usage, message),
+            ErrorKind::AddrInUse => CommandError::unexpected(format!(
+                "{message}; is another sandbox running? Another address: --listen 127.0.0.1:PORT (0 for any)"
+            )),
+            ErrorKind::AddrNotAvailable => CommandError::unexpected(format!(
+                "{message}; this machine has no such address. Another one: --listen 127.0.0.1:PORT"
+            )),
+            _ => CommandError::unexpected(message),
+        }
+    })?;
     for fault in args.faults {
         sandbox.world().fault(fault);
     }
@@ -101,7 +112,7 @@ pub(super) async fn run(context: Context, args: SandboxArgs) -> Result<Exit, Com
         tell(&format!("configuration    {}", path.display()));
     }
     let stop = CancellationToken::new();
-    serve::stop_on_signals(stop.clone())?;
+    serve::stop_on_signals(stop.clone(), None)?;
     tokio::select! {
         () = stop.cancelled() => {}
         () = live(&sandbox, args.every.0) => {}
@@ -118,18 +129,30 @@ pub(super) async fn live(sandbox: &Sandbox, every: Option<Duration>) {
     }
 }
 
+/// Writes a configuration, over one that a sandbox wrote before and over no other file.
 fn write_config(sandbox: &Sandbox, path: &Path) -> Result<(), CommandError> {
     let failed = |error: std::io::Error| CommandError::unexpected(format!("cannot write {}: {error}", path.display()));
     let state = path.with_extension("state");
     let state_dir = std::path::absolute(&state).map_err(failed)?;
     let text = sandbox.config_toml(&state_dir.display().to_string(), "10s");
-    // There are secrets in it, if only invented ones.
     let mut file = std::fs::OpenOptions::new()
+        .read(true)
         .write(true)
         .create(true)
-        .truncate(true)
+        .truncate(false)
         .mode(0o600)
         .open(path)
         .map_err(failed)?;
+    let mut before = String::new();
+    // What is no text was not written by a sandbox either.
+    let readable = file.read_to_string(&mut before).is_ok();
+    if !readable || !(before.is_empty() || before.lines().next() == Some(CONFIG_HEADING)) {
+        let path = path.display();
+        let message = format!("{path} is there already, and no sandbox wrote it: it stays as it is; give another file");
+        return Err(CommandError::new(Exit::Usage, message));
+    }
+    // There are secrets in it, if only invented ones.
+    file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)?;
+    file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
     file.write_all(text.as_bytes()).map_err(failed)
 }

@@ -7,18 +7,23 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::logging::{self, Who};
+use super::sync::state_words;
 use super::{CommandError, Context, Exit, limits, tell};
 use crate::config;
-use crate::daemon::control::Control;
+use crate::daemon::control::{Control, ControlError};
 use crate::daemon::{self, DaemonError, Origin, Relog, Setup};
 use crate::metrics;
 
+/// What a command says that lets what is in flight finish.
+pub(super) const STOPPING: &str = "stopping; once more to quit at once";
+
 pub(super) async fn run(context: Context) -> Result<Exit, CommandError> {
-    let config = context.config()?;
+    let config = context.config_to_run()?;
+    crate::http::check_environment().map_err(|error| CommandError::new(Exit::Config, error))?;
     let level = logging::start(&config.log, Who::Daemon, context.verbose);
     limits::warn_of_files(config.connectors.len());
     let stop = CancellationToken::new();
-    stop_on_signals(stop.clone())?;
+    stop_on_signals(stop.clone(), None)?;
     let setup = Setup {
         config,
         origin: Some(Origin {
@@ -36,6 +41,7 @@ pub(super) async fn run(context: Context) -> Result<Exit, CommandError> {
 pub(super) async fn serve(setup: Setup, stop: CancellationToken) -> Result<Exit, CommandError> {
     let failed = |error: DaemonError| match &error {
         DaemonError::TaskEnded { .. } => CommandError::new(Exit::Died, error),
+        DaemonError::Control(ControlError::State(cause)) => CommandError::unexpected(state_words(cause)),
         DaemonError::Listen { .. } | DaemonError::Control(_) => CommandError::unexpected(error),
     };
     // First, so that a second daemon hears of the first, and not of an address in use.
@@ -76,8 +82,9 @@ fn reload_on_hangup() -> Result<watch::Receiver<u64>, CommandError> {
     Ok(reloaded)
 }
 
-/// The first SIGTERM or SIGINT lets what is in flight finish, the second quits at once.
-pub(super) fn stop_on_signals(stop: CancellationToken) -> Result<(), CommandError> {
+/// The first SIGTERM or SIGINT lets what is in flight finish, the second quits at once. `says`: what is said at the first one, where
+/// nothing else would show that it was heard.
+pub(super) fn stop_on_signals(stop: CancellationToken, says: Option<&'static str>) -> Result<(), CommandError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(CommandError::unexpected)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(CommandError::unexpected)?;
     tokio::spawn(async move {
@@ -91,6 +98,9 @@ pub(super) fn stop_on_signals(stop: CancellationToken) -> Result<(), CommandErro
                 std::process::exit(128 + number);
             }
             stop.cancel();
+            if let Some(words) = says {
+                tell(words);
+            }
         }
     });
     Ok(())

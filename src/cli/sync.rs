@@ -1,6 +1,7 @@
 //! `sync` and `sync --dry-run`: one run now, or what it would do.
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,32 +10,36 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::logging::{self, Who};
+use super::reach::{ask, in_spite_of, may_look};
 use super::{CommandError, Context, Exit, SyncArgs, output, serve, tell, write_out};
 use crate::config::{self, Config};
 use crate::daemon::GRACE;
 use crate::daemon::control::{self, Action, Answer, Request, Response, RunReport};
-use crate::http::Patience;
+use crate::http::{ClientError, Patience};
 use crate::model::ConnectorName;
 use crate::state::{self, State, StateError};
-use crate::sync::{Connector, Halt, Phase};
-use crate::view::{DryRunReport, RunCounts, RunOutcome};
+use crate::sync::{Again, Connector, Phase};
+use crate::view::{DryRun, DryRunReport, RunCounts, RunOutcome};
 use crate::wording;
 
-/// How long a daemon may take before a person is told what is being waited for.
-const SAYS_NOTHING: Duration = Duration::from_secs(2);
 /// How many connectors run at a time: each has its own peers, and the machine has only so much of everything.
 const SIDE_BY_SIDE: usize = 16;
 
 pub(super) async fn run(context: Context, args: SyncArgs) -> Result<Exit, CommandError> {
-    let config = context.config()?;
+    // The secrets may be there for the daemon alone, so they are read when it is known that none runs.
+    let config = match context.config_without_secrets() {
+        Ok(config) => config,
+        Err(problems) => return act_in_spite_of(&context, problems, &args.names, Action::Sync).await,
+    };
     logging::start(&config.log, Who::Command, context.verbose);
     let names = chosen(&config, &args.names)?;
-    if let Some(exit) = ask_daemon(&config, &names, Action::Sync, !args.names.is_empty()).await? {
+    if let Some(exit) = ask_daemon(&config.state_dir, &names, Action::Sync, !args.names.is_empty()).await? {
         return Ok(exit);
     }
+    let config = context.config_for(&args.names)?;
     crate::sync::note_tenants(&config);
     let stop = CancellationToken::new();
-    serve::stop_on_signals(stop.clone())?;
+    serve::stop_on_signals(stop.clone(), Some(serve::STOPPING))?;
     let bar = progress_bar(names.len());
     let explicit = !args.names.is_empty();
     let exits = side_by_side(&config, &names, |connector| {
@@ -118,7 +123,7 @@ async fn sync_one(
         Patience::COMMAND,
         stop,
     )
-    .map_err(CommandError::unexpected)?;
+    .map_err(client_error)?;
     let run = connector.run();
     tokio::pin!(run);
     let mut tick = tokio::time::interval(Duration::from_millis(200));
@@ -142,13 +147,7 @@ async fn sync_one(
         }
     };
     let end = end.map_err(state_error)?;
-    let unavailable = matches!(end.halt, Some(Halt::Unavailable(_)));
-    let mut report = RunReport::of(end);
-    if unavailable {
-        // The daemon would try again by itself; a command is over.
-        report.action = Some(format!("later, again: torq-connector sync {}", connector.name()));
-    }
-    Ok(Answer::Ran(Box::new(report)))
+    Ok(Answer::Ran(Box::new(RunReport::of(end))))
 }
 
 /// The answer of a connector that was removed: without a name it is not meant.
@@ -165,6 +164,36 @@ pub(super) fn state_error(error: StateError) -> CommandError {
         // Somebody else is at work: try again later.
         StateError::InUse { .. } => Exit::Unavailable,
         _ => Exit::Unexpected,
+    };
+    CommandError::new(exit, state_words(&error))
+}
+
+/// An error of the state, with the setting that says where it is when it is the folder that cannot be used.
+pub(super) fn state_words(error: &StateError) -> String {
+    use std::io::ErrorKind;
+    match error {
+        StateError::File { source, .. }
+            if matches!(
+                source.kind(),
+                ErrorKind::PermissionDenied
+                    | ErrorKind::ReadOnlyFilesystem
+                    | ErrorKind::NotADirectory
+                    | ErrorKind::AlreadyExists
+            ) =>
+        {
+            format!(
+                "{error}. The folder is state_dir in the configuration: run as root or as the user of the service, or set state_dir"
+            )
+        }
+        other => other.to_string(),
+    }
+}
+
+/// An error of the connections, for people, with the exit code it deserves.
+pub(super) fn client_error(error: ClientError) -> CommandError {
+    let exit = match &error {
+        ClientError::CaFile { .. } | ClientError::Proxy { .. } => Exit::Config,
+        ClientError::Tls { .. } => Exit::Unexpected,
     };
     CommandError::new(exit, error)
 }
@@ -196,7 +225,7 @@ pub(super) fn progress_words(connector: &Connector) -> String {
 
 /// Passes an action on to the daemon, when one runs, and tells its answers. `None` when none runs.
 pub(super) async fn ask_daemon(
-    config: &Config,
+    state_dir: &Path,
     names: &[ConnectorName],
     action: Action,
     explicit: bool,
@@ -205,16 +234,17 @@ pub(super) async fn ask_daemon(
         action,
         connectors: names.iter().map(ToString::to_string).collect(),
     };
-    let response = ask(config, &request).await?;
+    let response = ask(state_dir, &request).await?;
     match response {
         None => Ok(None),
         Some(Response::Answers { answers, problems }) => {
-            if let Some(problems) = problems {
+            if let Some(problems) = &problems {
                 tell(&format!(
                     "the running daemon goes on by its former configuration, for the file has problems:\n{problems}"
                 ));
             }
-            let mut gravest = Exit::Done;
+            // It was to be read again, and was not.
+            let mut gravest = if problems.is_some() { Exit::Config } else { Exit::Done };
             for (name, answer) in &answers {
                 tell_run(name, answer);
                 let exit = match answer {
@@ -231,19 +261,35 @@ pub(super) async fn ask_daemon(
     }
 }
 
-/// Asks the daemon, when one runs. Where that takes a while, a person hears what is being waited for.
-pub(super) async fn ask(config: &Config, request: &Request) -> Result<Option<Response>, CommandError> {
-    let asked = control::ask(&config.state_dir, request);
-    tokio::pin!(asked);
-    let answered = tokio::select! {
-        biased;
-        response = &mut asked => response,
-        () = tokio::time::sleep(SAYS_NOTHING) => {
-            tell("the running daemon does it; waiting for it (Ctrl-C ends the waiting, not what the daemon does; torq-connector status shows how it goes)");
-            asked.await
-        }
-    };
-    answered.map_err(|error| CommandError::new(Exit::Unavailable, format!("cannot ask the running daemon: {error}")))
+/// The same where the configuration has problems, and a daemon runs.
+pub(super) async fn act_in_spite_of(
+    context: &Context,
+    problems: CommandError,
+    wanted: &[String],
+    action: Action,
+) -> Result<Exit, CommandError> {
+    let (state_dir, report) = in_spite_of(context, problems).await?;
+    let names: Vec<_> = report
+        .connectors
+        .iter()
+        .filter_map(|status| ConnectorName::parse(&status.name))
+        .collect();
+    let names = control::named(&names, wanted).map_err(|message| CommandError::new(Exit::Usage, message))?;
+    if action != Action::Sync && wanted.is_empty() {
+        only_one(&names)?;
+    }
+    let answered = ask_daemon(&state_dir, &names, action, !wanted.is_empty()).await?;
+    answered.ok_or_else(|| CommandError::new(Exit::Unavailable, "the daemon is stopping; try again"))
+}
+
+/// Refuses to guess which of several connectors is meant.
+pub(super) fn only_one(names: &[ConnectorName]) -> Result<(), CommandError> {
+    if names.len() < 2 {
+        return Ok(());
+    }
+    let known: Vec<_> = names.iter().map(ConnectorName::as_str).collect();
+    let message = format!("which connector? There is {}", known.join(", "));
+    Err(CommandError::new(Exit::Usage, message))
 }
 
 fn tell_run(name: &impl std::fmt::Display, answer: &Answer) {
@@ -252,6 +298,10 @@ fn tell_run(name: &impl std::fmt::Display, answer: &Answer) {
         Answer::Done(words) | Answer::Refused(words) => words.clone(),
         Answer::Paused => format!("is paused; to go on: torq-connector resume {name}"),
         Answer::Removed => removed_words(name),
+        Answer::Waits(reason) => {
+            format!("not finished: {reason}; the daemon goes on trying\n  what to do: see torq-connector status {name}")
+        }
+        Answer::Stopping => "the daemon does not attend it any more, or is stopping; try again".to_owned(),
         // Of a command that tells it in its own words.
         Answer::Plan(_) | Answer::Removal(_) => return,
     };
@@ -271,6 +321,7 @@ fn run_words(name: &impl std::fmt::Display, report: &RunReport) -> String {
         action,
         counts,
         status,
+        problems,
     } = report;
     let mut words = match (reason, counts_words(counts)) {
         (Some(reason), Some(done)) => format!("{}; before that: {done}", failure_words(*outcome, reason)),
@@ -286,6 +337,7 @@ fn run_words(name: &impl std::fmt::Display, report: &RunReport) -> String {
         (status.held, "held for approval"),
         (status.associations_pending, "associations pending"),
         (status.deletions_pending, "deletions pending"),
+        (status.filtered, "filtered"),
     ];
     let left: Vec<_> = left
         .iter()
@@ -298,7 +350,7 @@ fn run_words(name: &impl std::fmt::Display, report: &RunReport) -> String {
     if reason.is_none()
         && let Some(reason) = &status.reason
     {
-        words.push_str(&format!("\n  {}: {reason}", status.state.as_str()));
+        words.push_str(&format!("\n  {}: {reason}", wording::state(status.state)));
     }
     let mut actions: Vec<String> = action
         .as_ref()
@@ -306,7 +358,8 @@ fn run_words(name: &impl std::fmt::Display, report: &RunReport) -> String {
         .cloned()
         .into_iter()
         .collect();
-    if reason.is_none() && status.parked > 0 {
+    let said = |actions: &[String], command: &str| actions.iter().any(|action| action.contains(command));
+    if reason.is_none() && status.parked > 0 && !said(&actions, "torq-connector retry") {
         actions.push(format!("about those parked, {}", wording::about_parked(name)));
     }
     if reason.is_none() && status.reason.is_none() && status.pending > 0 {
@@ -316,6 +369,9 @@ fn run_words(name: &impl std::fmt::Display, report: &RunReport) -> String {
     }
     for action in actions {
         words.push_str(&format!("\n  what to do: {action}"));
+    }
+    for problem in problems {
+        words.push_str(&format!("\n  not read again: {problem}"));
     }
     words
 }
@@ -328,7 +384,7 @@ fn failure_words(outcome: RunOutcome, reason: &str) -> String {
 }
 
 /// What was changed; `None` for nothing.
-fn counts_words(counts: &RunCounts) -> Option<String> {
+pub(super) fn counts_words(counts: &RunCounts) -> Option<String> {
     let RunCounts {
         appeared,
         changed,
@@ -358,50 +414,52 @@ fn counts_words(counts: &RunCounts) -> Option<String> {
 }
 
 pub(super) async fn dry_run(context: Context, args: SyncArgs) -> Result<Exit, CommandError> {
-    let config = context.config()?;
+    let config = context.config_for(&args.names)?;
     logging::start(&config.log, Who::Command, context.verbose);
     let names = chosen(&config, &args.names)?;
+    may_look(&config.state_dir)?;
+    // A signal simply ends the process: nothing is written, so there is nothing to finish.
     let stop = CancellationToken::new();
-    serve::stop_on_signals(stop.clone())?;
     let results = side_by_side(&config, &names, |connector| {
         let (config, stop) = (&config, stop.clone());
-        async move {
-            if is_removed(config, &connector.name) {
-                return Ok(None);
-            }
-            let state = State::scratch(&config.state_dir, &connector.name)?;
-            let connector = Connector::new(
-                Arc::new(connector.clone()),
-                &config.network,
-                state,
-                Patience::COMMAND,
-                stop,
-            );
-            match connector {
-                Ok(connector) => connector.dry_run().await.map(|preview| Some(Ok(preview))),
-                Err(error) => Ok(Some(Err(error))),
-            }
-        }
+        async move { preview(config, connector, stop).await }
     })
     .await;
     let mut report = DryRunReport { connectors: Vec::new() };
     let mut gravest = Exit::Done;
     for (name, result) in results {
-        match result {
-            Ok(None) => tell(&format!("{name}: {}", removed_words(&name))),
-            Ok(Some(Ok(dry_run))) => report.connectors.push(dry_run),
-            Ok(Some(Err(error))) => {
-                tell(&format!("{name}: {error}"));
-                gravest = gravest.or(Exit::Unexpected);
+        report.connectors.push(match result {
+            Ok(dry_run) => dry_run,
+            Err(error) => {
+                tell(&format!("{name}: {}", error.message));
+                gravest = gravest.or(error.exit);
+                DryRun::failed(name.as_str(), error.message)
             }
-            Err(halt) => {
-                tell(&format!("{name}: {}", halt_words(&halt)));
-                gravest = gravest.or(Exit::of_halt(&halt));
-            }
-        }
+        });
     }
     write_out(|out| output::dry_run(out, &report, output::Look::of_stdout(args.format)))?;
     Ok(gravest)
+}
+
+/// What a run of one connector would do.
+async fn preview(
+    config: &Config,
+    connector: &config::Connector,
+    stop: CancellationToken,
+) -> Result<DryRun, CommandError> {
+    if is_removed(config, &connector.name) {
+        return Err(CommandError::new(Exit::Done, removed_words(&connector.name)));
+    }
+    let state = State::scratch(&config.state_dir, &connector.name).map_err(state_error)?;
+    let shared = Arc::new(connector.clone());
+    let preview = Connector::new(shared, &config.network, state, Patience::COMMAND, stop).map_err(client_error)?;
+    preview.dry_run().await.map_err(|halt| {
+        let action = halt.action(connector, Again::Command("sync --dry-run"));
+        let todo = action
+            .map(|action| format!("\n  what to do: {action}"))
+            .unwrap_or_default();
+        CommandError::new(Exit::of_halt(&halt), format!("{halt}{todo}"))
+    })
 }
 
 /// Whether a connector was removed, or is being removed.
@@ -411,11 +469,4 @@ pub(super) fn is_removed(config: &Config, name: &ConnectorName) -> bool {
         store.is_some_and(|store| store.about().is_ok_and(|about| about.removing.is_some()))
     };
     state::removed(&config.state_dir, name).is_some() || removing()
-}
-
-fn halt_words(halt: &Halt) -> String {
-    match halt.action() {
-        Some(action) => format!("{halt}\n  what to do: {action}"),
-        None => halt.to_string(),
-    }
 }

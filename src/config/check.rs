@@ -1,7 +1,7 @@
 //! The walker: goes through the merged values, tells everything that is wrong with them, and makes a [`Config`]
 //! when nothing is. (serde would stop at the first error.) Connectors have a file of their own, `connector`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use ::config::ValueKind;
@@ -27,8 +27,37 @@ pub(super) struct Surroundings<'a> {
     pub(super) file_mode: Option<u32>,
     /// The environment, for what systemd says there.
     pub(super) env: &'a BTreeMap<String, String>,
-    /// Whether files that the configuration names are read: not for commands that only look at the state.
-    pub(super) read_files: bool,
+    /// Which secrets are read.
+    pub(super) secrets: Secrets<'a>,
+}
+
+/// Which secrets are read, and what becomes of a file that cannot be.
+#[derive(Clone, Copy)]
+pub(super) enum Secrets<'a> {
+    /// None, and no other file either: for commands that only look at the state or talk to the daemon.
+    None,
+    /// Those of these connectors, or of all where none is named; `page`: that of the status page, too.
+    Of { names: &'a [String], page: bool },
+    /// All. A connector whose secret's file cannot be read is no reason for the others not to run: see [`Secret::problem`].
+    ToRun,
+}
+
+impl Secrets<'_> {
+    fn of_connector(self, name: &str) -> bool {
+        match self {
+            Self::None => false,
+            Self::Of { names, .. } => names.is_empty() || names.iter().any(|one| one == name),
+            Self::ToRun => true,
+        }
+    }
+
+    fn of_page(self) -> bool {
+        match self {
+            Self::None => false,
+            Self::Of { page, .. } => page,
+            Self::ToRun => true,
+        }
+    }
 }
 
 /// Stands for a value that is wrong or missing: it has been told, go on and look for more.
@@ -38,10 +67,11 @@ pub(super) struct Told;
 /// A checked value, or one whose problem is among the problems.
 pub(super) type Checked<T> = Result<T, Told>;
 
-/// Checks the merged values. `problems` are those found before, `broken` the keys where the file has something else
+/// Checks the merged values. `in_file` are the connectors that the file names, `problems` are those found before, `broken` the keys where the file has something else
 /// than the section that belongs there.
 pub(super) fn check(
     table: &Table,
+    in_file: &BTreeSet<String>,
     surroundings: Surroundings<'_>,
     problems: Vec<Problem>,
     broken: Vec<String>,
@@ -50,11 +80,25 @@ pub(super) fn check(
         surroundings,
         problems,
         broken,
+        in_file: in_file.clone(),
+        reads_secrets: false,
     };
     match walker.config(&Section::root(table)) {
         Ok(config) if walker.problems.is_empty() => Ok(config),
         _ => Err(Problems(walker.problems)),
     }
+}
+
+/// Only where the state is.
+pub(super) fn state_dir(table: &Table, surroundings: Surroundings<'_>) -> Option<PathBuf> {
+    let mut walker = Walker {
+        surroundings,
+        problems: Vec::new(),
+        broken: Vec::new(),
+        in_file: BTreeSet::new(),
+        reads_secrets: false,
+    };
+    walker.state_dir(&Section::root(table)).ok()
 }
 
 /// A section of the merged values; one that is not there is an empty one.
@@ -99,6 +143,22 @@ impl<'a> Section<'a> {
         names
     }
 
+    /// Where a value below this section comes from, if one comes from the environment.
+    pub(super) fn variable_below(&self) -> Option<&'a str> {
+        fn find(table: &Table) -> Option<&str> {
+            let mut names: Vec<_> = table.keys().collect();
+            names.sort();
+            names
+                .into_iter()
+                .filter_map(|name| table.get(name))
+                .find_map(|value| match &value.kind {
+                    ValueKind::Table(inner) => find(inner),
+                    _ => value.origin().filter(|_| environment::is_origin_of(value)),
+                })
+        }
+        find(self.table?)
+    }
+
     /// The value of `name`, if it is given or has a default.
     pub(super) fn get(&self, name: &str) -> Option<Given<'a>> {
         let value = self.table?.get(name)?;
@@ -124,6 +184,10 @@ pub(super) struct Walker<'a> {
     pub(super) surroundings: Surroundings<'a>,
     pub(super) problems: Vec<Problem>,
     broken: Vec<String>,
+    /// The names of the connectors that have a section in the file.
+    pub(super) in_file: BTreeSet<String>,
+    /// Whether the secrets of the connector that is being looked at are read.
+    pub(super) reads_secrets: bool,
 }
 
 impl Walker<'_> {
@@ -211,16 +275,43 @@ impl Walker<'_> {
         if wrong { Err(Told) } else { Ok(list) }
     }
 
-    /// A secret from a file.
-    pub(super) fn secret_file(&mut self, given: &Given<'_>) -> Checked<Secret> {
-        if !self.surroundings.read_files {
-            return Ok(Secret::unread());
+    /// Decides whether the secrets of this connector are read.
+    pub(super) fn begin_connector(&mut self, name: &str) {
+        self.reads_secrets = self.surroundings.secrets.of_connector(name);
+    }
+
+    /// A connector's secret from a file.
+    pub(super) fn connector_secret_file(&mut self, given: &Given<'_>) -> Checked<Secret> {
+        let name = self.take(given.path())?;
+        let secret = self.secret_in_file(name);
+        match (secret, self.surroundings.secrets) {
+            (Err((message, path)), Secrets::ToRun) => Ok(Secret::unreadable(path, given.wrong(message))),
+            (secret, _) => self.take(secret.map_err(|(message, _)| given.wrong(message))),
         }
+    }
+
+    /// The secret in the file of this name; why there is none, and the file that was looked for.
+    fn secret_in_file(&self, name: &str) -> Result<Secret, (String, PathBuf)> {
         let credentials = self.surroundings.env.get("CREDENTIALS_DIRECTORY");
         let credentials = credentials.filter(|dir| !dir.is_empty()).map(Path::new);
+        let path = secret::locate(name, self.surroundings.dir, credentials)?;
+        match secret::from_file(&path) {
+            Ok(secret) => Ok(Secret {
+                fixed: credentials.is_some_and(|dir| path.starts_with(dir)),
+                ..secret
+            }),
+            Err(message) => Err((message, path)),
+        }
+    }
+
+    /// The password of the status page.
+    fn password_file(&mut self, given: &Given<'_>) -> Checked<Secret> {
+        if !self.surroundings.secrets.of_page() {
+            return Ok(Secret::unread());
+        }
         let name = self.take(given.path())?;
-        let secret = secret::locate(name, self.surroundings.dir, credentials).and_then(|path| secret::from_file(&path));
-        self.take(secret.map_err(|message| given.wrong(message)))
+        let secret = self.secret_in_file(name);
+        self.take(secret.map_err(|(message, _)| given.wrong(message)))
     }
 
     /// A secret that is written in the configuration or the environment.
@@ -309,7 +400,7 @@ impl Walker<'_> {
             }
         });
         let password = match section.get("password_file") {
-            Some(given) => self.secret_file(&given).map(Some),
+            Some(given) => self.password_file(&given).map(Some),
             None => Ok(None),
         };
         let hosts = self.list(section, "hosts", |item| {
@@ -341,7 +432,7 @@ impl Walker<'_> {
         };
         let path = self.take(given.path())?;
         let path = self.surroundings.dir.join(path);
-        if !self.surroundings.read_files {
+        if matches!(self.surroundings.secrets, Secrets::None) {
             return Ok(Some(path));
         }
         let shown = path.display();

@@ -86,9 +86,28 @@ impl Walker<'_> {
         self.refuse_equal_names(section, &names);
         let checked: Vec<Checked<Connector>> = names
             .iter()
-            .map(|name| self.connector(&section.section(name), name))
+            .map(|name| self.connector_or_slip(&section.section(name), name))
             .collect();
         checked.into_iter().collect()
+    }
+
+    /// A connector. One that only the environment names, that lacks something and is called almost like one in the file, is a slip
+    /// in a variable's name: everything that it lacks is no news.
+    fn connector_or_slip(&mut self, section: &Section<'_>, name: &str) -> Checked<Connector> {
+        let before = self.problems.len();
+        let checked = self.connector(section, name);
+        if checked.is_ok() || self.in_file.contains(name) {
+            return checked;
+        }
+        let meant = keys::nearest(name, self.in_file.iter().map(String::as_str)).map(str::to_owned);
+        let (Some(meant), Some(variable)) = (meant, section.variable_below()) else {
+            return checked;
+        };
+        self.problems.truncate(before);
+        Err(self.tell(Problem::new(
+            &section.key,
+            format!("only {variable} names it; did you mean {meant}?"),
+        )))
     }
 
     /// Names become names of files, which some file systems compare without regard to case.
@@ -105,6 +124,7 @@ impl Walker<'_> {
     }
 
     fn connector(&mut self, section: &Section<'_>, name: &str) -> Checked<Connector> {
+        self.begin_connector(name);
         let parsed = ConnectorName::parse(name).ok_or_else(|| {
             self.tell(Problem::new(
                 &section.key,
@@ -237,7 +257,7 @@ impl Walker<'_> {
 
     /// `NAME` or `NAME_file`: exactly one, where one from the environment wins over the other from the file.
     fn secret(&mut self, section: &Section<'_>, name: &str) -> Checked<Secret> {
-        if !self.surroundings.read_files {
+        if !self.reads_secrets {
             return Ok(Secret::unread());
         }
         let file_name = format!("{name}_file");
@@ -248,10 +268,10 @@ impl Walker<'_> {
                 &format!("give {file_name}, a file with the secret in it"),
             )),
             (Some(literal), None) => self.literal_secret(&literal),
-            (None, Some(file)) => self.secret_file(&file),
+            (None, Some(file)) => self.connector_secret_file(&file),
             (Some(literal), Some(file)) => match (literal.is_from_environment(), file.is_from_environment()) {
                 (true, false) => self.literal_secret(&literal),
-                (false, true) => self.secret_file(&file),
+                (false, true) => self.connector_secret_file(&file),
                 _ => Err(self.tell(literal.wrong(format!("{name} and {file_name} are both given; keep one of them")))),
             },
         }

@@ -11,6 +11,7 @@ use ::config::Value;
 use super::Problem;
 use super::keys::{self, CONNECTOR, GENERAL};
 use super::read::{Table, insert};
+use crate::model::ConnectorName;
 
 /// What our variables begin with.
 pub(super) const PREFIX: &str = "TORQ_CONNECTOR__";
@@ -67,6 +68,12 @@ pub(super) fn variable(section: &str, name: &str) -> String {
     }
 }
 
+/// The variable that sets a key of a connector, such as `TORQ__CLIENT_SECRET`.
+pub fn variable_of(connector: &ConnectorName, key: &str) -> String {
+    let section = variable(&variable("", "connectors"), connector.as_str());
+    format!("{section}__{key}")
+}
+
 /// The path of the key that the rest of a variable's name (in lower case) stands for.
 fn resolve(rest: &str, connectors: &BTreeSet<String>) -> Result<Vec<String>, Problem> {
     if let Some(inner) = rest.strip_prefix("connectors__") {
@@ -78,6 +85,9 @@ fn resolve(rest: &str, connectors: &BTreeSet<String>) -> Result<Vec<String>, Pro
     let path = rest.replace("__", ".");
     if rest == "connectors" || keys::kind(GENERAL, &path) == keys::Kind::Section {
         return Err(section(&path));
+    }
+    if let Some(problem) = below_a_value(GENERAL, &path, "") {
+        return Err(problem);
     }
     let (within, name) = path.rsplit_once('.').unwrap_or(("", &path));
     let message = if within.is_empty() || !keys::names(GENERAL, within).is_empty() {
@@ -110,6 +120,9 @@ fn resolve_connector(inner: &str, connectors: &BTreeSet<String>) -> Result<Vec<S
     if keys::kind(CONNECTOR, &path) == keys::Kind::Section {
         return Err(section(&shown));
     }
+    if let Some(problem) = below_a_value(CONNECTOR, &path, &place) {
+        return Err(problem);
+    }
     let (within, last) = path.rsplit_once('.').unwrap_or(("", &path));
     let message = if within.is_empty() || !keys::names(CONNECTOR, within).is_empty() {
         keys::advice(CONNECTOR, within, last, &place)
@@ -137,6 +150,19 @@ fn named(segment: &str, connectors: &BTreeSet<String>) -> Result<String, Problem
             ),
         )),
     }
+}
+
+/// What there is to say about a path that goes on behind a key with a value.
+fn below_a_value(known: &[(&str, Option<&str>)], path: &str, place: &str) -> Option<Problem> {
+    let value = known.iter().map(|(key, _)| *key).find(|key| {
+        let rest = path.strip_prefix(key);
+        rest.is_some_and(|rest| rest.starts_with('.'))
+    })?;
+    let value = keys::join(place, value);
+    Some(Problem::new(
+        keys::join(place, path),
+        format!("{value} is a key with a value, which has no further keys"),
+    ))
 }
 
 fn section(key: &str) -> Problem {

@@ -84,17 +84,27 @@ pub(super) fn names<'k>(known: &'k [(&str, Option<&str>)], section: &str) -> Vec
 /// What to say about an unknown name: what it may have been meant to be, and what is allowed there. `place` is how
 /// the sections of `known` are written, e.g. `connectors.main`.
 pub(super) fn advice(known: &[(&str, Option<&str>)], section: &str, name: &str, place: &str) -> String {
-    let mut allowed = names(known, section);
-    if section.is_empty() && place.is_empty() {
-        allowed.push("connectors");
-    }
-    let meant = match nearest(name, allowed.iter().copied()) {
+    let allowed = allowed(known, section, place);
+    let meant = match meant(known, section, name, place) {
         Some(near) => format!("did you mean \"{near}\"? "),
         None => elsewhere(name, place)
             .map(|home| format!("it belongs in [{home}]; "))
             .unwrap_or_default(),
     };
     format!("unknown key; {meant}known here: {}", allowed.join(", "))
+}
+
+fn allowed<'k>(known: &'k [(&str, Option<&str>)], section: &str, place: &str) -> Vec<&'k str> {
+    let mut allowed = names(known, section);
+    if section.is_empty() && place.is_empty() {
+        allowed.push("connectors");
+    }
+    allowed
+}
+
+/// What an unknown name was probably meant to be.
+pub(super) fn meant<'k>(known: &'k [(&str, Option<&str>)], section: &str, name: &str, place: &str) -> Option<&'k str> {
+    nearest(name, allowed(known, section, place).into_iter())
 }
 
 /// The one of `candidates` that `name` is probably a slip of.

@@ -25,8 +25,10 @@ use url::Url;
 
 use crate::model::ConnectorName;
 
+pub use environment::variable_of;
 pub use problem::{Problem, Problems};
-pub use read::{load, load_without_secrets, parse};
+pub use read::{load, load_for, load_to_run, load_without_secrets, parse, state_dir};
+pub use secret::Reread;
 
 /// The example configuration: every key, with its default or an example.
 pub const EXAMPLE: &str = include_str!("../../config/torq-connector.toml");
@@ -181,12 +183,16 @@ pub struct UserFilter {
 }
 
 /// A secret and where it came from, so that it can be read again.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Secret {
     /// The secret itself. `Debug` shows nothing of it.
     pub value: SecretString,
     /// Where it came from.
     pub source: SecretSource,
+    /// Whether it stays the same for as long as the process lives: it is from the environment, or from systemd's credentials.
+    pub fixed: bool,
+    /// Why its file could not be read; then there is no secret in it. Only in a configuration from [`load_to_run`].
+    pub problem: Option<Problem>,
 }
 
 /// Where a secret came from.

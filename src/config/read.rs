@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ::config::{ConfigError, Map, Source, Value, ValueKind};
 use toml::de::{DeTable, DeValue};
 
-use super::check::{self, Surroundings};
+use super::check::{self, Secrets, Surroundings};
 use super::keys::{self, CONNECTOR, GENERAL, Kind};
 use super::{Config, Problem, Problems, environment};
 
@@ -22,8 +22,26 @@ pub(super) type Table = Map<String, Value>;
 /// # Errors
 /// Everything that is wrong, at once.
 pub fn load(path: &Path, env: &BTreeMap<String, String>) -> Result<Config, Problems> {
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-    load_with(&path, env, true)
+    load_for(path, env, &[])
+}
+
+/// [`load`] for a command that works with some connectors: only their secrets are read. Without names, all are, and everything is
+/// judged.
+///
+/// # Errors
+/// Everything that is wrong, at once.
+pub fn load_for(path: &Path, env: &BTreeMap<String, String>, names: &[String]) -> Result<Config, Problems> {
+    let page = names.is_empty();
+    load_with(path, env, Secrets::Of { names, page })
+}
+
+/// [`load`] for the daemon: a connector whose secret's file cannot be read must not keep the others from running, so that is
+/// told by [`super::Secret::problem`].
+///
+/// # Errors
+/// Everything else that is wrong, at once.
+pub fn load_to_run(path: &Path, env: &BTreeMap<String, String>) -> Result<Config, Problems> {
+    load_with(path, env, Secrets::ToRun)
 }
 
 /// [`load`] for commands that only look at the state or talk to the daemon: no secret is read, for it may be there for the
@@ -32,11 +50,11 @@ pub fn load(path: &Path, env: &BTreeMap<String, String>) -> Result<Config, Probl
 /// # Errors
 /// Everything else that is wrong, at once.
 pub fn load_without_secrets(path: &Path, env: &BTreeMap<String, String>) -> Result<Config, Problems> {
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-    load_with(&path, env, false)
+    load_with(path, env, Secrets::None)
 }
 
-fn load_with(path: &Path, env: &BTreeMap<String, String>, read_files: bool) -> Result<Config, Problems> {
+fn load_with(path: &Path, env: &BTreeMap<String, String>, secrets: Secrets<'_>) -> Result<Config, Problems> {
+    let path = &std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let (text, mode) = contents(path).map_err(|problem| Problems(vec![problem]))?;
     let dir = path.parent().unwrap_or(Path::new("/"));
     let surroundings = Surroundings {
@@ -44,9 +62,28 @@ fn load_with(path: &Path, env: &BTreeMap<String, String>, read_files: bool) -> R
         file: Some(path),
         file_mode: Some(mode),
         env,
-        read_files,
+        secrets,
     };
     read(&text, surroundings)
+}
+
+/// Where the state is, whatever else is wrong with the configuration, so that a daemon that works there can be asked. `None` where
+/// that cannot be said for sure.
+pub fn state_dir(path: &Path, env: &BTreeMap<String, String>) -> Option<PathBuf> {
+    let path = std::path::absolute(path).ok()?;
+    let (text, mode) = contents(&path).ok()?;
+    let surroundings = Surroundings {
+        dir: path.parent().unwrap_or(Path::new("/")),
+        file: Some(&path),
+        file_mode: Some(mode),
+        env,
+        secrets: Secrets::None,
+    };
+    let mut written = toml_table(&text).ok()?;
+    written.retain(|name, _| name == "state_dir");
+    let environment = environment::layer(env, &BTreeSet::new(), &mut Vec::new());
+    let merged = merge(Table::new(), written, environment).ok()?;
+    check::state_dir(&merged, surroundings)
 }
 
 /// The same as [`load`], from text. Relative paths are relative to `dir`; `file_mode` is the mode of the file that
@@ -65,7 +102,7 @@ pub fn parse(
         file: None,
         file_mode,
         env,
-        read_files: true,
+        secrets: Secrets::Of { names: &[], page: true },
     };
     read(text, surroundings)
 }
@@ -78,7 +115,10 @@ fn contents(path: &Path) -> Result<(String, u32), Problem> {
         let what = match error.kind() {
             ErrorKind::NotFound => format!("there is no configuration file {shown}"),
             ErrorKind::PermissionDenied => {
-                format!("the configuration file {shown} may not be read by this user")
+                return problem(format!(
+                    "the configuration file {shown} may not be read by this user; `chmod 644` it, without secrets in it, or `chown` it to \
+                     the user who runs the connector"
+                ));
             }
             _ => format!("the configuration file {shown} cannot be read: {error}"),
         };
@@ -104,16 +144,21 @@ fn contents(path: &Path) -> Result<(String, u32), Problem> {
 fn read(text: &str, surroundings: Surroundings<'_>) -> Result<Config, Problems> {
     let mut problems = Vec::new();
     let mut written = toml_table(text).map_err(|problem| Problems(vec![problem]))?;
-    drop_unknown(&mut written, &mut problems);
+    let mut misspelt = Vec::new();
+    drop_unknown(&mut written, &mut problems, &mut misspelt);
     // An unknown key never is the beginning of a known one, so these tell of sections that are none.
-    let broken = problems.iter().map(|problem| problem.key.clone()).collect();
+    let broken = problems
+        .iter()
+        .map(|problem| problem.key.clone())
+        .chain(misspelt)
+        .collect();
 
     let in_file = connector_names(&written);
     let environment = environment::layer(surroundings.env, &in_file, &mut problems);
     let names = &in_file | &connector_names(&environment);
     let merged = merge(defaults(&names), written, environment).map_err(|problem| Problems(vec![problem]))?;
 
-    check::check(&merged, surroundings, problems, broken)
+    check::check(&merged, &in_file, surroundings, problems, broken)
 }
 
 /// One layer of the configuration, as the `config` crate wants it.
@@ -211,10 +256,11 @@ fn connector_names(table: &Table) -> BTreeSet<String> {
 }
 
 /// Takes out of the file's layer what is not known, and what is not a section where one must be, and tells it:
-/// merged with the other layers it could no longer be seen.
-fn drop_unknown(table: &mut Table, problems: &mut Vec<Problem>) {
+/// merged with the other layers it could no longer be seen. `misspelt`: the sections that unknown ones were meant to be, of which
+/// nothing can be said to be missing.
+fn drop_unknown(table: &mut Table, problems: &mut Vec<Problem>, misspelt: &mut Vec<String>) {
     let connectors = table.remove("connectors");
-    drop_unknown_in(table, GENERAL, "", "", problems);
+    drop_unknown_in(table, GENERAL, "", "", problems, misspelt);
     let Some(mut connectors) = connectors else {
         return;
     };
@@ -233,7 +279,7 @@ fn drop_unknown(table: &mut Table, problems: &mut Vec<Problem>) {
                 kind: ValueKind::Table(mut connector),
                 ..
             }) => {
-                drop_unknown_in(&mut connector, CONNECTOR, "", &place, problems);
+                drop_unknown_in(&mut connector, CONNECTOR, "", &place, problems, misspelt);
                 by_name.insert(name, Value::new(None, connector));
             }
             Some(other) => problems.push(not_a_section(&place, &other)),
@@ -249,6 +295,7 @@ fn drop_unknown_in(
     section: &str,
     place: &str,
     problems: &mut Vec<Problem>,
+    misspelt: &mut Vec<String>,
 ) {
     for name in sorted(table) {
         let path = keys::join(section, &name);
@@ -263,13 +310,18 @@ fn drop_unknown_in(
         match (kind, &mut value.kind) {
             (Kind::Value, _) => {}
             (Kind::Section, ValueKind::Table(inner)) => {
-                drop_unknown_in(inner, known, &path, place, problems);
+                drop_unknown_in(inner, known, &path, place, problems, misspelt);
             }
             (Kind::Section, _) => {
                 problems.push(not_a_section(&shown, value));
                 table.remove(&name);
             }
-            (Kind::Unknown, _) => {
+            (Kind::Unknown, kind) => {
+                if let ValueKind::Table(_) = kind
+                    && let Some(meant) = keys::meant(known, section, &name, place)
+                {
+                    misspelt.push(keys::join(&keys::join(place, section), meant));
+                }
                 let advice = keys::advice(known, section, &name, place);
                 problems.push(Problem::new(shown, advice).at(value.origin()));
                 table.remove(&name);

@@ -1,13 +1,15 @@
 //! Secrets: where they are read from, who else may read that file, and what can never be one. No message made
 //! here contains anything of a secret.
 
+use std::fmt;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Problem, Secret, SecretSource};
+use super::{Connector, JumpCloudCredentials, Problem, Secret, SecretSource};
+use crate::model::Peer;
 
 /// No secret of either peer is anywhere near this long; a file that is longer is not a secret's file.
 const LARGEST: u64 = 64 * 1024;
@@ -15,7 +17,17 @@ const LARGEST: u64 = 64 * 1024;
 /// The same secret from the same place. To notice a changed configuration; what a peer sent is never compared with a secret.
 impl PartialEq for Secret {
     fn eq(&self, other: &Self) -> bool {
-        self.source == other.source && self.expose() == other.expose()
+        self.source == other.source && self.expose() == other.expose() && self.problem == other.problem
+    }
+}
+
+/// Where it is from; nothing of what it is.
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secret")
+            .field("value", &self.value)
+            .field("source", &self.source)
+            .finish_non_exhaustive()
     }
 }
 
@@ -24,7 +36,17 @@ impl Secret {
     pub fn new(value: impl Into<String>, source: SecretSource) -> Self {
         Self {
             value: SecretString::from(value.into()),
+            fixed: source == SecretSource::Environment,
             source,
+            problem: None,
+        }
+    }
+
+    /// Stands for the secret in a file that cannot be read now, and perhaps later.
+    pub(super) fn unreadable(path: PathBuf, problem: Problem) -> Self {
+        Self {
+            problem: Some(problem),
+            ..Self::new("", SecretSource::File(path))
         }
     }
 
@@ -47,14 +69,82 @@ impl Secret {
         let SecretSource::File(path) = &self.source else {
             return Ok(None);
         };
-        let fresh = from_file(path).map_err(|message| Problem::new("", message))?;
-        Ok((fresh.expose() != self.expose()).then_some(fresh))
+        let fresh = Self {
+            fixed: self.fixed,
+            ..from_file(path).map_err(|message| Problem::new("", message))?
+        };
+        Ok((fresh.expose() != self.expose() || self.problem.is_some()).then_some(fresh))
     }
+
+    /// Takes a secret that was read before from the same file, where that cannot be read any more: it may still be good.
+    fn keep(&mut self, before: &Secret) {
+        if self.problem.is_some() && before.problem.is_none() && self.source == before.source {
+            *self = before.clone();
+        }
+    }
+}
+
+impl Connector {
+    /// Its secrets, each with what it is.
+    pub fn secrets(&self) -> [(Peer, &'static str, &Secret); 2] {
+        let (what, secret) = match &self.jumpcloud.credentials {
+            JumpCloudCredentials::ServiceAccount { client_secret, .. } => ("client secret", client_secret),
+            JumpCloudCredentials::ApiKey(key) => ("API key", key),
+        };
+        [
+            (Peer::Torq, "client secret", &self.torq.client_secret),
+            (Peer::JumpCloud, what, secret),
+        ]
+    }
+
+    fn secrets_mut(&mut self) -> [&mut Secret; 2] {
+        let secret = match &mut self.jumpcloud.credentials {
+            JumpCloudCredentials::ServiceAccount { client_secret, .. } => client_secret,
+            JumpCloudCredentials::ApiKey(key) => key,
+        };
+        [&mut self.torq.client_secret, secret]
+    }
+
+    /// Goes on with the secrets in hand where their files cannot be read any more.
+    pub fn keep_secrets_of(&mut self, before: &Connector) {
+        let pairs = self.secrets_mut().into_iter().zip(before.secrets());
+        for (secret, (_, _, known)) in pairs {
+            secret.keep(known);
+        }
+    }
+
+    /// Reads the files of its secrets again.
+    pub fn read_secrets_again(&mut self) -> Reread {
+        let what = self.secrets().map(|(peer, what, _)| format!("the {what} for {peer}"));
+        let mut reread = Reread::default();
+        for (secret, what) in self.secrets_mut().into_iter().zip(what) {
+            match secret.reload() {
+                Ok(Some(fresh)) => {
+                    *secret = fresh;
+                    reread.changed = true;
+                }
+                Ok(None) => {}
+                Err(problem) => reread.problems.push(format!("{what}: {problem}")),
+            }
+        }
+        reread
+    }
+}
+
+/// What came of reading a connector's secrets again.
+#[derive(Debug, Default)]
+pub struct Reread {
+    /// Whether one of them is another one now.
+    pub changed: bool,
+    /// What is wrong with their files; the connector goes on with what it has.
+    pub problems: Vec<String>,
 }
 
 /// The file that `name` means: a bare name is looked up in the credentials folder (systemd's
 /// `$CREDENTIALS_DIRECTORY`) first, everything relative is then relative to `dir`.
-pub(super) fn locate(name: &str, dir: &Path, credentials: Option<&Path>) -> Result<PathBuf, String> {
+///
+/// Where there is none, that is said, and which file it would have been.
+pub(super) fn locate(name: &str, dir: &Path, credentials: Option<&Path>) -> Result<PathBuf, (String, PathBuf)> {
     let mut places = Vec::new();
     if let Some(credentials) = credentials
         && !name.contains('/')
@@ -71,13 +161,19 @@ pub(super) fn locate(name: &str, dir: &Path, credentials: Option<&Path>) -> Resu
         }
     }
     let tried: Vec<String> = places.iter().map(|p| p.display().to_string()).collect();
-    Err(format!("there is no such file: {}", tried.join(", nor ")))
+    let message = format!("there is no such file: {}", tried.join(", nor "));
+    Err((message, dir.join(name)))
 }
 
 /// Reads a secret from a file that nobody but its owner and group may touch.
 pub(super) fn from_file(path: &Path) -> Result<Secret, String> {
     let shown = path.display();
-    let unreadable = |error: std::io::Error| format!("{shown} cannot be read: {error}");
+    let unreadable = |error: std::io::Error| match error.kind() {
+        ErrorKind::PermissionDenied => {
+            format!("{shown} cannot be read: permission denied; `chown` it to the user who runs the connector")
+        }
+        _ => format!("{shown} cannot be read: {error}"),
+    };
     // Opening a pipe would wait for its other end, so what it is comes first.
     if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err(format!("{shown} is not a regular file"));
@@ -86,8 +182,8 @@ pub(super) fn from_file(path: &Path) -> Result<Secret, String> {
     let mode = file.metadata().map_err(unreadable)?.permissions().mode() & 0o7777;
     if mode & 0o007 != 0 {
         return Err(format!(
-            "other users of this machine have access to {shown} (mode {mode:04o}); run `chmod 600 {shown}`, and \
-             make sure that the connector's user owns it"
+            "other users of this machine have access to this file (mode {mode:04o}); run `chmod 600 {shown}`, and `chown` it to the \
+             user who runs the connector"
         ));
     }
     let mut bytes = Vec::new();

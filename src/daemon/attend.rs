@@ -12,14 +12,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::control::{Action, Answer, RunReport};
 use super::crew::Settings;
+use super::deeds;
 use super::due::Due;
-use crate::config::{self, JumpCloudCredentials, Network, Secret};
-use crate::http::Patience;
+use crate::config::{self, Network};
+use crate::http::{Cause, Patience};
 use crate::model::ConnectorName;
-use crate::state::{self, State, StateError};
-use crate::sync::{Connector, Halt, Neighbourhood};
+use crate::state::{self, State, StateError, Store};
+use crate::sync::{self, Connector, Halt, Neighbourhood};
 use crate::view::{ConnectorState, RunOutcome};
 use crate::web::{self, Board, Live, Overlay, Seat};
+use crate::wording::{self, BY_ITSELF};
 
 /// How often a waiting connector looks whether something changed, and shows that it is alive.
 pub(super) const LOOK: Duration = Duration::from_secs(10);
@@ -256,9 +258,10 @@ impl Attendant {
         state: &State,
         connector: &mut Option<Connector>,
     ) -> Result<Answer, StateError> {
+        let mut problems = Vec::new();
         if action == Action::Reconnect {
             self.take_settings();
-            self.secrets_changed();
+            problems = self.config.read_secrets_again().problems;
             self.sit(Some(state.clone()));
             *connector = None;
             let again = state
@@ -279,38 +282,35 @@ impl Attendant {
                 if about.paused {
                     Answer::Paused
                 } else {
-                    Answer::Ran(Box::new(self.run(state, connector).await?))
+                    let report = self.run(state, connector).await?;
+                    Answer::Ran(Box::new(RunReport { problems, ..report }))
                 }
             }
             Action::Pause => {
-                state.call(|store| store.pause(Timestamp::now(), true)).await?;
+                let words = state.call(|store| deeds::pause(store, Timestamp::now())).await?;
                 tracing::info!(connector = %self.name(), "paused by a person");
-                Answer::Done(paused_words(self.name()))
+                Answer::Done(words)
             }
             Action::Resume => {
-                let resumed = state.call(|store| store.pause(Timestamp::now(), false)).await?;
-                if !resumed {
-                    return Ok(Answer::Done("it was not paused".to_owned()));
+                let paused = state.call(|store| store.about()).await?.paused;
+                let resume = |store: &mut Store| deeds::resume(store, Timestamp::now(), "a run starts now");
+                let words = state.call(resume).await?;
+                if paused {
+                    tracing::info!(connector = %self.name(), "resumed by a person");
+                    self.due = Due::after(Duration::ZERO);
+                    // Also one that waited for a person when it was paused: a person is here.
+                    *connector = None;
                 }
-                tracing::info!(connector = %self.name(), "resumed by a person");
-                self.due = Due::after(Duration::ZERO);
-                // Also one that waited for a person when it was paused: a person is here.
-                *connector = None;
-                Answer::Done("resumed; a run starts now".to_owned())
+                Answer::Done(words)
             }
             Action::Approve => {
                 self.due = Due::after(Duration::ZERO);
                 approve(state).await?
             }
             Action::Retry => {
-                let retried = state
-                    .call(|store| {
-                        store.forget_not_offered()?;
-                        store.retry()
-                    })
-                    .await?;
+                let words = state.call(deeds::retry).await?;
                 self.due = Due::after(Duration::ZERO);
-                Answer::Done(retried_words(retried))
+                Answer::Done(words)
             }
             Action::Remove(terms) => {
                 self.take_settings();
@@ -342,7 +342,7 @@ impl Attendant {
                         self.obstacle = Some(Overlay {
                             state: ConnectorState::Retrying,
                             reason: Some(error.to_string()),
-                            action: Some("see the reason; it is tried again by itself".to_owned()),
+                            action: Some(format!("see the reason; {BY_ITSELF}")),
                         });
                         let status = state.call(|store| store.status()).await?;
                         self.due = Due::after(AFTER_FAILURE.min(self.config.poll_interval));
@@ -515,12 +515,18 @@ impl Attendant {
 
     /// Takes over the configuration that was read last. Whether anything in it is another one for this connector.
     pub(super) fn take_settings(&mut self) -> bool {
-        let fresh = self.settings.borrow_and_update().clone();
+        let mut fresh = self.settings.borrow_and_update().clone();
         if fresh.generation == self.generation {
             return false;
         }
         self.generation = fresh.generation;
         self.neighbourhood = fresh.neighbourhood;
+        for (peer, what, secret) in fresh.config.secrets() {
+            if let Some(problem) = &secret.problem {
+                tracing::error!(connector = %self.name(), %peer, "the {what} cannot be read: {problem}");
+            }
+        }
+        fresh.config.keep_secrets_of(&self.config);
         if fresh.config == self.config && fresh.network == self.network {
             return false;
         }
@@ -532,7 +538,11 @@ impl Attendant {
 
     /// Reads the secrets' files again. Whether one of them changed.
     fn secrets_changed(&mut self) -> bool {
-        read_secrets_again(&mut self.config)
+        let reread = self.config.read_secrets_again();
+        for problem in &reread.problems {
+            tracing::debug!(connector = %self.name(), "{problem}");
+        }
+        reread.changed
     }
 
     /// Warns of the end of the API key, once for each of the days at which that is due.
@@ -554,29 +564,10 @@ impl Attendant {
     }
 }
 
-/// Reads the files of a connector's secrets again. Whether one of them changed.
-pub(super) fn read_secrets_again(config: &mut config::Connector) -> bool {
-    let mut changed = false;
-    let mut look = |secret: &mut Secret| match secret.reload() {
-        Ok(Some(fresh)) => {
-            *secret = fresh;
-            changed = true;
-        }
-        Ok(None) => {}
-        Err(problem) => tracing::debug!("{problem}"),
-    };
-    look(&mut config.torq.client_secret);
-    match &mut config.jumpcloud.credentials {
-        JumpCloudCredentials::ServiceAccount { client_secret, .. } => look(client_secret),
-        JumpCloudCredentials::ApiKey(key) => look(key),
-    }
-    changed
-}
-
 /// Approves what is held at this moment.
 async fn approve(state: &State) -> Result<Answer, StateError> {
-    let approved = state.call(|store| store.approve(Timestamp::now())).await?;
-    Ok(Answer::Done(approved_words(approved)))
+    let words = state.call(|store| deeds::approve(store, Timestamp::now())).await?;
+    Ok(Answer::Done(words))
 }
 
 /// The last moment of a day. A key that expires on a day is good until it ends, as far as anybody says.
@@ -597,10 +588,13 @@ fn overlay_of(connector: &Connector) -> Option<Overlay> {
     let trouble = connector.trouble()?;
     Some(Overlay {
         state: ConnectorState::Retrying,
-        reason: Some(format!("{} (since {:.0})", trouble.reason, trouble.since)),
+        reason: Some(format!("{} (since {})", trouble.reason, wording::moment(trouble.since))),
         action: Some(format!(
-            "nothing: {} is asked again at {:.0}",
-            trouble.peer, trouble.next_attempt
+            "{}{} is asked again at {}",
+            sync::about_cause(Cause::in_words(&trouble.reason), trouble.peer)
+                .map_or_else(|| "nothing: ".to_owned(), |advice| format!("{advice}; ")),
+            trouble.peer,
+            wording::moment(trouble.next_attempt)
         )),
     })
 }
@@ -609,30 +603,7 @@ fn trouble(error: &StateError) -> Overlay {
     Overlay {
         state: ConnectorState::Retrying,
         reason: Some(error.to_string()),
-        action: Some("see the reason; it is tried again by itself".to_owned()),
-    }
-}
-
-/// What `pause` says.
-pub fn paused_words(name: &ConnectorName) -> String {
-    format!("paused; nothing is polled or delivered until: torq-connector resume {name}")
-}
-
-/// What `approve` says.
-pub fn approved_words(approved: u64) -> String {
-    match approved {
-        0 => "nothing is held".to_owned(),
-        1 => "1 removal approved; the next run carries it out".to_owned(),
-        more => format!("{more} removals approved; the next run carries them out"),
-    }
-}
-
-/// What `retry` says.
-pub fn retried_words(retried: u64) -> String {
-    match retried {
-        0 => "nothing was parked; what JumpCloud does not offer is tried again by the next run".to_owned(),
-        1 => "1 user is pending again; the next run delivers".to_owned(),
-        more => format!("{more} users are pending again; the next run delivers"),
+        action: Some(format!("{}; {BY_ITSELF}", wording::about_state(error))),
     }
 }
 

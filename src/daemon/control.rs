@@ -18,15 +18,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::attend::Desk;
-pub use super::attend::{approved_words, paused_words, retried_words};
 use crate::model::ConnectorName;
 use crate::state::{Lock, StateError};
-use crate::sync::{Halt, Obstacle, Removal, RemovalPlan, RemovalTerms, RunEnd};
+use crate::sync::{Obstacle, Removal, RemovalPlan, RemovalTerms, RunEnd};
 use crate::view::{ConnectorStatus, RunCounts, RunOutcome, StatusReport};
 use crate::web::Board;
 
 /// How often it is looked whether the socket is still there.
 const LOOK: Duration = Duration::from_secs(10);
+/// A connector whose peer has not answered for so long is not waited for any more by a command; the daemon goes on trying.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The longest request that is read, in bytes.
 const MAX_REQUEST: u64 = 64 * 1024;
 
@@ -105,6 +106,10 @@ pub enum Answer {
     Paused,
     /// It was removed.
     Removed,
+    /// A peer does not answer, and the daemon goes on trying; what is wrong.
+    Waits(String),
+    /// The daemon is stopping, or does not attend the connector any more.
+    Stopping,
     /// What a removal would take away, or why that cannot be said.
     Plan(Box<Result<RemovalPlan, Obstacle>>),
     /// What a removal did.
@@ -126,6 +131,9 @@ pub struct RunReport {
     pub counts: RunCounts,
     /// The status afterwards.
     pub status: ConnectorStatus,
+    /// What is wrong with the files of its secrets, where they were to be read again; it ran with what it had.
+    #[serde(default)]
+    pub problems: Vec<String>,
 }
 
 impl RunReport {
@@ -134,9 +142,10 @@ impl RunReport {
         Self {
             outcome: end.outcome,
             reason: end.halt.as_ref().map(ToString::to_string),
-            action: end.halt.as_ref().and_then(Halt::action),
+            action: end.action,
             counts: end.counts,
             status: end.status,
+            problems: Vec::new(),
         }
     }
 
@@ -148,6 +157,7 @@ impl RunReport {
             action: None,
             counts: RunCounts::default(),
             status,
+            problems: Vec::new(),
         }
     }
 }
@@ -348,16 +358,35 @@ async fn respond(request: Request, desks: &Desks, board: &Board, reloads: &mpsc:
                 return Response::Error(format!("the running daemon has no connector {unknown}; {because}"));
             }
             let asked = connectors.into_iter().map(|name| async {
-                let answer = match desks.find(&name) {
-                    Some(desk) => desk.ask(action).await,
-                    None => None,
+                let Some(desk) = desks.find(&name) else {
+                    return (name, Answer::Stopping);
                 };
-                let gone = || Answer::Refused("the daemon does not attend it any more, or is stopping".to_owned());
-                let answer = answer.unwrap_or_else(gone);
+                let runs = matches!(action, Action::Sync | Action::Reconnect);
+                let answer = tokio::select! {
+                    biased;
+                    answer = desk.ask(action) => answer.unwrap_or(Answer::Stopping),
+                    reason = trouble_lasts(board, &name, PATIENCE), if runs => Answer::Waits(reason),
+                };
                 (name, answer)
             });
             let answers = futures_util::future::join_all(asked).await.into_iter().collect();
             Response::Answers { answers, problems }
+        }
+    }
+}
+
+/// Ends when a connector's peer has been in trouble for so long, all the time; says what the trouble is.
+async fn trouble_lasts(board: &Board, name: &str, patience: Duration) -> String {
+    let mut since = None;
+    let mut look = tokio::time::interval(patience / 60);
+    loop {
+        let now = look.tick().await;
+        let Some(reason) = board.trouble(name) else {
+            since = None;
+            continue;
+        };
+        if now.duration_since(*since.get_or_insert(now)) >= patience {
+            return reason;
         }
     }
 }

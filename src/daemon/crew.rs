@@ -143,7 +143,7 @@ impl Crew {
         let Some(Origin { path, env }) = self.origin.clone() else {
             return Ok(());
         };
-        let loaded = tokio::task::spawn_blocking(move || config::load(&path, &env)).await;
+        let loaded = tokio::task::spawn_blocking(move || config::load_to_run(&path, &env)).await;
         match loaded {
             Ok(Ok(fresh)) => {
                 if only_these {

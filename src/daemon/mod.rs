@@ -6,6 +6,7 @@
 //! | `attend` | attending one connector: when it runs, what a person asks of it |
 //! | `removal` | a connector that a person removes, and one that was removed |
 //! | `control` | the control socket |
+//! | `deeds` | what people ask of a connector's state, with or without a daemon |
 //!
 //! A connector that fails, waits for a person or cannot even open its state stops nobody else. A *task* that ends although
 //! nobody asked it to is a fault of this program: the process ends, and a supervisor starts it again.
@@ -13,10 +14,12 @@
 mod attend;
 pub mod control;
 mod crew;
+pub mod deeds;
 mod due;
 mod removal;
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -40,9 +43,7 @@ pub const GRACE: Duration = Duration::from_secs(8);
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
     /// The address of the status page.
-    #[error(
-        "cannot listen on {address}: {source}; is another daemon running? The address is http.listen in the configuration"
-    )]
+    #[error("cannot listen on {address}: {source}; {}", listen_hint(.source))]
     Listen {
         /// The address.
         address: std::net::SocketAddr,
@@ -60,6 +61,14 @@ pub enum DaemonError {
         /// How.
         how: String,
     },
+}
+
+fn listen_hint(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::AddrNotAvailable => "this machine has no such address. It is http.listen in the configuration",
+        ErrorKind::AddrInUse => "is another daemon running? The address is http.listen in the configuration",
+        _ => "the address is http.listen in the configuration",
+    }
 }
 
 /// Where the configuration came from, so that it can be read again.

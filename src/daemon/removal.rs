@@ -8,10 +8,10 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::attend::{Attendant, LOOK, Order, read_secrets_again};
+use super::attend::{Attendant, LOOK, Order};
 use super::control::{Action, Answer};
 use super::due::Due;
-use crate::http::{ClientError, Patience};
+use crate::http::Patience;
 use crate::state::{self, State, StateError};
 use crate::sync::{self, Connector, Removal, RemovalTerms};
 use crate::view::ConnectorState;
@@ -20,9 +20,13 @@ use crate::wording;
 
 impl Attendant {
     /// The connector for somebody who waits for an answer, with the secrets as they are now.
-    fn for_removal(&self, state: &State) -> Result<Connector, ClientError> {
+    fn for_removal(&self, state: &State) -> Result<Connector, String> {
         let mut config = self.config.clone();
-        read_secrets_again(&mut config);
+        config.read_secrets_again();
+        let [_, (_, what, secret)] = config.secrets();
+        if let Some(problem) = &secret.problem {
+            return Err(format!("the {what} for JumpCloud cannot be read: {problem}"));
+        }
         Connector::new(
             Arc::new(config),
             &self.network,
@@ -30,6 +34,7 @@ impl Attendant {
             Patience::COMMAND,
             self.stop.child_token(),
         )
+        .map_err(|error| error.to_string())
     }
 
     /// Looks what a removal would take away, beside whatever is going on.
@@ -42,7 +47,7 @@ impl Attendant {
                     Ok(plan) => Answer::Plan(Box::new(plan)),
                     Err(error) => Answer::Refused(error.to_string()),
                 },
-                Err(error) => Answer::Refused(error.to_string()),
+                Err(words) => Answer::Refused(words),
             };
             let _ = reply.send(answer);
         });
@@ -56,7 +61,7 @@ impl Attendant {
         } else {
             match self.for_removal(state) {
                 Ok(connector) => self.take_down(&connector, terms).await?,
-                Err(error) => return Ok(Answer::Refused(error.to_string())),
+                Err(words) => return Ok(Answer::Refused(words)),
             }
         };
         sync::forget_tenant(self.name());

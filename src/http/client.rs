@@ -22,6 +22,14 @@ pub enum ClientError {
         /// What is wrong with it.
         message: String,
     },
+    /// The environment names a proxy that is none.
+    #[error(
+        "the environment variable {variable} does not name a proxy that can be used: give http://HOST:PORT or https://HOST:PORT, or unset it"
+    )]
+    Proxy {
+        /// Which variable. Its value may have a password in it.
+        variable: String,
+    },
     /// The TLS client cannot be set up.
     #[error("cannot set up TLS: {message}; is a set of certificate authorities installed (Debian: ca-certificates)?")]
     Tls {
@@ -73,6 +81,7 @@ fn builder(network: &Network) -> reqwest::ClientBuilder {
 }
 
 fn secure(network: &Network) -> Result<reqwest::Client, ClientError> {
+    super::check_environment()?;
     let mut builder = builder(network).https_only(true);
     if let Some(path) = &network.ca_file {
         builder = builder.tls_certs_merge(authorities(path)?);

@@ -14,6 +14,7 @@ pub mod foreign;
 mod lane;
 mod outcome;
 mod pace;
+mod proxy;
 
 use std::fmt;
 use std::time::Duration;
@@ -25,7 +26,8 @@ use url::Url;
 
 pub use client::{Client, ClientError, USER_AGENT};
 pub use lane::{Lane, MAX_BODY, Patience, Trouble};
-pub use outcome::{Failure, FailureKind, clean, is_page, words_of};
+pub use outcome::{Cause, Failure, FailureKind, NO_TOKEN_ENDPOINT, clean, is_page, words_of};
+pub use proxy::{address, check_environment};
 
 use crate::model::Peer;
 
@@ -104,7 +106,7 @@ pub fn judge(
     };
     let detail = match status {
         300..=399 => "answered with a redirect, which is never followed".to_owned(),
-        407 => "a proxy asks for authentication".to_owned(),
+        407 => outcome::PROXY_ASKS.to_owned(),
         _ if page && kind == FailureKind::Unintelligible => BETWEEN.to_owned(),
         _ => words,
     };

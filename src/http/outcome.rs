@@ -10,6 +10,7 @@ use http::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::foreign::{Field, read_record};
+use super::proxy;
 use crate::model::Peer;
 
 /// The longest error body that is read for its words, in bytes.
@@ -88,7 +89,78 @@ impl FailureKind {
     }
 }
 
+/// Why a peer could not be asked, as far as that tells a person what to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Its name does not resolve.
+    UnknownName,
+    /// Its certificate is not trusted.
+    Untrusted,
+    /// Its certificate has expired or is not valid yet, by this machine's clock.
+    NotValidNow,
+    /// Its certificate is that of somebody else.
+    OtherName,
+    /// It speaks something else than TLS.
+    NoTls,
+    /// Nobody took the connection.
+    NotConnected,
+    /// A proxy did not connect us, or wants to know who we are.
+    Proxy,
+    /// There is no token endpoint where one should be.
+    NoTokenEndpoint,
+    /// Something else, or nothing that a person could look at.
+    Other,
+}
+
+impl Cause {
+    /// How the detail of a failure begins that has this cause; nothing else begins like this. The first that
+    /// fits counts.
+    const WORDS: [(Cause, &str); 10] = [
+        (Cause::UnknownName, "the host name does not resolve"),
+        (Cause::NotValidNow, NOT_VALID_NOW),
+        (Cause::OtherName, OF_ANOTHER_NAME),
+        (Cause::Untrusted, NOT_TRUSTED),
+        (Cause::NoTls, NO_TLS),
+        (Cause::NotConnected, "no connection within the connect time-out"),
+        (Cause::NotConnected, "cannot connect"),
+        (Cause::Proxy, "the proxy did not connect us"),
+        (Cause::Proxy, PROXY_ASKS),
+        (Cause::NoTokenEndpoint, NO_TOKEN_ENDPOINT),
+    ];
+
+    /// The cause that the detail of a failure tells.
+    fn told_by(detail: &str) -> Self {
+        let told = Self::WORDS.into_iter().find(|(_, words)| detail.starts_with(words));
+        told.map_or(Self::Other, |(cause, _)| cause)
+    }
+
+    /// The cause in the whole words of a failure: `Torq: list users: cannot connect: …`.
+    pub fn in_words(failure: &str) -> Self {
+        failure.splitn(3, ": ").nth(2).map_or(Self::Other, Self::told_by)
+    }
+}
+
+/// What is said of a certificate, and of something else than TLS.
+const NOT_TRUSTED: &str = "the TLS certificate is not trusted";
+const NOT_VALID_NOW: &str = "the TLS certificate is not trusted at this time";
+const OF_ANOTHER_NAME: &str = "the TLS certificate is not trusted for this name";
+const NO_TLS: &str = "no TLS is spoken there";
+
+/// What is said of a 407.
+pub(super) const PROXY_ASKS: &str = "a proxy asks for authentication";
+
+/// What is said of a token endpoint that answers 404, 405 or 410.
+pub const NO_TOKEN_ENDPOINT: &str = "there is no token endpoint at this address; check region and token_url";
+
 impl Failure {
+    /// Why the peer could not be asked.
+    pub fn cause(&self) -> Cause {
+        match self.kind {
+            FailureKind::Unreachable => Cause::told_by(&self.detail),
+            _ => Cause::Other,
+        }
+    }
+
     /// A failure without a status.
     pub fn new(peer: Peer, operation: &'static str, kind: FailureKind, detail: impl Into<String>) -> Self {
         Self {
@@ -233,23 +305,33 @@ pub fn clean(text: &str) -> String {
     out.trim().to_owned()
 }
 
-/// Describes a transport error for a person: what failed, and not which secret went along.
+/// Describes a transport error for a person: what failed, and on the way to where; not which secret went along.
 pub(super) fn describe_transport(error: &reqwest::Error, timeout: Duration) -> String {
+    let what = describe(error, timeout);
+    let Some(url) = error.url() else { return what };
+    match proxy::towards(url) {
+        Some(proxy) => format!("{what} ({} through the proxy {proxy})", proxy::address(url)),
+        None => format!("{what} ({})", proxy::address(url)),
+    }
+}
+
+fn describe(error: &reqwest::Error, timeout: Duration) -> String {
     let chain = chain(error);
     let deepest = chain.last().cloned().unwrap_or_default();
     let has = |needle: &str| chain.iter().any(|link| link.contains(needle));
+    // What to do about these is said by `sync::advice`.
     if has("certificate") {
-        let advice = if has("expired") || has("not valid yet") {
-            "is this machine's clock right?"
+        let words = if has("expired") || has("not valid yet") {
+            NOT_VALID_NOW
         } else if has("not valid for name") {
-            "somebody else answers there; do the address, the name server and the proxy lead where they should?"
+            OF_ANOTHER_NAME
         } else {
-            "if a proxy inspects TLS here, set network.ca_file to its authority"
+            NOT_TRUSTED
         };
-        return format!("the TLS certificate is not trusted: {deepest}; {advice}");
+        return format!("{words}: {deepest}");
     }
     if has("InvalidContentType") || has("InvalidMessage") {
-        return format!("no TLS is spoken there: {deepest}; is a proxy or a login page in between?");
+        return format!("{NO_TLS}: {deepest}");
     }
     if has("dns error") || has("failed to lookup address") {
         return format!("the host name does not resolve: {deepest}");

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::http::foreign::{Field, MAX_TEXT, read_record};
-use crate::http::{Answer, Body, Failure, FailureKind, Lane, Request, is_page, judge};
+use crate::http::{Answer, Body, Failure, FailureKind, Lane, NO_TOKEN_ENDPOINT, Request, is_page, judge};
 use crate::metrics;
 use crate::model::Peer;
 
@@ -268,7 +268,7 @@ impl TokenManager {
         failure.kind = match (status, error.as_deref()) {
             (400 | 401, Some("temporarily_unavailable" | "server_error")) => FailureKind::Later { after: None },
             (404 | 405 | 410, _) => {
-                failure.detail = "there is no token endpoint at this address; check region and token_url".to_owned();
+                failure.detail = NO_TOKEN_ENDPOINT.to_owned();
                 FailureKind::Unreachable
             }
             _ if failure.is_temporary() => failure.kind,

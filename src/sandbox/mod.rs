@@ -122,6 +122,9 @@ impl Default for Options {
     }
 }
 
+/// The first line of [`Sandbox::config_toml`], by which a configuration is known that may be written over.
+pub const CONFIG_HEADING: &str = "# A connector between the two APIs of the sandbox.";
+
 /// A running sandbox. Dropping it ends it: every connection is closed at once.
 #[derive(Debug)]
 pub struct Sandbox {
@@ -224,7 +227,7 @@ impl Sandbox {
         let (api, torq_token) = (self.torq_api_url(), self.torq_token_url());
         let (console, jumpcloud_token) = (self.console_url(), self.jumpcloud_token_url());
         let mut lines = vec![
-            "# A connector between the two APIs of the sandbox.".to_owned(),
+            CONFIG_HEADING.to_owned(),
             setting("state_dir", state_dir),
             "\n[connectors.demo]".to_owned(),
             setting("poll_interval", poll_interval),

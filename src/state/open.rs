@@ -244,7 +244,12 @@ fn copy(path: &Path) -> Result<Connection, StateError> {
 }
 
 pub(super) fn open_read_only(path: &Path) -> Result<Option<Connection>, StateError> {
-    if !path.exists() {
+    // What may not be looked at may well be there.
+    if !path.try_exists().map_err(|source| StateError::File {
+        doing: "look at",
+        path: path.to_owned(),
+        source,
+    })? {
         return Ok(None);
     }
     let classify = |source| classify(path, source);

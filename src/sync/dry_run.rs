@@ -1,7 +1,10 @@
 //! A dry run: a run on a copy of the state in memory, which reads everything and writes nothing anywhere. What it would
 //! change is what the copy's events and its remaining work say.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use jiff::Timestamp;
+use serde_json::Value;
 
 use super::application;
 use super::deliver::{Delivery, Trouble};
@@ -9,12 +12,84 @@ use super::learn::learn_without_application;
 use super::{Connector, Halt, collect, notice};
 use crate::config::Removals;
 use crate::model::EmailKey;
-use crate::state::EventQuery;
-use crate::view::{DryRun, DryRunCounts, EventKind, EventView};
+use crate::state::{Creation, EventQuery, Sql, Store};
+use crate::view::{AccountStanding, DryRun, DryRunCounts, EventKind, EventView};
+use crate::wording::counted;
+
+/// The ids of the users whom the filters leave out.
+fn filtered(store: &mut Store) -> Sql<BTreeSet<String>> {
+    if store.status()?.filtered == 0 {
+        return Ok(BTreeSet::new());
+    }
+    let users = store.users()?.into_iter();
+    let left_out = users.filter(|user| user.account == AccountStanding::Filtered);
+    Ok(left_out.map(|user| user.id).collect())
+}
+
+/// How many users would be without an account still after these creates.
+fn left_pending(store: &mut Store, creations: &[Creation]) -> Sql<u64> {
+    if store.status()?.pending == 0 {
+        return Ok(0);
+    }
+    let keys: BTreeSet<&EmailKey> = creations.iter().map(|creation| &creation.key).collect();
+    let pending = store.users()?.into_iter().filter(|user| {
+        let key = EmailKey::fold(&user.email);
+        user.account == AccountStanding::Pending && (key.is_empty() || !keys.contains(&key))
+    });
+    Ok(pending.count() as u64)
+}
+
+/// Adds the names of roles, by which people know them, to the ids of which events speak.
+fn name_roles(store: &mut Store, events: &mut [EventView]) -> Sql<()> {
+    let has_role = |side: &Option<Value>| side.as_ref().is_some_and(|side| side.get("role_id").is_some());
+    if !events
+        .iter()
+        .any(|event| has_role(&event.before) || has_role(&event.after))
+    {
+        return Ok(());
+    }
+    let users = store.users()?.into_iter();
+    let names: BTreeMap<String, String> = users.filter_map(|user| Some((user.role_id, user.role?))).collect();
+    for event in events {
+        let named = |side: &Option<Value>| match side.as_ref().and_then(|side| side.get("role_id")) {
+            Some(id) => id.as_str().and_then(|id| names.get(id)).cloned().map(Some),
+            None => Some(None),
+        };
+        // Both or neither: half of a change would be none.
+        let (Some(before), Some(after)) = (named(&event.before), named(&event.after)) else {
+            continue;
+        };
+        for (side, name) in [(&mut event.before, before), (&mut event.after, after)] {
+            if let (Some(Value::Object(side)), Some(name)) = (side, name) {
+                side.insert("role".to_owned(), name.into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What the filters leave out, and what changed filters make of users who are known.
+fn note_filters(before: &BTreeSet<String>, now: &BTreeSet<String>) -> Vec<String> {
+    let mut notes = Vec::new();
+    if !now.is_empty() {
+        notes.push(format!("the filters leave {} out", counted(now.len() as u64, "user")));
+    }
+    let (more, fewer) = (now.difference(before).count(), before.difference(now).count());
+    // On a first run everybody is new, and nothing has changed.
+    if !before.is_empty() && more + fewer > 0 {
+        notes.push(format!(
+            "that is {more} more than before, whose accounts stay as they are, and {fewer} fewer"
+        ));
+    }
+    notes
+}
 
 impl Connector {
     /// Polls, and says what a run would do. The connector must have been put together with [`crate::state::State::scratch`].
     pub async fn dry_run(&self) -> Result<DryRun, Halt> {
+        self.has_secrets()?;
+        self.read_roles().await?;
+        let before = self.state.call(filtered).await?;
         let run = self.begin().await?;
         let end = collect::collect(self).await?;
         let mut notes: Vec<String> = self
@@ -58,7 +133,7 @@ impl Connector {
             after,
             reason: None,
         };
-        let (events, creations, associations, deletions, counts, status) = self
+        let (events, creations, associations, deletions, counts, status, left_out, pending) = self
             .state
             .call(move |store| {
                 let query = EventQuery {
@@ -68,9 +143,14 @@ impl Connector {
                 let all = usize::try_from(i64::MAX).unwrap_or(usize::MAX);
                 let first = EmailKey::fold("");
                 let status = store.status()?;
+                let left_out = filtered(store)?;
+                let mut events = store.events(&query)?;
+                name_roles(store, &mut events)?;
+                let creations = store.to_create(&first, all)?;
+                let pending = left_pending(store, &creations)?;
                 Ok((
-                    store.events(&query)?,
-                    store.to_create(&first, all)?,
+                    events,
+                    creations,
                     store.to_associate(&first, all)?,
                     if deletes {
                         store.to_delete(&first, all)?
@@ -79,14 +159,16 @@ impl Connector {
                     },
                     store.end_run(Timestamp::now(), crate::view::RunOutcome::Done, None)?,
                     status,
+                    left_out,
+                    pending,
                 ))
             })
             .await?;
         let mut counts = DryRunCounts {
             run: counts,
-            held: end.held,
+            held: status.held,
             parked: status.parked,
-            pending: 0,
+            pending,
         };
         let mut changes: Vec<EventView> = events
             .into_iter()
@@ -103,7 +185,7 @@ impl Connector {
             .collect();
         if report_only {
             // A run would not even try.
-            counts.pending = creations.len() as u64;
+            counts.pending = status.pending;
             notes.push(format!("{} users would stay pending", counts.pending));
             creations.clear();
         }
@@ -135,11 +217,24 @@ impl Connector {
             change.before = Some(serde_json::json!({ "account_id": deletion.account }));
             changes.push(change);
         }
+        if status.held > 0 && end.held == 0 {
+            let held = counted(status.held, "removal");
+            notes.push(format!(
+                "{held} held already, until the users are back or: torq-connector approve {name}"
+            ));
+        }
+        if about.paused {
+            notes.push(format!(
+                "it is paused: no run begins before: torq-connector resume {name}"
+            ));
+        }
+        notes.extend(note_filters(&before, &left_out));
         if status.parked > 0 {
             notes.push(format!("{} users are or would be parked", status.parked));
         }
         Ok(DryRun {
             name,
+            error: None,
             changes,
             counts,
             guard: end.guard,

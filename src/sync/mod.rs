@@ -8,6 +8,7 @@
 //!
 //! What a run does is decided from the state alone, so it can be cut short anywhere: the next one goes on.
 
+mod advice;
 mod application;
 mod collect;
 mod delete;
@@ -38,6 +39,7 @@ use crate::state::{RemovalRules, Sides, State, StateError};
 use crate::torq::{self, Torq};
 use crate::view::{ConnectorStatus, RunCounts, RunOutcome};
 
+pub use advice::{Again, about_cause};
 pub use application::{forget_tenant, note_tenants};
 pub use halt::Halt;
 pub use neighbours::Neighbourhood;
@@ -90,6 +92,8 @@ pub struct RunEnd {
     pub outcome: RunOutcome,
     /// Why it did not come to its end, if it did not.
     pub halt: Option<Halt>,
+    /// What a person should do about that.
+    pub action: Option<String>,
     /// What it changed.
     pub counts: RunCounts,
     /// The status afterwards.
@@ -109,7 +113,7 @@ impl RunEnd {
                     connector,
                     run,
                     outcome = self.outcome.as_str(),
-                    action = halt.action(),
+                    action = self.action,
                     "{halt}"
                 );
             }
@@ -160,6 +164,7 @@ pub struct Connector {
     state: State,
     stop: CancellationToken,
     phase: watch::Sender<Phase>,
+    again: Again,
     /// Whether JumpCloud's accounts were read since this process began: knowledge grows old while nobody looks.
     reconciled: AtomicBool,
     settling: Settling,
@@ -184,6 +189,11 @@ impl Connector {
             state,
             stop,
             phase: watch::Sender::new(Phase::Idle),
+            // A command's patience ends, and with it the command.
+            again: match patience.attempts {
+                None => Again::ByItself,
+                Some(_) => Again::Command("sync"),
+            },
             reconciled: AtomicBool::new(false),
             settling: Settling {
                 timeout: network.timeout,
@@ -307,6 +317,7 @@ impl Connector {
     }
 
     async fn poll_and_deliver(&self, run: i64) -> Result<(), Halt> {
+        self.has_secrets()?;
         let collected = collect::collect(self).await?;
         if collected.removed + collected.held > 0 {
             tracing::info!(
@@ -319,6 +330,16 @@ impl Connector {
         }
         self.read_roles().await?;
         deliver::deliver(self).await
+    }
+
+    /// Nothing is sent without a secret whose file could not be read.
+    fn has_secrets(&self) -> Result<(), Halt> {
+        Halt::of_secrets(&self.config).map_or(Ok(()), Err)
+    }
+
+    /// What a person should do about a halt of this connector.
+    pub fn action(&self, halt: &Halt) -> Option<String> {
+        halt.action(&self.config, self.again)
     }
 
     /// Reads the names of the roles once a day, if the key may: a convenience, so nothing fails without them.
@@ -349,6 +370,7 @@ impl Connector {
         let key = KeyEnd::near(&self.config.torq, now);
         let why = key.as_ref().and_then(KeyEnd::explains);
         let halt = halt.map(|halt| halt.explained(why));
+        let todo = halt.as_ref().and_then(|halt| self.action(halt));
         let clock = self.clock_ahead().map(notice::of_clock);
         self.state
             .call(move |store| {
@@ -369,7 +391,7 @@ impl Connector {
                 let reason = halt.as_ref().map(ToString::to_string);
                 let counts = store.end_run(now, outcome, reason.as_deref())?;
                 match &halt {
-                    Some(halt) => halt.note(store, now)?,
+                    Some(halt) => halt.note(store, now, todo.as_deref())?,
                     None => {
                         let unseen = if status.pending > 0 { store.pending_unseen()? } else { 0 };
                         let (state, notice) = notice::of_end(&status, &about, report_only, unseen, name.as_str(), now);
@@ -382,6 +404,7 @@ impl Connector {
                 Ok(RunEnd {
                     outcome,
                     halt,
+                    action: todo,
                     counts,
                     status,
                     run,

@@ -128,7 +128,7 @@ fn noticed(about: &About, now: Timestamp, name: &str) -> Option<Notice> {
         .as_ref()
         .filter(|(_, at)| is_younger(*at, now, NOTICE_AGE))?;
     let action = format!("nothing, if that is meant; what came of it is in: torq-connector events {name}");
-    Some((format!("{notice} (since {at:.0})"), action))
+    Some((format!("{notice} (since {})", wording::moment(*at)), action))
 }
 
 /// The end of the API key, as the configuration says it; `None` when that is far, or unknown.

@@ -493,7 +493,7 @@ impl Connector {
             Stop::Halt(halt) => halt,
         };
         let (outcome, action) = match &halt {
-            Halt::Reconnect { .. } | Halt::NotLicensed(_) => (
+            Halt::Reconnect { .. } | Halt::NoSecret { .. } | Halt::NotLicensed(_) => (
                 RemovalOutcome::Refused,
                 format!(
                     "put credentials into the configuration that may do it, and repeat: {}; {}",

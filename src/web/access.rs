@@ -7,6 +7,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, REFERRER_POLICY, WWW_AUTHENTICATE,
@@ -19,6 +20,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
 
 /// Who may look. `Debug` shows nothing of the password.
 #[derive(Clone, Debug, Default)]
@@ -99,6 +101,7 @@ fn same(given: &[u8], secret: &[u8]) -> bool {
 
 /// Lets a request to the page or the API through, or says why not.
 pub(super) async fn guard(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
+    let refuse = |status, explanation| refuse(request.uri().path(), status, explanation);
     if !access.local && access.password.is_none() {
         return refuse(
             StatusCode::FORBIDDEN,
@@ -127,7 +130,16 @@ pub(super) async fn guard(State(access): State<Arc<Access>>, request: Request, n
     next.run(request).await
 }
 
-fn refuse(status: StatusCode, explanation: &str) -> Response {
+/// Whether programs ask for this.
+pub(super) fn is_api(path: &str) -> bool {
+    path == "/api" || path.starts_with("/api/")
+}
+
+/// Programs, who ask below `/api`, are told as programs.
+fn refuse(path: &str, status: StatusCode, explanation: &str) -> Response {
+    if is_api(path) {
+        return (status, Json(json!({ "error": explanation }))).into_response();
+    }
     (status, format!("{explanation}\n")).into_response()
 }
 

@@ -222,6 +222,16 @@ impl Board {
         seats.values().cloned().collect()
     }
 
+    /// What a connector's task says is wrong with a peer at this moment.
+    pub fn trouble(&self, name: &str) -> Option<String> {
+        let seats = self.seats.read().unwrap_or_else(PoisonError::into_inner);
+        let seat = seats.values().find(|seat| seat.name.as_str() == name)?;
+        let live = seat.live.borrow();
+        let overlay = live.overlay.as_ref()?;
+        let reason = overlay.reason.as_ref()?;
+        (overlay.state == ConnectorState::Retrying).then(|| reason.clone())
+    }
+
     /// The connector of this name, or all of them.
     fn chosen(&self, name: Option<&str>) -> Result<Vec<Seat>, BoardError> {
         let mut seats = self.seats();

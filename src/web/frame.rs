@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, html};
 use serde_json::json;
 
-use super::{BoardError, address};
+use super::{BoardError, access, address};
 use crate::wording;
 
 /// How often a page that lives asks again, in seconds.
@@ -190,7 +190,7 @@ impl IntoResponse for NoPage {
 pub(super) async fn nothing_here(uri: Uri) -> Response {
     let words = "There is nothing at this address. Machines find /api/status, /api/users, /api/events, /healthz, /readyz and \
                  /metrics.";
-    if uri.path().starts_with("/api/") {
+    if access::is_api(uri.path()) {
         return (StatusCode::NOT_FOUND, Json(json!({ "error": words }))).into_response();
     }
     NoPage::NotFound(words.to_owned()).into_response()

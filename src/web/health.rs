@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{BoardError, Seat, Site};
+use crate::model::Peer;
 use crate::view::{ConnectorState, ConnectorStatus};
 use crate::{metrics as meters, wording};
 
@@ -48,7 +49,12 @@ fn obstacle(seat: &Seat, status: &ConnectorStatus, now: Timestamp) -> Option<Str
     let state = status.state.as_str();
     match status.state {
         ConnectorState::Paused | ConnectorState::Removed => return None,
-        ConnectorState::ReconnectRequired | ConnectorState::NotLicensed => return Some(state.to_owned()),
+        ConnectorState::ReconnectRequired | ConnectorState::NotLicensed => {
+            return Some(match side(status) {
+                Some(peer) => format!("{state} ({peer})"),
+                None => state.to_owned(),
+            });
+        }
         _ => {}
     }
     let Some(success) = status.last_success else {
@@ -74,6 +80,13 @@ fn obstacle(seat: &Seat, status: &ConnectorStatus, now: Timestamp) -> Option<Str
             wording::span(seat.poll_interval)
         )
     })
+}
+
+/// Which of the two is to be looked at: the reason begins with its name. No more of it is told here.
+fn side(status: &ConnectorStatus) -> Option<Peer> {
+    let reason = status.reason.as_deref()?;
+    let begins = |peer: &Peer| reason.starts_with(&format!("{peer}:"));
+    [Peer::Torq, Peer::JumpCloud].into_iter().find(begins)
 }
 
 fn verdict(problems: Vec<String>, good: &str) -> Response {

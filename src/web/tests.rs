@@ -546,8 +546,46 @@ async fn readiness_speaks_of_the_last_success() {
         b.notes(state, "JumpCloud says: ada@example.com", "act").await;
         assert_eq!(world.get("/readyz").await, (503, line.to_owned()));
     }
+    // Which side it is, and no more of what is said there.
+    let refused = ConnectorState::ReconnectRequired;
+    b.notes(refused, "Torq: get a token: ada@example.com (401)", "act")
+        .await;
+    assert_eq!(
+        world.get("/readyz").await,
+        (503, "b: reconnect_required (Torq)\n".to_owned())
+    );
     b.state.call(|store| store.pause(Timestamp::now(), true)).await.unwrap();
     assert_eq!(world.get("/readyz").await, (200, "ready\n".to_owned()));
+}
+
+#[tokio::test]
+async fn the_api_answers_programs_in_json_whatever_is_wrong() {
+    let world = world(open()).await;
+    let (_a, _b) = (world.connector("a"), world.connector("b"));
+    let (status, all) = world.json("/api/status").await;
+    assert_eq!((status, all["connectors"].as_array().unwrap().len()), (200, 2));
+    let (status, one) = world.json("/api/status?connector=b").await;
+    assert_eq!((status, &one["connectors"][0]["name"]), (200, &"b".into()));
+    assert_eq!(one["connectors"].as_array().unwrap().len(), 1);
+    for (path, wanted) in [
+        ("/api/status?connector=c", 404),
+        ("/api/status?conector=b", 400),
+        ("/api/nothing", 404),
+        ("/api", 404),
+    ] {
+        let (status, answer) = world.json(path).await;
+        assert_eq!(status, wanted, "{path}");
+        assert!(answer["error"].is_string(), "{path}: {answer}");
+    }
+    let request = "GET /api/users HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
+    let told = raw(&world.address, request).await;
+    assert!(
+        told.starts_with("HTTP/1.1 421") && told.contains("application/json") && told.contains("{\"error\":"),
+        "{told}"
+    );
+    // People are told in words.
+    let page = world.get("/nothing").await.1;
+    assert!(page.contains("There is nothing at this address."), "{page}");
 }
 
 #[tokio::test]

@@ -149,27 +149,45 @@ async fn a_certificate_that_is_not_trusted_is_never_taken_for_wrong_credentials(
         (
             "inspected",
             at(inspected.address),
-            vec!["not trusted", "network.ca_file"],
+            vec!["not trusted"],
+            vec!["network.ca_file"],
         ),
-        ("expired", at(expired.address), vec!["not trusted", "expired", "clock"]),
+        (
+            "expired",
+            at(expired.address),
+            vec!["not trusted", "expired"],
+            vec!["clock"],
+        ),
         (
             "elsewhere",
             at(elsewhere.address),
-            vec!["not trusted", "somebody else answers"],
+            vec!["not trusted", "somebody.else.example"],
+            vec!["somebody else answers", "name server", "proxy"],
         ),
-        ("plain", at(plain.address), vec!["no TLS is spoken"]),
-        ("closed", at(closed), vec!["cannot connect", "refused"]),
+        (
+            "plain",
+            at(plain.address),
+            vec!["no TLS is spoken"],
+            vec!["proxy or a login page"],
+        ),
+        (
+            "closed",
+            at(closed),
+            vec!["cannot connect", "refused"],
+            vec!["firewall"],
+        ),
         (
             "nowhere",
             "https://nowhere.invalid".to_owned(),
             vec!["does not resolve"],
+            vec!["DNS"],
         ),
     ];
     let mut connectors = vec![
         Road::TorqToken.through("good-torq", &sandbox, &at(good.address)),
         Road::JumpCloudApi.through("good-jumpcloud", &sandbox, &at(good.address)),
     ];
-    for (name, url, _) in &cases {
+    for (name, url, _, _) in &cases {
         for road in ROADS {
             connectors.push(road.through(&format!("{name}-{road:?}"), &sandbox, url));
         }
@@ -179,13 +197,23 @@ async fn a_certificate_that_is_not_trusted_is_never_taken_for_wrong_credentials(
     let daemon = place.daemon().await;
     daemon.state("good-torq", "connected").await;
     daemon.state("good-jumpcloud", "connected").await;
-    for (name, _, words) in &cases {
+    for (name, url, words, advice) in &cases {
+        let address = match url.trim_start_matches("https://") {
+            host if host.contains(':') => host.to_owned(),
+            host => format!("{host}:443"),
+        };
         for road in ROADS {
             let status = daemon.state(&format!("{name}-{road:?}"), "retrying").await;
             let reason = status["reason"].as_str().unwrap();
             assert!(reason.starts_with(road.peer()), "{name}: {reason}");
             for word in words {
                 assert!(reason.contains(word), "{name}: {word}: {reason}");
+            }
+            // Where to, and what to look at.
+            assert!(reason.contains(&address), "{name}: {reason}");
+            let action = status["action"].as_str().unwrap();
+            for word in advice {
+                assert!(action.contains(word), "{name}: {word}: {action}");
             }
         }
     }

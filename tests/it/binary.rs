@@ -149,6 +149,15 @@ impl Ran {
         self
     }
 
+    /// Standard output says none of this.
+    #[track_caller]
+    pub fn hides(self, words: &[&str]) -> Self {
+        for word in words {
+            assert!(!self.out.contains(word), "{word:?} is in stdout:\n{}", self.out);
+        }
+        self
+    }
+
     #[track_caller]
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}:\n{}\n{}", self.out, self.err))
@@ -246,7 +255,9 @@ impl Place {
 
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = bare();
-        command.arg("--config").arg(self.path("config.toml")).args(args);
+        command
+            .env("TORQ_CONNECTOR_CONFIG", self.path("config.toml"))
+            .args(args);
         command
     }
 
@@ -257,6 +268,13 @@ impl Place {
     /// Starts the daemon and waits until it listens.
     pub async fn daemon(&self) -> Daemon {
         self.daemon_by(self.command(&["run"])).await
+    }
+
+    /// The same, with something else about the command.
+    pub async fn daemon_with(&self, change: impl FnOnce(&mut Command)) -> Daemon {
+        let mut command = self.command(&["run"]);
+        change(&mut command);
+        self.daemon_by(command).await
     }
 
     /// The same, after a line of shell: what a service manager sets before it starts one.

@@ -3,8 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod check;
+mod credentials;
 mod look;
+mod preview;
+mod reach;
 mod sandbox;
+mod words;
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -533,8 +537,18 @@ async fn a_dry_run_that_fails_exits_like_a_run_and_keeps_standard_output_for_dat
         .exits(77)
         .tells(&["bad: ", "Torq", "(401)"]);
     let report = ran.json();
-    assert_eq!(report["connectors"].as_array().unwrap().len(), 1);
-    assert_eq!(report["connectors"][0]["name"], "good");
+    let [bad, good] = report["connectors"].as_array().unwrap().as_slice() else {
+        panic!("both are there: {report}");
+    };
+    assert_eq!((&bad["name"], &good["name"]), (&"bad".into(), &"good".into()));
+    let error = bad["error"].as_str().unwrap();
+    assert!(
+        error.contains("(401)") && bad["changes"] == serde_json::json!([]),
+        "{bad}"
+    );
+    assert!(good.get("error").is_none() && !good["changes"].as_array().unwrap().is_empty());
+    let table = place.run(&["sync", "bad", "--dry-run"]).await.exits(77);
+    assert_eq!(table.out, "", "there is nothing to show");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -104,7 +104,8 @@ async fn metrics_have_help_and_type_and_name_nobody() {
         .filter(|line| !line.starts_with('#') && !line.is_empty())
     {
         let name = line.split(['{', ' ']).next().unwrap();
-        assert!(name.starts_with("torq_connector_"), "{line}");
+        let known = ["torq_connector_", "process_"];
+        assert!(known.iter().any(|prefix| name.starts_with(prefix)), "{line}");
         let family = ["_bucket", "_sum", "_count"]
             .iter()
             .find_map(|part| name.strip_suffix(part).filter(|family| family.ends_with("_seconds")))
@@ -387,7 +388,7 @@ async fn one_broken_connector_stops_no_other() {
     );
     assert!(broken["next_poll"].is_null());
     let (status, answer) = daemon.get("/readyz").await;
-    assert_eq!((status, body(&answer)), (503, "broken: reconnect_required\n"));
+    assert_eq!((status, body(&answer)), (503, "broken: reconnect_required (Torq)\n"));
     assert_eq!(daemon.get("/healthz").await.0, 200);
     place
         .run(&["sync"])
@@ -421,7 +422,7 @@ async fn a_state_file_that_is_garbage_stops_no_other_connector() {
     place
         .run(&["status"])
         .await
-        .exits(0)
+        .exits(1)
         .shows(&["good", "connected", "bad.db is damaged"]);
     place.run(&["sync", "good"]).await.exits(0);
     place.run(&["sync", "bad"]).await.exits(1).tells(&["bad.db is damaged"]);

@@ -3,6 +3,8 @@
 use std::io::{self, Write};
 
 use super::tables::{details, named};
+use crate::cli::addressed;
+use crate::cli::sync::counts_words;
 use crate::view::{DryRun, DryRunReport, EventKind, EventView};
 use crate::wording::{counted, printable};
 
@@ -11,10 +13,9 @@ const LISTED: usize = 100;
 
 /// Writes the changes of each connector, by kind.
 pub(super) fn write(out: &mut dyn Write, report: &DryRunReport) -> io::Result<()> {
-    if report.connectors.is_empty() {
-        return writeln!(out, "no connectors");
-    }
-    for (number, run) in report.connectors.iter().enumerate() {
+    // Why something cannot be said was told where errors are told.
+    let told = report.connectors.iter().filter(|run| run.error.is_none());
+    for (number, run) in told.enumerate() {
         if number > 0 {
             writeln!(out)?;
         }
@@ -28,11 +29,8 @@ fn connector(out: &mut dyn Write, run: &DryRun) -> io::Result<()> {
     if run.changes.is_empty() {
         writeln!(out, "{name}: nothing would change")?;
     } else {
-        writeln!(
-            out,
-            "{name}: a run would make {}",
-            counted(run.changes.len() as u64, "change")
-        )?;
+        let changes = counted(run.changes.len() as u64, "change");
+        writeln!(out, "{name}: a run would make {changes}{}", summary(run))?;
     }
     for (kind, changes) in by_kind(&run.changes) {
         writeln!(out, "\n  {}:", heading(kind, changes.len()))?;
@@ -58,9 +56,17 @@ fn connector(out: &mut dyn Write, run: &DryRun) -> io::Result<()> {
         writeln!(out, "  removal guard: {guard}")?;
     }
     for note in &run.notes {
-        writeln!(out, "  note: {}", printable(note))?;
+        writeln!(out, "  note: {}", printable(&addressed(note)))?;
     }
     Ok(())
+}
+
+/// The same in the words in which `sync` will tell what it did.
+fn summary(run: &DryRun) -> String {
+    match counts_words(&run.counts.run) {
+        Some(words) => format!(": {words}"),
+        None => String::new(),
+    }
 }
 
 /// The changes by their kind, in the order in which the first of each would happen.
@@ -120,8 +126,8 @@ fn guard(run: &DryRun) -> Option<String> {
     );
     if guard.held {
         words += &format!(
-            "; they would be held until the users are back or: torq-connector approve {}",
-            printable(&run.name)
+            "; they would be held until the users are back or: {}",
+            addressed(&format!("torq-connector approve {}", printable(&run.name)))
         );
     }
     Some(words)

@@ -10,13 +10,18 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::Look;
+use crate::cli::addressed;
 use crate::view::{ConnectorState, ConnectorStatus, EventView, EventsReport, StatusReport, UserView, UsersReport};
 use crate::wording::{self, Weight, printable};
 
 /// The width of the window that standard output goes to; `None` when it goes elsewhere.
 pub(super) fn terminal_width() -> Option<u16> {
-    Table::new().width()
+    // A window that says it has no width, or none that a table could be in, has not said anything.
+    Table::new().width().filter(|width| *width >= NARROWEST)
 }
+
+/// The narrowest window whose width is kept to.
+const NARROWEST: u16 = 40;
 
 /// A first column up to this width is not broken: it holds names and times.
 const WHOLE: usize = 32;
@@ -93,10 +98,11 @@ pub(super) fn status(out: &mut dyn Write, report: &StatusReport, look: Look) -> 
         return writeln!(out, "no connectors");
     }
     // What is left to do has a column only where there is something, so that the table of a calm day fits into 80 columns.
-    let left: [LeftOver; 3] = [
+    let left: [LeftOver; 4] = [
         ("PENDING", |status| status.pending),
         ("PARKED", |status| status.parked),
         ("HELD", |status| status.held),
+        ("FILTERED", |status| status.filtered),
     ];
     let left: Vec<_> = left
         .into_iter()
@@ -133,7 +139,10 @@ pub(super) fn status(out: &mut dyn Write, report: &StatusReport, look: Look) -> 
         let associations = (status.associations_pending > 0)
             .then(|| wording::counted(status.associations_pending, "association") + " still to be made");
         let action = status.action.as_ref().map(|action| format!("to do: {action}"));
-        let parked = (status.parked > 0).then(|| format!("parked: {}", wording::about_parked(&status.name)));
+        // Unless what is to be done is that already.
+        let told = status.action.as_ref().is_some_and(|action| action.contains("retry"));
+        let parked = (status.parked > 0 && !told)
+            .then(|| format!("parked: {}", addressed(&wording::about_parked(&status.name))));
         let said = [status.reason.clone(), progress, associations, action, parked];
         for (number, words) in said.iter().flatten().enumerate() {
             if !apart {
@@ -231,11 +240,14 @@ pub(super) fn details(event: &EventView) -> String {
         .filter_map(Value::as_object)
         .flat_map(|side| side.keys())
         .collect();
+    let names_role = names.iter().any(|name| *name == "role");
     let changes = names.into_iter().filter_map(|name| {
         let before = field(&event.before, name);
         let after = field(&event.after, name);
         match (before, after) {
             (None, None) => None,
+            // People know roles by their names.
+            _ if name == "role_id" && names_role => None,
             // The line says already whom it is about.
             (None, after) if name == "email" && after == event.email => None,
             (Some(before), Some(after)) => Some(format!("{name}: {before} → {after}")),

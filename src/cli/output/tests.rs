@@ -163,6 +163,7 @@ fn happenings() -> EventsReport {
 fn previews() -> DryRunReport {
     let main = DryRun {
         name: "main".to_owned(),
+        error: None,
         changes: vec![
             event(EventKind::UserAppeared, "ada@example.com"),
             event(EventKind::RemovalHeld, "bob@example.com"),
@@ -191,6 +192,7 @@ fn previews() -> DryRunReport {
     };
     let idle = DryRun {
         name: "idle".to_owned(),
+        error: None,
         changes: Vec::new(),
         counts: DryRunCounts::default(),
         guard: Guard::default(),
@@ -405,7 +407,7 @@ fn a_dry_run_tells_what_would_happen() {
     assert_eq!(
         written(|out| dry_run(out, &previews(), look(Format::Table))),
         "\
-main: a run would make 4 changes
+main: a run would make 4 changes: 2 new
 
   2 new users in Torq:
     ada@example.com

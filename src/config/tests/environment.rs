@@ -131,6 +131,42 @@ fn unknown_variables_are_told_by_name() {
 }
 
 #[test]
+fn a_slip_in_a_connectors_name_is_told_once_with_its_variable() {
+    let mut world = World::new();
+    let variable = "TORQ_CONNECTOR__CONNECTORS__MIAN__TORQ__REGION";
+    world.set(variable, "eu");
+    assert_eq!(
+        world.only(SMALL).to_string(),
+        format!("connectors.mian: only the environment variable {variable} names it; did you mean main?")
+    );
+    // Whose name is like no other's is meant, and told what it lacks.
+    let mut world = World::new();
+    world.set("TORQ_CONNECTOR__CONNECTORS__PRODUCTION__TORQ__REGION", "eu");
+    assert!(world.bad(SMALL).len() > 1);
+    // And what is complete is no slip.
+    let mut world = World::new();
+    whole(&mut world, "MAIM");
+    assert_eq!(world.good(SMALL).connectors.len(), 2);
+}
+
+#[test]
+fn a_variable_that_goes_on_behind_a_value_is_told_as_that() {
+    for (variable, key) in [
+        ("LOG__LEVEL__X", "log.level"),
+        ("CONNECTORS__MAIN__TORQ__REGION__X", "connectors.main.torq.region"),
+    ] {
+        let mut world = World::new();
+        world.set(&format!("TORQ_CONNECTOR__{variable}"), "1");
+        let problem = world.only(SMALL);
+        assert!(
+            problem.message.contains(&format!("{key} is a key with a value"))
+                && !problem.message.contains("did you mean"),
+            "{problem}"
+        );
+    }
+}
+
+#[test]
 fn a_bad_value_is_told_with_its_variable() {
     let mut world = World::new();
     world.set("TORQ_CONNECTOR__LOG__FORMAT", "xml");

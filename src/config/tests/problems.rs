@@ -175,6 +175,23 @@ fn a_value_where_a_section_must_be_is_told_once() {
 }
 
 #[test]
+fn a_misspelt_section_is_told_once_without_what_is_missing_because_of_it() {
+    let world = World::new();
+    for (text, key) in [
+        (SMALL.replace("main.torq]", "main.torqq]"), "connectors.main.torqq"),
+        (
+            SMALL.replace("main.jumpcloud]", "main.jumpclud]"),
+            "connectors.main.jumpclud",
+        ),
+        (SMALL.replace("connectors.", "conectors."), "conectors"),
+    ] {
+        let problem = world.only(&text);
+        assert_eq!(problem.key, key);
+        assert!(problem.message.contains("did you mean"), "{problem}");
+    }
+}
+
+#[test]
 fn a_section_where_a_value_must_be_is_told() {
     let problem = World::new().only(&with_general("http.listen", "port = 1"));
     assert_eq!(problem.key, "http.listen");

@@ -105,7 +105,9 @@ async fn check_names_wrong_credentials() {
         "ok      Torq connection",
         "FAILED  Torq credentials",
         "(401)",
-        "what to do: make a new API key in Torq",
+        "what to do: check the client id (sandbox-torq-id), the region (127.0.0.1) and the client secret (written in the configuration)",
+        "if the key is revoked or expired, make a new API key in Torq",
+        "then again: torq-connector check main",
         "ok      JumpCloud licence",
     ]);
 
@@ -226,4 +228,122 @@ async fn check_of_several_goes_through_all_of_them() {
         .shows(&["2 connectors", "\nbad\n", "\ngood\n"]);
     assert_eq!(ran.err, "bad: failed: Torq credentials\n");
     place.run(&["check", "good"]).await.exits(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_looks_at_what_a_run_needs_of_accounts_and_directory() {
+    let refusals = [
+        (Endpoint::Accounts, Fault::status(403), "JumpCloud accounts", 77),
+        (Endpoint::Accounts, Fault::status(401), "JumpCloud accounts", 77),
+        (Endpoint::Accounts, Fault::Html, "JumpCloud accounts", 69),
+        (Endpoint::DirectorySearch, Fault::status(403), "JumpCloud search", 77),
+        (Endpoint::DirectorySearch, Fault::status(400), "JumpCloud search", 77),
+    ];
+    let sandbox = sandbox(2).await;
+    let place = place(&sandbox);
+    place.run(&["sync"]).await.exits(0);
+    sandbox.world().clear_requests();
+    check(&place, &sandbox)
+        .await
+        .exits(0)
+        .shows(&["ok      JumpCloud accounts", "ok      JumpCloud search"]);
+    for (endpoint, fault, step, code) in refusals {
+        sandbox.world().fault(FaultRule::always(endpoint, fault));
+        let ran = check(&place, &sandbox).await.exits(code);
+        ran.tells(&[&format!("main: failed: {step}")])
+            .shows(&[&format!("FAILED  {step}"), "what to do: "]);
+        sandbox.world().clear_faults();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_takes_no_other_refusal_for_a_missing_licence() {
+    let sandbox = sandbox(1).await;
+    for status in [400, 404, 503] {
+        sandbox
+            .world()
+            .fault(FaultRule::always(Endpoint::Applications, Fault::status(status)));
+        let ran = check(&place(&sandbox), &sandbox).await;
+        assert!(ran.code == 77 || ran.code == 69);
+        let ran = ran.shows(&["FAILED  JumpCloud applications"]);
+        assert!(!ran.out.contains("licence"), "{}", ran.out);
+        sandbox.world().clear_faults();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_looks_at_the_state_folder_and_what_is_in_it() {
+    let sandbox = sandbox(1).await;
+    let place = place(&sandbox);
+    for args in [["check"].as_slice(), &["check", "--offline"]] {
+        place
+            .run(args)
+            .await
+            .exits(0)
+            .shows(&["ok      state folder", "(the first run makes it)"]);
+    }
+    assert!(!place.state_dir().exists());
+    std::fs::create_dir(place.state_dir()).unwrap();
+    place.write("state/main.db", "this is no database, this is some text");
+    place
+        .run(&["check", "--offline"])
+        .await
+        .exits(1)
+        .tells(&["main: failed: state"])
+        .shows(&[
+            "ok      state folder",
+            "FAILED  state ",
+            "main.db is damaged",
+            "restore a copy",
+        ]);
+    std::fs::remove_dir_all(place.state_dir()).unwrap();
+    place.write("state", "a file where the folder should be");
+    place
+        .run(&["check"])
+        .await
+        .exits(1)
+        .tells(&["failed: state folder"])
+        .shows(&["FAILED  state folder", "set state_dir", "ok      JumpCloud licence"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_says_where_it_connected_to_and_where_not() {
+    let sandbox = sandbox(1).await;
+    let address = sandbox.addr().to_string();
+    check(&place(&sandbox), &sandbox).await.exits(0).shows(&[
+        &format!("ok      Torq connection          {address}: answers"),
+        &format!("ok      JumpCloud connection     {address}: answers"),
+    ]);
+    let nobody = Connector::new("main", &sandbox)
+        .with("torq.token_url", "https://torq.invalid/token")
+        .with("torq.api_url", "https://torq.invalid/public/v1alpha");
+    check(&Place::new(&[nobody]), &sandbox).await.exits(69).shows(&[
+        "(torq.invalid:443)",
+        "check torq.region (or torq.api_url and torq.token_url)",
+        "DNS",
+    ]);
+    let nowhere = Connector::new("main", &sandbox).with(
+        "torq.token_url",
+        sandbox.torq_token_url().replace("/auth/token", "/nothing"),
+    );
+    check(&Place::new(&[nowhere]), &sandbox).await.exits(69).shows(&[
+        "there is no token endpoint",
+        "what to do: check torq.region (or torq.token_url)",
+    ]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_notes_a_key_that_ends_soon_or_has_ended() {
+    let sandbox = sandbox(1).await;
+    let today = jiff::Timestamp::now().to_zoned_datetime(jiff::tz::TimeZone::UTC).date();
+    for (days, verdict) in [
+        (-1, "note    Torq API key"),
+        (10, "note    Torq API key"),
+        (40, "ok      Torq API key"),
+    ] {
+        let expires = today.checked_add(jiff::ToSpan::days(days)).unwrap().to_string();
+        let connector = Connector::new("main", &sandbox).with("torq.key_expires", expires.as_str());
+        let ran = Place::new(&[connector]).run(&["check", "--offline"]).await.exits(0);
+        ran.shows(&[verdict, &expires]);
+    }
 }

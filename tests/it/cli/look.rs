@@ -256,7 +256,8 @@ async fn the_status_table_fits_into_80_columns() {
         "connected",
         "reconnect required",
         "customer-two: Torq: ",
-        "to do: make a new API key",
+        "to do: check the client id (sandbox-torq-id), the region",
+        "then: torq-connector reconnect customer-two",
     ]);
 }
 

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 use crate::binary::{bare, eventually, finish, get};
@@ -20,6 +22,7 @@ async fn the_demo_shows_the_whole_thing_and_leaves_nothing_behind() {
     };
     let mut said = Vec::new();
     let mut page = None;
+    let mut advised = None;
     while let Some(line) = lines.next_line().await.unwrap() {
         if let Some(rest) = line.strip_prefix("Status page:  http://") {
             let address = rest.trim_end_matches('/').parse().unwrap();
@@ -31,12 +34,19 @@ async fn the_demo_shows_the_whole_thing_and_leaves_nothing_behind() {
                 .await,
             );
         }
+        // What it says can be typed as it stands there.
+        if line.contains("torq-connector --config ") && line.ends_with(" status") {
+            let mut words = line.split_whitespace();
+            let mut command = tokio::process::Command::new(words.next().unwrap());
+            command.args(words).env_remove("TORQ_CONNECTOR_CONFIG");
+            advised = Some(finish(command).await.exits(0).shows(&["demo"]));
+        }
         said.push(line);
     }
     let status = child.wait().await.unwrap();
     let said = said.join("\n");
     assert_eq!(status.code(), Some(0), "{said}");
-    assert!(page.is_some(), "{said}");
+    assert!(page.is_some() && advised.is_some(), "{said}");
     for words in [
         "An invented Torq workspace with 20 people",
         "/api/status",
@@ -101,10 +111,11 @@ async fn an_address_in_use_is_named() {
     let address = taken.local_addr().unwrap().to_string();
     let mut command = bare();
     command.args(["sandbox", "--listen", &address]);
-    finish(command).await.exits(1).tells(&[&address, "in use"]);
+    let ran = finish(command).await.exits(1);
+    ran.tells(&[&address, "in use", "--listen 127.0.0.1:PORT"]);
     let mut command = bare();
     command.args(["sandbox", "--listen", "0.0.0.0:0"]);
-    finish(command).await.exits(1).tells(&["loopback"]);
+    finish(command).await.exits(64).tells(&["loopback"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -159,4 +170,44 @@ async fn every_command_has_help_and_the_version_is_told() {
             ran.out
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sandbox_writes_over_no_file_but_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("try.toml");
+    let sandbox = async || {
+        let mut command = bare();
+        command.args([
+            "sandbox",
+            "--listen",
+            "127.0.0.1:0",
+            "--people",
+            "1",
+            "--every",
+            "off",
+            "--write-config",
+        ]);
+        command.arg(&config);
+        command
+    };
+    std::fs::write(&config, "[connectors.mine]\n").unwrap();
+    finish(sandbox().await)
+        .await
+        .exits(64)
+        .tells(&["try.toml is there already"]);
+    assert_eq!(std::fs::read_to_string(&config).unwrap(), "[connectors.mine]\n");
+
+    // One that a sandbox wrote is written over, and nobody else can read it, whoever could before.
+    let heading = torq_connector::sandbox::CONFIG_HEADING;
+    std::fs::write(&config, format!("{heading}\nold\n")).unwrap();
+    std::fs::set_permissions(&config, Permissions::from_mode(0o644)).unwrap();
+    let mut child = sandbox().await.stderr(Stdio::null()).spawn().unwrap();
+    eventually("the configuration is written", async || {
+        let text = std::fs::read_to_string(&config).unwrap();
+        (text.contains("[connectors.demo]") && !text.contains("old")).then_some(())
+    })
+    .await;
+    assert_eq!(std::fs::metadata(&config).unwrap().permissions().mode() & 0o777, 0o600);
+    child.kill().await.unwrap();
 }

@@ -1,0 +1,63 @@
+//! What people ask of a connector's state, and what they are told: the same through the daemon and, under the lock, without one.
+
+use jiff::Timestamp;
+
+use crate::model::ConnectorName;
+use crate::state::{Sql, Store};
+use crate::view::ConnectorState;
+
+/// Stops polling and delivering.
+pub fn pause(store: &mut Store, now: Timestamp) -> Sql<String> {
+    store.pause(now, true)?;
+    Ok(format!(
+        "paused; nothing is polled or delivered until: torq-connector resume {}",
+        store.name()
+    ))
+}
+
+/// Lets a paused connector go on. `next`: what happens then.
+pub fn resume(store: &mut Store, now: Timestamp, next: &str) -> Sql<String> {
+    Ok(if store.pause(now, false)? {
+        format!("resumed; {next}")
+    } else {
+        "is not paused; nothing changes".to_owned()
+    })
+}
+
+/// Believes what is held at this moment. The status says so until a run has carried it out.
+pub fn approve(store: &mut Store, now: Timestamp) -> Sql<String> {
+    let approved = store.approve(now)?;
+    let words = approved_words(approved);
+    if approved > 0 && store.about()?.state == ConnectorState::Held {
+        let action = "nothing: the next run does it; until then the users may still come back";
+        store.note_state(now, ConnectorState::Held, Some(&words), Some(action))?;
+    }
+    Ok(words)
+}
+
+/// Makes pending again what was refused, and lets what was not offered be tried again.
+pub fn retry(store: &mut Store) -> Sql<String> {
+    store.forget_not_offered()?;
+    Ok(retried_words(store.retry()?))
+}
+
+/// What is said of a connector that is set up again without a daemon.
+pub fn set_up_again_words(name: &ConnectorName) -> String {
+    format!("it is set up again, from the beginning; no daemon is running: start it, or torq-connector sync {name}")
+}
+
+fn approved_words(approved: u64) -> String {
+    match approved {
+        0 => "nothing is held".to_owned(),
+        1 => "1 removal approved; the next run carries it out".to_owned(),
+        more => format!("{more} removals approved; the next run carries them out"),
+    }
+}
+
+fn retried_words(retried: u64) -> String {
+    match retried {
+        0 => "nothing was parked; what JumpCloud does not offer is tried again by the next run".to_owned(),
+        1 => "1 user is pending again; the next run delivers".to_owned(),
+        more => format!("{more} users are pending again; the next run delivers"),
+    }
+}

@@ -1,0 +1,164 @@
+//! What a person should do about a run that did not come to its end. It depends on what failed, on where the connector's settings
+//! come from, and on whether anything tries again.
+
+use super::Halt;
+use crate::config::{self, Connector, JumpCloudCredentials, Secret, SecretSource};
+use crate::http::{Cause, Failure, FailureKind};
+use crate::model::Peer;
+use crate::wording::BY_ITSELF;
+
+/// Who tries again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// The daemon, on its schedule.
+    ByItself,
+    /// Nobody: a command is over. With it a person tries again.
+    Command(&'static str),
+}
+
+impl Halt {
+    /// What a person should do; `None` when nothing.
+    pub fn action(&self, connector: &Connector, again: Again) -> Option<String> {
+        match self {
+            Halt::Reconnect { failure } => Some(refused(failure, connector, again)),
+            Halt::NoSecret { .. } => Some(match again {
+                Again::ByItself => format!("put that right; {BY_ITSELF}, within a minute"),
+                Again::Command(command) => format!(
+                    "put that right, then again: torq-connector {command} {}",
+                    connector.name
+                ),
+            }),
+            Halt::NotLicensed(_) => Some(format!(
+                "add SaaS Management to the JumpCloud organisation, or check jumpcloud.org_id; {}",
+                match again {
+                    Again::ByItself => "it is tried again with every poll".to_owned(),
+                    Again::Command(command) => format!("then again: torq-connector {command} {}", connector.name),
+                }
+            )),
+            Halt::Unavailable(failure) => Some(unavailable(failure, connector, again)),
+            Halt::Stopped | Halt::State(_) => None,
+        }
+    }
+}
+
+/// About a peer that cannot be reached or fails.
+fn unavailable(failure: &Failure, connector: &Connector, again: Again) -> String {
+    match (about_cause(failure.cause(), failure.peer), again) {
+        (None, Again::ByItself) => format!("nothing: {BY_ITSELF}"),
+        (Some(advice), Again::ByItself) => format!("{advice}; {BY_ITSELF}"),
+        (None, Again::Command(command)) => format!("later, again: torq-connector {command} {}", connector.name),
+        (Some(advice), Again::Command(command)) => {
+            format!("{advice}; then again: torq-connector {command} {}", connector.name)
+        }
+    }
+}
+
+/// What a person can look at when a peer cannot be reached for this cause; `None` when there is nothing.
+pub fn about_cause(cause: Cause, peer: Peer) -> Option<String> {
+    let base = match peer {
+        Peer::Torq => "torq.region (or torq.api_url and torq.token_url)",
+        Peer::JumpCloud => "jumpcloud.region (or jumpcloud.console_url and jumpcloud.token_url)",
+    };
+    Some(match cause {
+        Cause::UnknownName => format!("check {base} in the configuration, and whether this machine resolves names (DNS)"),
+        Cause::Untrusted => {
+            "if a proxy inspects TLS here, set network.ca_file to its authority; if none does, somebody else answers there"
+                .to_owned()
+        }
+        Cause::NotValidNow => {
+            "is this machine's clock right? If it is, somebody must renew the certificate there, or a proxy inspects TLS with an old one"
+                .to_owned()
+        }
+        Cause::OtherName => format!(
+            "somebody else answers there; do {base}, the name server and the proxy (HTTPS_PROXY) lead where they should?"
+        ),
+        Cause::NoTls => format!("is a proxy or a login page in between? Check {base} and the proxy (HTTPS_PROXY)"),
+        Cause::NotConnected => format!("check the network: a firewall in between, or a proxy that is needed (HTTPS_PROXY); and {base}"),
+        Cause::Proxy => "check the proxy (HTTPS_PROXY, NO_PROXY)".to_owned(),
+        Cause::NoTokenEndpoint => match peer {
+            Peer::Torq => "check torq.region (or torq.token_url) in the configuration".to_owned(),
+            Peer::JumpCloud => "check jumpcloud.region (or jumpcloud.token_url) in the configuration".to_owned(),
+        },
+        Cause::Other => return None,
+    })
+}
+
+/// About a refusal.
+fn refused(failure: &Failure, connector: &Connector, again: Again) -> String {
+    let then = then(connector, again, false);
+    match (failure.peer, failure.kind) {
+        (Peer::Torq, FailureKind::Credentials) => {
+            let secret = &connector.torq.client_secret;
+            format!(
+                "check the client id ({}), the region ({}) and the client secret ({}); if the key is revoked or expired, make a new \
+                 API key in Torq (a service key, with the scope user.read), or extend the old one there; {}",
+                connector.torq.client_id,
+                host(&connector.torq.token_url),
+                origin(connector, secret, "TORQ__CLIENT_SECRET"),
+                self::then(connector, again, secret.fixed)
+            )
+        }
+        (Peer::Torq, FailureKind::Permission) => {
+            format!("give the role of the API key the scope user.read in Torq; {then}")
+        }
+        (Peer::Torq, _) => {
+            "check torq.region (or torq.api_url) in the configuration; torq-connector check says more".to_owned()
+        }
+        (Peer::JumpCloud, FailureKind::Credentials) => jumpcloud_credentials(connector, again),
+        (Peer::JumpCloud, FailureKind::Permission) => format!(
+            "give the JumpCloud service account (or the administrator of the API key) a role that may read the directory and manage \
+             SaaS Management; {then}"
+        ),
+        (Peer::JumpCloud, _) => {
+            "check jumpcloud.region, jumpcloud.org_id and jumpcloud.application in the configuration; torq-connector check says more"
+                .to_owned()
+        }
+    }
+}
+
+fn jumpcloud_credentials(connector: &Connector, again: Again) -> String {
+    let region = host(&connector.jumpcloud.console_url);
+    match &connector.jumpcloud.credentials {
+        JumpCloudCredentials::ServiceAccount {
+            client_id,
+            client_secret,
+        } => format!(
+            "check the client id ({client_id}), the region ({region}) and the client secret ({}); if it is revoked or expired, make a \
+             new one for the JumpCloud service account; {}",
+            origin(connector, client_secret, "JUMPCLOUD__CLIENT_SECRET"),
+            then(connector, again, client_secret.fixed)
+        ),
+        JumpCloudCredentials::ApiKey(key) => format!(
+            "check the region ({region}) and the API key ({}); if it is revoked or expired, make a new one in JumpCloud; {}",
+            origin(connector, key, "JUMPCLOUD__API_KEY"),
+            then(connector, again, key.fixed)
+        ),
+    }
+}
+
+/// How it goes on once that is done. What is `fixed` for as long as a process lives, only another process reads again.
+fn then(connector: &Connector, again: Again, fixed: bool) -> String {
+    let name = &connector.name;
+    match (again, fixed) {
+        (Again::ByItself, true) => "then restart the service, which reads it at its start only".to_owned(),
+        (Again::Command(command), true) => format!("then again: torq-connector {command} {name}"),
+        (Again::Command("check"), false) => format!("then again: torq-connector check {name}"),
+        (_, false) => format!("then: torq-connector reconnect {name}"),
+    }
+}
+
+/// Where a secret comes from, in words. `key`: what the end of its variable would be.
+fn origin(connector: &Connector, secret: &Secret, key: &str) -> String {
+    match &secret.source {
+        SecretSource::Literal => "written in the configuration".to_owned(),
+        SecretSource::Environment => format!(
+            "from the environment variable {}",
+            config::variable_of(&connector.name, key)
+        ),
+        SecretSource::File(path) => format!("in {}", path.display()),
+    }
+}
+
+fn host(url: &url::Url) -> &str {
+    url.host_str().unwrap_or("an address without a host")
+}

@@ -1,0 +1,180 @@
+//! The words: advice that can be followed as it stands there, said once, by whoever it is true of.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use torq_connector::sandbox::{Endpoint, Fault, FaultRule};
+
+use super::{gone, place};
+use crate::binary::{Connector, Place, bare, finish, sandbox};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn advice_names_the_configuration_that_was_given() {
+    let sandbox = sandbox(5).await;
+    let refused = sandbox.world().people()[0].email.clone();
+    sandbox
+        .world()
+        .behave(|behaviour| behaviour.refused_emails = vec![refused]);
+    let place = place(&sandbox);
+    let given = place.path("config.toml").display().to_string();
+    for args in [["sync"].as_slice(), &["status"]] {
+        let mut command = bare();
+        command.arg("--config").arg(&given).args(args);
+        let ran = finish(command).await;
+        let said = format!("{}{}", ran.out, ran.err);
+        assert!(
+            said.contains(&format!("torq-connector --config {given} retry main")),
+            "{said}"
+        );
+        assert_eq!(
+            said.matches("retry main").count(),
+            1,
+            "what to do about those parked is said once:\n{said}"
+        );
+    }
+    // Programs get it as the daemon would say it.
+    let mut command = bare();
+    command.arg("--config").arg(&given).args(["status", "--format", "json"]);
+    let json = finish(command).await.json();
+    let action = json["connectors"][0]["action"].as_str().unwrap();
+    assert!(action.contains("torq-connector retry main"), "{action}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_variable_for_the_configuration_is_one_that_is_not_set() {
+    let mut command = bare();
+    command.env("TORQ_CONNECTOR_CONFIG", "").arg("status");
+    let ran = finish(command).await;
+    assert!(
+        !ran.err.contains("there is no configuration file ;") && ran.err.contains("/etc/torq-connector/config.toml"),
+        "{}",
+        ran.err
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_approved_is_not_shown_as_waiting_for_approval() {
+    let sandbox = sandbox(12).await;
+    let place = place(&sandbox);
+    place.run(&["sync"]).await.exits(0);
+    for person in sandbox.world().people() {
+        sandbox.world().remove_person(&person.id);
+    }
+    place.run(&["sync"]).await;
+    place.run(&["sync"]).await.exits(75);
+    place.run(&["approve", "main"]).await.exits(0);
+    let ran = place.run(&["status"]).await.exits(0);
+    let ran = ran.shows(&["12 removals approved; the next run carries them out"]);
+    assert!(!ran.out.contains("torq-connector approve"), "{}", ran.out);
+    place.run(&["sync"]).await.exits(0);
+    let status = place.run(&["status", "--format", "json"]).await.json();
+    assert_eq!(status["connectors"][0]["state"], "connected");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acting_on_several_connectors_goes_on_after_one_that_cannot() {
+    let sandbox = sandbox(2).await;
+    let place = Place::new(&[Connector::new("bad", &sandbox), Connector::new("two", &sandbox)]);
+    std::fs::create_dir(place.state_dir()).unwrap();
+    place.write("state/bad.db", "this is no database, this is some text");
+    place
+        .run(&["pause", "bad", "two"])
+        .await
+        .exits(1)
+        .tells(&["bad: ", "bad.db is damaged", "two: paused"]);
+    place.run(&["resume", "two"]).await.exits(0).tells(&["two: resumed"]);
+    place.run(&["resume", "two"]).await.exits(0).tells(&["not paused"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_state_is_shown_with_what_to_do() {
+    let sandbox = sandbox(2).await;
+    let place = place(&sandbox);
+    std::fs::create_dir(place.state_dir()).unwrap();
+    place.write("state/main.db", "this is no database, this is some text");
+    let json = place.run(&["status", "--format", "json"]).await.exits(1).json();
+    let action = json["connectors"][0]["action"].as_str().unwrap();
+    assert!(
+        action.contains("restore a copy") && action.contains("move it away"),
+        "{action}"
+    );
+    let ran = place.run(&["users"]).await.exits(1);
+    assert_eq!(ran.out, "", "after an error, \"no users\" would be a claim");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_tried_again_by_itself_where_nothing_runs() {
+    let place = Place::new(&[gone().await]);
+    for args in [["check"].as_slice(), &["sync", "--dry-run"], &["sync"]] {
+        let ran = place.run(args).await.exits(69);
+        let said = format!("{}{}", ran.out, ran.err);
+        let again = format!("torq-connector {} main", args.join(" "));
+        assert!(
+            said.contains(&again) && said.contains("firewall") && !said.contains("by itself"),
+            "{said}"
+        );
+    }
+    let ran = place.run(&["status"]).await.exits(0);
+    assert!(!ran.out.contains("by itself"), "{}", ran.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_daemon_said_of_itself_is_not_said_when_it_is_gone() {
+    let sandbox = sandbox(2).await;
+    let place = place(&sandbox);
+    sandbox
+        .world()
+        .fault(FaultRule::always(Endpoint::Applications, Fault::status(503)));
+    let daemon = place.daemon().await;
+    daemon.state("main", "retrying").await;
+    daemon.stop().await;
+    let ran = place.run(&["status"]).await.exits(0);
+    assert!(!ran.out.contains("by itself"), "{}", ran.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn help_tells_the_exit_codes_where_scripts_need_them() {
+    for name in ["sync", "check", "run"] {
+        let mut command = bare();
+        command.args([name, "--help"]);
+        finish(command)
+            .await
+            .exits(0)
+            .shows(&["Exit codes: 0 done", "78 configuration"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_this_machine_has_not_is_not_taken_for_another_daemon() {
+    let sandbox = sandbox(1).await;
+    // Of a network for documentation, which is nobody's (RFC 5737).
+    let sections = "[http]\nlisten = \"192.0.2.1:8686\"\n";
+    let place = Place::with(sections, &[Connector::new("main", &sandbox)]);
+    let ran = place.run(&["run"]).await.exits(1);
+    let ran = ran.tells(&["cannot listen on 192.0.2.1:8686", "no such address", "http.listen"]);
+    assert!(!ran.err.contains("another daemon"), "{}", ran.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn libraries_keep_quiet_and_a_proxy_that_is_none_is_told() {
+    let sandbox = sandbox(1).await;
+    let connector = Connector::new("main", &sandbox)
+        .with("torq.token_url", "https://torq.invalid/token")
+        .with("torq.api_url", "https://torq.invalid/public/v1alpha");
+    let place = Place::new(&[connector]);
+    for args in [["check"].as_slice(), &["sync"], &["run"]] {
+        let mut command = place.command(args);
+        command.env("HTTPS_PROXY", "garbage://user:s3cret@");
+        let ran = finish(command).await.exits(78).tells(&["HTTPS_PROXY"]);
+        assert!(!ran.err.contains("s3cret"), "{}", ran.err);
+    }
+    // A proxy in between is named, without its credentials.
+    let mut command = place.command(&["check"]);
+    command.env("HTTPS_PROXY", "http://user:s3cret@127.0.0.1:9");
+    let ran = finish(command).await.exits(69);
+    let ran = ran.shows(&["torq.invalid:443 through the proxy 127.0.0.1:9"]);
+    assert!(
+        !ran.out.contains("s3cret") && !ran.err.contains("s3cret"),
+        "{}",
+        ran.out
+    );
+}
