@@ -220,3 +220,55 @@ async fn supervise(
     tracing::info!("stopped");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// A daemon without connectors whose one server does this, until `stop`.
+    async fn supervised(server: fn(), stop: CancellationToken) -> Result<(), DaemonError> {
+        let text = "[connectors.main]
+            torq = { region = \"us\", client_id = \"a\", client_secret = \"bbbb\" }
+            jumpcloud = { region = \"us\", client_id = \"c\", client_secret = \"dddd\" }\n";
+        let mut config = crate::config::parse(text, Path::new("/"), Some(0o600), &BTreeMap::new()).unwrap();
+        config.connectors.clear();
+        let (reloads, asked) = mpsc::channel(1);
+        let (_reload, reloaded) = watch::channel(0);
+        let crew = Crew::start(
+            config,
+            None,
+            None,
+            Board::new(),
+            Desks::default(),
+            reloads,
+            stop.clone(),
+        );
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            server();
+            "a server"
+        });
+        supervise(tasks, crew, reloaded, asked, stop).await
+    }
+
+    #[tokio::test]
+    async fn a_task_that_dies_takes_the_process_down_unless_it_is_stopping_anyway() {
+        let ends: [(fn(), &str); 2] = [
+            (|| {}, "it returned"),
+            (
+                || std::panic::resume_unwind(Box::new("a fault in a test")),
+                "it panicked",
+            ),
+        ];
+        for (server, how) in ends {
+            let error = supervised(server, CancellationToken::new()).await.unwrap_err();
+            assert!(matches!(&error, DaemonError::TaskEnded { .. }), "{error}");
+            assert!(error.to_string().contains(how), "{error}");
+            let stopping = CancellationToken::new();
+            stopping.cancel();
+            supervised(server, stopping).await.unwrap();
+        }
+    }
+}
