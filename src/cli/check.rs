@@ -31,7 +31,11 @@ const PATIENCE: Patience = Patience {
 };
 
 pub(super) async fn run(context: Context, args: CheckArgs) -> Result<Exit, CommandError> {
-    let config = context.config_for(&args.names)?;
+    let config = if args.without_secrets {
+        context.config_without_secrets()?
+    } else {
+        context.config_for(&args.names)?
+    };
     logging::start(&config.log, Who::Command, context.verbose);
     let names = chosen(&config, &args.names)?;
     let mut gravest = Exit::Done;
