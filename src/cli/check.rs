@@ -271,7 +271,7 @@ fn credentials(result: Result<(), Failure>, peer: Peer, asked: &[&Url], checked:
 
 /// What is said of addresses that answered.
 fn reached(asked: &[&Url]) -> String {
-    let mut addresses: Vec<_> = asked.iter().map(|url| http::address(url)).collect();
+    let mut addresses: Vec<_> = asked.iter().map(|url| http::road(url)).collect();
     addresses.dedup();
     let secure = asked.iter().all(|url| url.scheme() == "https");
     let what = if secure { "name, TLS and answer" } else { "answers" };
