@@ -121,7 +121,7 @@ pub enum Cause {
 impl Cause {
     /// How the detail of a failure begins that has this cause; nothing else begins like this. The first that
     /// fits counts.
-    pub const WORDS: [(Cause, &str); 16] = [
+    pub const WORDS: [(Cause, &str); 17] = [
         (Cause::UnknownName, UNKNOWN_NAME),
         (Cause::NotValidNow, NOT_VALID_NOW),
         (Cause::OtherName, OF_ANOTHER_NAME),
@@ -137,6 +137,7 @@ impl Cause {
         (Cause::ProxyAsks, PROXY_WANTS_NAME),
         (Cause::ProxyAsks, PROXY_DISBELIEVES),
         (Cause::ProxyRefused, PROXY_REFUSED),
+        (Cause::ProxyRefused, PROXY_TAKES_NO_SIX),
         (Cause::NoTokenEndpoint, NO_TOKEN_ENDPOINT),
     ];
 
@@ -173,6 +174,8 @@ const PROXY_NOT_IN_TIME: &str = "no connection through the proxy within the conn
 const PROXY_NOT_TRUSTED: &str = "the TLS certificate of the proxy is not trusted";
 const PROXY_WANTS_NAME: &str = "the proxy wants a user name and a password";
 const PROXY_DISBELIEVES: &str = "the proxy does not accept its user name and password";
+const PROXY_TAKES_NO_SIX: &str =
+    "an IPv6 address cannot be reached through a proxy: give a name, or list it in NO_PROXY";
 const PROXY_REFUSED: &str = "the proxy did not connect us: it forbids this address, or cannot reach it";
 
 /// What is said of a token endpoint that answers 404, 405 or 410.
@@ -349,6 +352,10 @@ fn describe_proxy(error: &reqwest::Error, proxy: &Proxy) -> Option<String> {
     let chain = chain(error);
     let deepest = chain.last().map(String::as_str).unwrap_or_default();
     let Some(tunnel) = Tunnel::of(&chain) else {
+        // The HTTP client takes the brackets for a part of the name.
+        if deepest == "Invalid Server Name" {
+            return Some(PROXY_TAKES_NO_SIX.to_owned());
+        }
         return (error.is_connect() && error.is_timeout()).then(|| PROXY_NOT_IN_TIME.to_owned());
     };
     Some(match tunnel {

@@ -16,6 +16,7 @@ mod interpose;
 mod laws;
 mod life;
 mod many;
+mod messages;
 mod network;
 mod polls;
 mod reload;

@@ -365,4 +365,11 @@ async fn peers_proxy_and_page_are_reached_by_ipv6() {
     let ran = run(&place, &["check"], &[("HTTPS_PROXY", &url)]).await.exits(0);
     ran.shows(&[&format!("through the proxy {}: name, TLS and answer", front.address)]);
     assert!(!asked.heads.lock().unwrap().is_empty());
+
+    // What does not go is an address of IPv6 behind a proxy, and that is said as what it is.
+    let six = format!("https://{}", secure.address);
+    let place = self::place(&six, &sandbox, &authority);
+    let ran = run(&place, &["check"], &[("HTTPS_PROXY", &url)]).await.exits(69);
+    ran.shows(&["an IPv6 address cannot be reached through a proxy", "NO_PROXY"])
+        .hides(&["Torq credentials"]);
 }
