@@ -4,7 +4,9 @@
 
 mod check;
 mod credentials;
+mod health;
 mod look;
+mod manual;
 mod preview;
 mod reach;
 mod sandbox;
