@@ -81,7 +81,8 @@ impl Life {
         assert!(status["next_poll"].is_null(), "{status}");
         self.daemon.state("clock", "connected").await;
         let (code, ready) = self.daemon.get("/readyz").await;
-        assert_eq!((code, body(&ready)), (503, "main: reconnect_required\n"));
+        let ready_words = format!("main: reconnect_required ({})\n", side.trim_end_matches([':', ' ']));
+        assert_eq!((code, body(&ready)), (503, ready_words.as_str()));
         assert_eq!(self.daemon.get("/healthz").await.0, 200);
         let asked = self.world().requests().len();
         self.time_passes().await;
@@ -215,7 +216,7 @@ async fn an_administrators_key_that_is_gone_is_replaced() {
     let world = life.world();
     life.daemon.state("main", "connected").await;
     world.set_jumpcloud_api_key("the-next-administrators");
-    let words = ["the API key was refused", "JumpCloud service account"];
+    let words = ["the API key was refused", JUMPCLOUD, "make a new one in JumpCloud"];
     life.asks_to_be_reconnected("JumpCloud: ", &words).await;
     life.place.run(&["sync", "main"]).await.exits(77).tells(&["JumpCloud"]);
     life.place.write(JUMPCLOUD, "the-next-administrators\n");
