@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::foreign::{Field, read_record};
 use super::proxy::{self, Proxy, Tunnel};
-use crate::model::Peer;
+use crate::model::{Peer, steers};
 
 /// The longest error body that is read for its words, in bytes.
 const MAX_ERROR: usize = 64 * 1024;
@@ -300,18 +300,19 @@ pub fn words_of(body: &[u8], secrets: &[&SecretString]) -> String {
         [None, Some(description), Some(error)] => format!("{error}: {description}"),
         [None, description, error] => description.or(error).unwrap_or_default(),
     };
-    // Before it is shortened: of a secret that straddles the end, the beginning would stay.
-    clean(&scrub(words, secrets))
+    // As it will be shown, or a secret with a space would come out of one with a tab. And before it is shortened: of a secret
+    // that straddles the end, the beginning would stay.
+    shortened(&scrub(on_one_line(&words), secrets))
 }
 
 /// Removes secrets that a peer's words repeat.
 fn scrub(text: String, secrets: &[&SecretString]) -> String {
     secrets.iter().fold(text, |text, secret| {
-        let secret = secret.expose_secret();
+        let secret = on_one_line(secret.expose_secret());
         if secret.len() < 4 {
             text
         } else {
-            text.replace(secret, "[redacted]")
+            text.replace(&secret, "[redacted]")
         }
     })
 }
@@ -319,19 +320,20 @@ fn scrub(text: String, secrets: &[&SecretString]) -> String {
 /// Shortens foreign text and removes what could disturb a terminal or a log: control characters, and what turns the reading
 /// direction around.
 pub fn clean(text: &str) -> String {
-    let disturbs = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    let mut out: String = text
-        .chars()
-        .map(|c| if disturbs(c) { ' ' } else { c })
-        .take(MAX_WORDS)
-        .collect();
-    if text.chars().nth(MAX_WORDS).is_some() {
-        out.push('…');
+    shortened(&on_one_line(text))
+}
+
+/// With spaces in place of what could disturb a terminal or a log.
+fn on_one_line(text: &str) -> String {
+    text.chars().map(|c| if steers(c) { ' ' } else { c }).collect()
+}
+
+fn shortened(text: &str) -> String {
+    let text = text.trim();
+    match text.char_indices().nth(MAX_WORDS) {
+        Some((end, _)) => format!("{}…", text[..end].trim_end()),
+        None => text.to_owned(),
     }
-    out.trim().to_owned()
 }
 
 /// Describes a transport error for a person: what failed, and on the way to where; not which secret went along.

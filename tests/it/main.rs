@@ -6,6 +6,7 @@ mod backup;
 mod between;
 mod binary;
 mod cli;
+mod corpus;
 mod credentials;
 mod daemon;
 mod deaths;
