@@ -104,7 +104,8 @@ async fn metrics_have_help_and_type_and_name_nobody() {
         .filter(|line| !line.starts_with('#') && !line.is_empty())
     {
         let name = line.split(['{', ' ']).next().unwrap();
-        assert!(name.starts_with("torq_connector_"), "{line}");
+        let known = ["torq_connector_", "process_"];
+        assert!(known.iter().any(|prefix| name.starts_with(prefix)), "{line}");
         let family = ["_bucket", "_sum", "_count"]
             .iter()
             .find_map(|part| name.strip_suffix(part).filter(|family| family.ends_with("_seconds")))
