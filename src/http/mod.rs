@@ -28,7 +28,7 @@ pub(crate) use backoff::retry_after;
 pub use client::{Client, ClientError, USER_AGENT};
 pub use lane::{Lane, MAX_BODY, Patience, Trouble};
 pub use outcome::{Cause, Failure, FailureKind, NO_TOKEN_ENDPOINT, clean, is_page, words_of};
-pub use proxy::{address, check_environment};
+pub use proxy::{address, check_environment, road};
 
 use crate::model::Peer;
 
