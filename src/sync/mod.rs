@@ -10,6 +10,7 @@
 
 mod advice;
 mod application;
+mod associate;
 mod collect;
 mod delete;
 mod deliver;
@@ -20,6 +21,7 @@ mod neighbours;
 mod notice;
 mod remove;
 mod settle;
+mod tally;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
