@@ -119,7 +119,7 @@ fn what_is_no_regular_file_is_not_waited_for() {
     assert!(problem.message.contains("not a regular file"), "{problem}");
 }
 
-fn authority() -> String {
+pub(super) fn authority() -> String {
     let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem()
