@@ -19,6 +19,7 @@
 //! | `accounts` | what JumpCloud is known to have, and what remains to be done |
 //! | `adoption` | JumpCloud's list of accounts compared with that |
 //! | `events` | events and runs |
+//! | `retention` | what is kept for how long |
 //! | `takedown` | which accounts go when the connector is removed, and what is left of that |
 //! | `shown` | status, users, events as people see them |
 //! | `pages` | users and events a page at a time |
@@ -41,11 +42,12 @@ mod pages;
 mod poll;
 mod removal;
 mod removed;
+mod retention;
 mod seen;
 mod shown;
 mod takedown;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod whereabouts;
 
 use std::path::{Path, PathBuf};
@@ -66,6 +68,7 @@ pub use pages::{EventPage, EventPageQuery, PageUser, Survey, UserOrder, UserPage
 pub use poll::{Applied, Cursor};
 pub use removal::{PollEnd, RemovalRules};
 pub use removed::{Removed, drop_marks, files, forget, removed, set_up_again};
+pub use retention::Pruned;
 pub use shown::EventQuery;
 pub use takedown::Remaining;
 

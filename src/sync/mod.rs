@@ -18,6 +18,7 @@ mod halt;
 mod learn;
 mod neighbours;
 mod notice;
+mod prune;
 mod remove;
 mod settle;
 
@@ -329,7 +330,8 @@ impl Connector {
             );
         }
         self.read_roles().await?;
-        deliver::deliver(self).await
+        deliver::deliver(self).await?;
+        prune::prune(self).await
     }
 
     /// Nothing is sent without a secret whose file could not be read.
