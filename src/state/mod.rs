@@ -19,6 +19,7 @@
 //! | `accounts` | what JumpCloud is known to have, and what remains to be done |
 //! | `adoption` | JumpCloud's list of accounts compared with that |
 //! | `events` | events and runs |
+//! | `erase` | forgetting a person who left |
 //! | `retention` | what is kept for how long |
 //! | `takedown` | which accounts go when the connector is removed, and what is left of that |
 //! | `shown` | status, users, events as people see them |
@@ -34,6 +35,7 @@ mod connector;
 mod course;
 mod disk;
 mod doubt;
+mod erase;
 mod events;
 #[cfg(test)]
 mod migrating;
@@ -62,6 +64,7 @@ pub use adoption::{Adopted, Lost, Unresolved};
 pub use backup::{Copied, backup, is_state_dir};
 pub use connector::{About, Offered, Origin, Sides};
 pub use course::{Course, Point, Step};
+pub use erase::{Erased, Erasure};
 pub use events::NewEvent;
 pub use open::{Lock, read};
 pub use pages::{EventPage, EventPageQuery, PageUser, Survey, UserOrder, UserPage, UserPageQuery, UserSelection};
