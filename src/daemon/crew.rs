@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::Origin;
 use super::attend::Attendant;
-use super::control::Desks;
+use super::control::{Desks, Reload};
 use crate::config::{self, Config, Network};
 use crate::model::ConnectorName;
 use crate::state;
@@ -60,6 +60,7 @@ pub(super) struct Crew {
     generation: u64,
     board: Board,
     desks: Desks,
+    reloads: mpsc::Sender<Reload>,
     stop: CancellationToken,
     posts: BTreeMap<ConnectorName, Post>,
     /// Told to end, and not yet there.
@@ -76,6 +77,7 @@ impl Crew {
         relog: Option<Relog>,
         board: Board,
         desks: Desks,
+        reloads: mpsc::Sender<Reload>,
         stop: CancellationToken,
     ) -> Self {
         let mut crew = Self {
@@ -86,6 +88,7 @@ impl Crew {
             generation: 0,
             board,
             desks,
+            reloads,
             stop,
             posts: BTreeMap::new(),
             leaving: BTreeSet::new(),
@@ -265,7 +268,8 @@ impl Crew {
                 wakes: false,
             });
             let stop = self.stop.child_token();
-            let (attendant, desk) = Attendant::new(receiver, state_dir.clone(), self.board.clone(), stop.clone());
+            let (board, reloads) = (self.board.clone(), self.reloads.clone());
+            let (attendant, desk) = Attendant::new(receiver, state_dir.clone(), board, reloads, stop.clone());
             self.desks.add(name.as_str(), desk);
             let task = self.tasks.spawn(attendant.attend(delay));
             self.names.insert(task.id(), name.clone());

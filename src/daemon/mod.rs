@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `crew` | who is attended, and how a new configuration changes that |
 //! | `attend` | attending one connector: when it runs, what a person asks of it |
+//! | `open` | opening a connector's state, and what is done while that cannot be |
 //! | `removal` | a connector that a person removes, and one that was removed |
 //! | `control` | the control socket |
 //! | `deeds` | what people ask of a connector's state, with or without a daemon |
@@ -16,6 +17,7 @@ pub mod control;
 mod crew;
 pub mod deeds;
 mod due;
+mod open;
 mod removal;
 
 use std::collections::BTreeMap;
@@ -144,8 +146,16 @@ pub async fn run(
             "the web server"
         });
     }
-    let crew = Crew::start(config, origin, relog, board.clone(), desks.clone(), stop.clone());
     let (reloads, asked) = mpsc::channel(16);
+    let crew = Crew::start(
+        config,
+        origin,
+        relog,
+        board.clone(),
+        desks.clone(),
+        reloads.clone(),
+        stop.clone(),
+    );
     let until = stop.clone();
     tasks.spawn(async move {
         control.serve(desks, board, reloads, until).await;
