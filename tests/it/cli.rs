@@ -4,7 +4,9 @@
 
 mod check;
 mod credentials;
+mod health;
 mod look;
+mod manual;
 mod preview;
 mod reach;
 mod sandbox;
@@ -29,7 +31,7 @@ fn place(sandbox: &Sandbox) -> Place {
 async fn gone() -> Connector {
     let sandbox = sandbox(1).await;
     let connector = Connector::new("main", &sandbox);
-    sandbox.stop().await;
+    crate::binary::goes_away(sandbox).await;
     connector
 }
 
