@@ -247,7 +247,7 @@ pub fn notifications_begin(connector: &str) {
     }
 }
 
-/// A person was told something, or was not: one of [`NOTIFICATION_OUTCOMES`].
+/// A person was told something, or was not: `delivered`, `failed` or `given_up`.
 pub fn notification(connector: &str, outcome: &'static str) {
     counter!(NOTIFICATIONS, "connector" => connector.to_owned(), "outcome" => outcome).increment(1);
 }
