@@ -6,14 +6,17 @@
 mod act;
 mod backup;
 mod check;
+mod confirm;
 mod demo;
 mod exit;
+mod forget;
 mod health;
 mod journal;
 mod limits;
 mod logging;
 mod look;
 mod manual;
+mod notify;
 pub mod output;
 mod reach;
 mod remove;
@@ -105,6 +108,12 @@ enum Command {
     Retry(NameArgs),
     /// Delete what a connector created in JumpCloud, and its state; say what to revoke in Torq. Shows and asks first.
     Remove(RemoveArgs),
+    /// Erase somebody who is no longer in Torq from what is known here. Shows and asks first.
+    #[command(after_help = EXIT_CODES)]
+    Forget(ForgetArgs),
+    /// Try out whether a person is told of what concerns them.
+    #[command(after_help = EXIT_CODES)]
+    Notify(NotifyArgs),
     /// Copy what is known of connectors into a folder, consistently, also while the daemon works.
     Backup(BackupArgs),
     /// Ask the running daemon whether it works; exits 0, 1 when it says that it does not, 69 when it does not answer.
@@ -138,6 +147,29 @@ struct RemoveArgs {
     /// Leave JumpCloud as it is, and delete only what is known here: for a connector whose credentials are no good any more.
     #[arg(long)]
     keep_accounts: bool,
+}
+
+#[derive(Debug, Args)]
+struct ForgetArgs {
+    /// Of which connector.
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Who: an e-mail, or a Torq id.
+    #[arg(value_name = "EMAIL|ID")]
+    person: String,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+}
+
+#[derive(Debug, Args)]
+struct NotifyArgs {
+    /// Which connector; may be left out when there is only one.
+    #[arg(value_name = "NAME")]
+    name: Option<String>,
+    /// Send a test message by each way that is configured, and say what came back.
+    #[arg(long, required = true)]
+    test: bool,
 }
 
 #[derive(Debug, Args)]
@@ -338,6 +370,8 @@ fn dispatch(context: Context, command: Command) -> Result<Exit, CommandError> {
             Command::Approve(args) => act::run(context, args, Action::Approve).await,
             Command::Retry(args) => act::run(context, args, Action::Retry).await,
             Command::Remove(args) => remove::run(context, args).await,
+            Command::Forget(args) => forget::run(context, args).await,
+            Command::Notify(args) => notify::run(context, args).await,
             Command::Backup(args) => backup::run(context, args).await,
             Command::Sandbox(args) => sandbox::run(context, args).await,
             Command::Demo(args) => demo::run(context, args).await,

@@ -19,7 +19,10 @@
 //! | `accounts` | what JumpCloud is known to have, and what remains to be done |
 //! | `adoption` | JumpCloud's list of accounts compared with that |
 //! | `events` | events and runs |
+//! | `erase` | forgetting a person who left |
+//! | `retention` | what is kept for how long |
 //! | `takedown` | which accounts go when the connector is removed, and what is left of that |
+//! | `told` | what a person was told, and messages on their way |
 //! | `shown` | status, users, events as people see them |
 //! | `pages` | users and events a page at a time |
 //! | `course` | the course of things: users over time, runs |
@@ -33,6 +36,7 @@ mod connector;
 mod course;
 mod disk;
 mod doubt;
+mod erase;
 mod events;
 #[cfg(test)]
 mod migrating;
@@ -41,11 +45,13 @@ mod pages;
 mod poll;
 mod removal;
 mod removed;
+mod retention;
 mod seen;
 mod shown;
 mod takedown;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+mod told;
 mod whereabouts;
 
 use std::path::{Path, PathBuf};
@@ -60,14 +66,17 @@ pub use adoption::{Adopted, Lost, Unresolved};
 pub use backup::{Copied, backup, is_state_dir};
 pub use connector::{About, Offered, Origin, Sides};
 pub use course::{Course, Point, Step};
+pub use erase::{Erased, Erasure};
 pub use events::NewEvent;
 pub use open::{Lock, read};
 pub use pages::{EventPage, EventPageQuery, PageUser, Survey, UserOrder, UserPage, UserPageQuery, UserSelection};
 pub use poll::{Applied, Cursor};
 pub use removal::{PollEnd, RemovalRules};
 pub use removed::{Removed, drop_marks, files, forget, removed, set_up_again};
+pub use retention::Pruned;
 pub use shown::EventQuery;
 pub use takedown::Remaining;
+pub use told::{Bearing, Outgoing, Stage, Told};
 
 use crate::model::ConnectorName;
 use whereabouts::{Moved, Whereabouts};
