@@ -22,6 +22,7 @@
 //! | `takedown` | which accounts go when the connector is removed, and what is left of that |
 //! | `shown` | status, users, events as people see them |
 //! | `pages` | users and events a page at a time |
+//! | `past` | who was there at a moment, reconstructed from the events |
 //! | `course` | the course of things: users over time, runs |
 
 mod accounts;
@@ -38,6 +39,7 @@ mod events;
 mod migrating;
 mod open;
 mod pages;
+mod past;
 mod poll;
 mod removal;
 mod removed;
@@ -63,6 +65,7 @@ pub use course::{Course, Point, Step};
 pub use events::NewEvent;
 pub use open::{Lock, read};
 pub use pages::{EventPage, EventPageQuery, PageUser, Survey, UserOrder, UserPage, UserPageQuery, UserSelection};
+pub use past::{Horizon, Past, PastAccount, PastUser};
 pub use poll::{Applied, Cursor};
 pub use removal::{PollEnd, RemovalRules};
 pub use removed::{Removed, drop_marks, files, forget, removed, set_up_again};
