@@ -18,6 +18,7 @@
 //! - [`sync`]: a run, which is a poll and the delivery that follows it.
 //! - [`daemon`]: runs on schedule, and takes orders. [`cli`]: the commands. [`web`]: the status page, health, metrics.
 //! - [`view`]: the shapes that are shown, with [`wording`] for people; [`metrics`] for machines.
+//! - [`report`]: answers for whoever must account for who has access, as of now or of a day that is past.
 //! - [`sandbox`]: both peers on loopback, for demonstration and tests. It stands alone: it shares no code with the clients.
 //!
 //! Why it is built like this: `docs/architecture.md`.
@@ -30,6 +31,7 @@ pub mod jumpcloud;
 pub mod metrics;
 pub mod model;
 pub mod oauth;
+pub mod report;
 pub mod sandbox;
 pub mod state;
 pub mod sync;

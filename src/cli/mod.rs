@@ -12,11 +12,14 @@ mod limits;
 mod logging;
 mod look;
 pub mod output;
+mod pager;
 mod reach;
 mod remove;
+mod report;
 mod sandbox;
 mod serve;
 mod sync;
+mod when;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -80,9 +83,11 @@ enum Command {
     /// Show the state of connectors.
     Status(ShowArgs),
     /// Show who is in Torq, and what JumpCloud has for them.
-    Users(ShowArgs),
+    Users(look::UsersArgs),
     /// Show what happened.
-    Events(EventsArgs),
+    Events(look::EventsArgs),
+    /// Account for who has access to Torq, now or on a day that is past; as a table, CSV, JSON, or a page to print.
+    Report(report::ReportArgs),
     /// Try again after new credentials, permissions or a licence.
     Reconnect(NameArgs),
     /// Stop polling and delivering until `resume`.
@@ -164,21 +169,6 @@ struct ShowArgs {
     /// How it is shown.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
-}
-
-#[derive(Debug, Args)]
-struct EventsArgs {
-    #[command(flatten)]
-    show: ShowArgs,
-    /// Only what happened after this: a time (2026-11-01T08:00:00Z), a day (2026-11-01) or an age (7d, 12h).
-    #[arg(long, value_parser = look::parse_since)]
-    since: Option<jiff::Timestamp>,
-    /// Only about this user: an e-mail (or a part of one), or a Torq id.
-    #[arg(long)]
-    user: Option<String>,
-    /// Only the latest so many.
-    #[arg(long, value_name = "N")]
-    limit: Option<u32>,
 }
 
 /// Runs the command line and returns the exit code.
@@ -302,6 +292,7 @@ fn dispatch(context: Context, command: Command) -> Result<Exit, CommandError> {
             Command::Status(args) => look::status(context, args).await,
             Command::Users(args) => look::users(context, args).await,
             Command::Events(args) => look::events(context, args).await,
+            Command::Report(args) => report::run(context, args).await,
             Command::Reconnect(args) => act::run(context, args, Action::Reconnect).await,
             Command::Pause(args) => act::run(context, args, Action::Pause).await,
             Command::Resume(args) => act::run(context, args, Action::Resume).await,

@@ -23,6 +23,7 @@
 //! | `shown` | status, users, events as people see them |
 //! | `pages` | users and events a page at a time |
 //! | `past` | who was there at a moment, reconstructed from the events |
+//! | `reported` | small questions of reports |
 //! | `course` | the course of things: users over time, runs |
 
 mod accounts;
@@ -43,6 +44,7 @@ mod past;
 mod poll;
 mod removal;
 mod removed;
+mod reported;
 mod seen;
 mod shown;
 mod takedown;
@@ -64,7 +66,9 @@ pub use connector::{About, Offered, Origin, Sides};
 pub use course::{Course, Point, Step};
 pub use events::NewEvent;
 pub use open::{Lock, read};
-pub use pages::{EventPage, EventPageQuery, PageUser, Survey, UserOrder, UserPage, UserPageQuery, UserSelection};
+pub use pages::{
+    EventPage, EventPageQuery, INVITED, PageUser, Survey, UserOrder, UserPage, UserPageQuery, UserSelection,
+};
 pub use past::{Horizon, Past, PastAccount, PastUser};
 pub use poll::{Applied, Cursor};
 pub use removal::{PollEnd, RemovalRules};

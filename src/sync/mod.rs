@@ -13,6 +13,7 @@ mod application;
 mod collect;
 mod delete;
 mod deliver;
+mod drift;
 mod dry_run;
 mod halt;
 mod learn;
@@ -41,6 +42,7 @@ use crate::view::{ConnectorStatus, RunCounts, RunOutcome};
 
 pub use advice::{Again, about_cause};
 pub use application::{forget_tenant, note_tenants};
+pub use drift::Listed;
 pub use halt::Halt;
 pub use neighbours::Neighbourhood;
 use notice::KeyEnd;

@@ -7,6 +7,7 @@ mod credentials;
 mod look;
 mod preview;
 mod reach;
+mod report;
 mod sandbox;
 mod words;
 
