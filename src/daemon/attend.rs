@@ -10,15 +10,16 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::control::{Action, Answer, RunReport};
+use super::control::{Action, Answer, Reload, RunReport};
 use super::crew::Settings;
 use super::deeds;
 use super::due::Due;
+use super::open::{Opened, trouble};
 use crate::config::{self, Network};
 use crate::http::{Cause, Patience};
-use crate::model::ConnectorName;
-use crate::state::{self, State, StateError, Store};
-use crate::sync::{self, Connector, Halt, Neighbourhood};
+use crate::model::{ConnectorName, Peer};
+use crate::state::{State, StateError, Store};
+use crate::sync::{self, Connector, Halt, Neighbourhood, RunEnd};
 use crate::view::{ConnectorState, RunOutcome};
 use crate::web::{self, Board, Live, Overlay, Seat};
 use crate::wording::{self, BY_ITSELF};
@@ -27,6 +28,8 @@ use crate::wording::{self, BY_ITSELF};
 pub(super) const LOOK: Duration = Duration::from_secs(10);
 /// How long after a run that failed the next one starts at the earliest; the schedule if that is sooner.
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
+/// After so long it is said again that a peer is away.
+const SAY_AGAIN: Duration = Duration::from_secs(3600);
 /// Days before the end of the API key at which its administrator is warned.
 const KEY_WARNINGS: [i32; 4] = [14, 7, 3, 1];
 
@@ -66,22 +69,18 @@ pub(super) struct Attendant {
     pub(super) waiting: VecDeque<Order>,
     pub(super) stop: CancellationToken,
     pub(super) due: Due,
+    /// When the next poll is due, while JumpCloud keeps the delivery of the last one waiting: until then only that is repeated.
+    undelivered: Option<Due>,
+    /// The peer that was said to be away, and when.
+    said_away: Option<(Peer, Instant)>,
+    reloads: mpsc::Sender<Reload>,
     /// What keeps the connector from running at all, until it runs: a full disk, no certificate authorities.
     obstacle: Option<Overlay>,
     /// What was said last about a state that cannot be used: it is not said again as long as it stays the same.
-    said: String,
+    pub(super) said: String,
     warned_days: Option<i32>,
     /// When a run of this process last came to its end.
     succeeded: Option<std::time::Instant>,
-}
-
-/// What became of opening a connector's state.
-enum Opened {
-    State(State),
-    /// The connector was removed, so there is none.
-    Removed,
-    /// The daemon stops.
-    Stopped,
 }
 
 impl Attendant {
@@ -89,6 +88,7 @@ impl Attendant {
         mut settings: watch::Receiver<Settings>,
         state_dir: PathBuf,
         board: Board,
+        reloads: mpsc::Sender<Reload>,
         stop: CancellationToken,
     ) -> (Self, Desk) {
         let (desk, orders) = mpsc::channel(16);
@@ -106,6 +106,9 @@ impl Attendant {
             waiting: VecDeque::new(),
             stop,
             due: Due::after(Duration::ZERO),
+            undelivered: None,
+            said_away: None,
+            reloads,
             obstacle: None,
             said: String::new(),
             warned_days: None,
@@ -128,6 +131,8 @@ impl Attendant {
             self.sit(None);
             match self.open_state().await {
                 Opened::State(state) => {
+                    // Another one, maybe, which knows nothing of a poll.
+                    self.undelivered = None;
                     self.sit(Some(state.clone()));
                     self.work(state).await;
                 }
@@ -198,6 +203,7 @@ impl Attendant {
                         if changed {
                             // The next run is by the new configuration.
                             *connector = None;
+                            self.undelivered = None;
                             self.sit(Some(state.clone()));
                             let sooner = Due::after(self.config.poll_interval);
                             if sooner.at < self.due.at {
@@ -242,6 +248,7 @@ impl Attendant {
                 if self.secrets_changed() {
                     tracing::info!(connector = %self.name(), "a secret changed; trying again");
                     *connector = None;
+                    self.read_section_again().await;
                     self.run(state, connector).await.map(drop)
                 } else {
                     Ok(())
@@ -282,6 +289,8 @@ impl Attendant {
                 if about.paused {
                     Answer::Paused
                 } else {
+                    // Whoever asks for a run wants to know of today's users.
+                    self.undelivered = None;
                     let report = self.run(state, connector).await?;
                     Answer::Ran(Box::new(RunReport { problems, ..report }))
                 }
@@ -329,6 +338,7 @@ impl Attendant {
             // Rotated ahead of time: the old one need not fail first.
             tracing::info!(connector = %self.name(), "a secret changed; going on with the new one");
             *slot = None;
+            self.read_section_again().await;
         }
         let stop = self.stop.child_token();
         let connector = match slot.take() {
@@ -354,8 +364,14 @@ impl Attendant {
         self.obstacle = None;
         let began = std::time::Instant::now();
         let mut cut_short = false;
+        let next_poll = self.undelivered.filter(|next_poll| !next_poll.is_now());
         let end = {
-            let run = connector.run();
+            let run = async {
+                match next_poll {
+                    Some(_) => connector.repeat_delivery().await,
+                    None => connector.run().await,
+                }
+            };
             tokio::pin!(run);
             let mut beat = tokio::time::interval(Duration::from_secs(1));
             beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -405,13 +421,16 @@ impl Attendant {
                 }
             }
         };
-        end.log(self.name());
+        self.log(&end);
         self.said.clear();
+        let undelivered = end.halt.as_ref().and_then(Halt::peer_away) == Some(Peer::JumpCloud);
+        self.undelivered = undelivered.then(|| next_poll.unwrap_or_else(|| self.next_due(&None)));
         if matches!(end.outcome, RunOutcome::Done | RunOutcome::Partial) {
             self.succeeded = Some(std::time::Instant::now());
         }
         self.due = self.next_due(&end.halt);
         if cut_short {
+            self.undelivered = None;
             self.due = Due::after(Duration::ZERO);
             self.sit(Some(state.clone()));
         }
@@ -422,6 +441,15 @@ impl Attendant {
         Ok(RunReport::of(end))
     }
 
+    /// Says how a run ended. That a peer is away is said once, and once an hour as long as that lasts.
+    fn log(&mut self, end: &RunEnd) {
+        let away = end.halt.as_ref().and_then(Halt::peer_away);
+        let said = self.said_away.take();
+        let again = said.filter(|(peer, at)| away == Some(*peer) && at.elapsed() < SAY_AGAIN);
+        end.log(self.name(), again.is_some());
+        self.said_away = again.or_else(|| away.map(|peer| (peer, Instant::now())));
+    }
+
     fn next_due(&self, halt: &Option<Halt>) -> Due {
         let interval = self.config.poll_interval;
         let wait = match halt {
@@ -430,67 +458,6 @@ impl Attendant {
         };
         // A twentieth either way keeps a thousand connectors from falling into step.
         Due::after(wait.mul_f64(0.95 + fastrand::f64() / 10.0))
-    }
-
-    /// Opens the state. Until that succeeds the connector is shown as failing; everybody else goes on.
-    async fn open_state(&mut self) -> Opened {
-        while !self.stop.is_cancelled() {
-            let (dir, name) = (self.state_dir.clone(), self.name().clone());
-            let open = move || match state::removed(&dir, &name) {
-                // Before the lock is asked for, which somebody who looks may hold for a moment more.
-                Some(_) => Err(StateError::Removed { name: name.to_string() }),
-                None => State::open(&dir, &name),
-            };
-            let error = match tokio::task::spawn_blocking(open).await {
-                Ok(Ok(state)) => return Opened::State(state),
-                Ok(Err(StateError::Removed { .. })) => return Opened::Removed,
-                Ok(Err(error)) => error,
-                Err(_) => StateError::Ending,
-            };
-            self.says(&error);
-            self.show(Some(trouble(&error)));
-            self.pause_for(LOOK, true).await;
-        }
-        Opened::Stopped
-    }
-
-    /// Says what is wrong with the state, unless that was said last. Whether it was said now.
-    fn says(&mut self, error: &StateError) -> bool {
-        let words = error.to_string();
-        let news = self.said != words;
-        if news {
-            tracing::error!(connector = %self.name(), "{words}");
-            self.said = words;
-        }
-        news
-    }
-
-    /// Waits, answering whoever asks meanwhile that the connector cannot be worked with. Where its state cannot be opened
-    /// (`closed`), it can still be forgotten.
-    async fn pause_for(&mut self, wait: Duration, closed: bool) {
-        let until = Instant::now() + wait;
-        loop {
-            tokio::select! {
-                biased;
-                () = self.stop.cancelled() => return,
-                Some(Order { action, reply }) = self.orders.recv() => {
-                    match action {
-                        Action::Remove(terms) if closed && terms.keep_accounts => {
-                            let _ = reply.send(self.forget().await);
-                            return;
-                        }
-                        _ => {}
-                    }
-                    let reason = self.live.borrow().overlay.as_ref().and_then(|overlay| overlay.reason.clone());
-                    let _ = reply.send(Answer::Refused(reason.unwrap_or_else(|| "its state cannot be used".to_owned())));
-                }
-                Ok(()) = self.settings.changed() => {
-                    self.take_settings();
-                    return;
-                }
-                () = tokio::time::sleep_until(until) => return,
-            }
-        }
     }
 
     pub(super) fn sit(&self, state: Option<State>) {
@@ -534,6 +501,20 @@ impl Attendant {
         self.network = fresh.network;
         tracing::info!(connector = %self.name(), "goes on by the changed configuration");
         true
+    }
+
+    /// Reads this connector's section of the configuration again: a new secret often comes with a new client id.
+    async fn read_section_again(&mut self) {
+        let (done, read) = oneshot::channel();
+        let reload = Reload {
+            asked_for: vec![self.name().to_string()],
+            only_these: true,
+            done,
+        };
+        // What is wrong with the configuration is logged there; then it goes on by the former one, with the new secret.
+        if self.reloads.send(reload).await.is_ok() && read.await.is_ok() {
+            self.take_settings();
+        }
     }
 
     /// Reads the secrets' files again. Whether one of them changed.
@@ -597,14 +578,6 @@ fn overlay_of(connector: &Connector) -> Option<Overlay> {
             wording::moment(trouble.next_attempt)
         )),
     })
-}
-
-fn trouble(error: &StateError) -> Overlay {
-    Overlay {
-        state: ConnectorState::Retrying,
-        reason: Some(error.to_string()),
-        action: Some(format!("{}; {BY_ITSELF}", wording::about_state(error))),
-    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `crew` | who is attended, and how a new configuration changes that |
 //! | `attend` | attending one connector: when it runs, what a person asks of it |
+//! | `open` | opening a connector's state, and what is done while that cannot be |
 //! | `removal` | a connector that a person removes, and one that was removed |
 //! | `control` | the control socket |
 //! | `deeds` | what people ask of a connector's state, with or without a daemon |
@@ -16,6 +17,7 @@ pub mod control;
 mod crew;
 pub mod deeds;
 mod due;
+mod open;
 mod removal;
 
 use std::collections::BTreeMap;
@@ -144,8 +146,16 @@ pub async fn run(
             "the web server"
         });
     }
-    let crew = Crew::start(config, origin, relog, board.clone(), desks.clone(), stop.clone());
     let (reloads, asked) = mpsc::channel(16);
+    let crew = Crew::start(
+        config,
+        origin,
+        relog,
+        board.clone(),
+        desks.clone(),
+        reloads.clone(),
+        stop.clone(),
+    );
     let until = stop.clone();
     tasks.spawn(async move {
         control.serve(desks, board, reloads, until).await;
@@ -209,4 +219,56 @@ async fn supervise(
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// A daemon without connectors whose one server does this, until `stop`.
+    async fn supervised(server: fn(), stop: CancellationToken) -> Result<(), DaemonError> {
+        let text = "[connectors.main]
+            torq = { region = \"us\", client_id = \"a\", client_secret = \"bbbb\" }
+            jumpcloud = { region = \"us\", client_id = \"c\", client_secret = \"dddd\" }\n";
+        let mut config = crate::config::parse(text, Path::new("/"), Some(0o600), &BTreeMap::new()).unwrap();
+        config.connectors.clear();
+        let (reloads, asked) = mpsc::channel(1);
+        let (_reload, reloaded) = watch::channel(0);
+        let crew = Crew::start(
+            config,
+            None,
+            None,
+            Board::new(),
+            Desks::default(),
+            reloads,
+            stop.clone(),
+        );
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            server();
+            "a server"
+        });
+        supervise(tasks, crew, reloaded, asked, stop).await
+    }
+
+    #[tokio::test]
+    async fn a_task_that_dies_takes_the_process_down_unless_it_is_stopping_anyway() {
+        let ends: [(fn(), &str); 2] = [
+            (|| {}, "it returned"),
+            (
+                || std::panic::resume_unwind(Box::new("a fault in a test")),
+                "it panicked",
+            ),
+        ];
+        for (server, how) in ends {
+            let error = supervised(server, CancellationToken::new()).await.unwrap_err();
+            assert!(matches!(&error, DaemonError::TaskEnded { .. }), "{error}");
+            assert!(error.to_string().contains(how), "{error}");
+            let stopping = CancellationToken::new();
+            stopping.cancel();
+            supervised(server, stopping).await.unwrap();
+        }
+    }
 }

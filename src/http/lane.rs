@@ -365,7 +365,8 @@ impl Lane {
                 let pause = self.paused_until().saturating_duration_since(Instant::now());
                 if pause > self.inner.patience.within {
                     // Somebody else on this road was told so; nobody need wait for it to hear the same.
-                    let detail = format!("asked for a pause of {} s", pause.as_secs());
+                    let why = self.trouble().map(|trouble| format!(", after: {}", trouble.reason));
+                    let detail = format!("asked for a pause of {} s{}", pause.as_secs(), why.unwrap_or_default());
                     return Err(Failure {
                         sent: false,
                         ..Failure::new(self.inner.peer, operation, FailureKind::Later { after: None }, detail)

@@ -137,6 +137,17 @@ impl Store {
             })
     }
 
+    /// Since when it is noted to be in this state; `None` when it is noted to be in another.
+    pub fn state_since(&self, state: ConnectorState) -> Sql<Option<Timestamp>> {
+        self.db
+            .query_row(
+                "SELECT iif(state = ?1, state_since, NULL) FROM connector",
+                [state.as_str()],
+                |row| row.get(0),
+            )
+            .map(instant)
+    }
+
     /// Notes the state; a change of it leaves an event. That a run is going on (`collecting`, `syncing`) is not noted: the
     /// status says it of the process that runs, and what was there before stays true until the run ends.
     pub fn note_state(

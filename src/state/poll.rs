@@ -38,6 +38,8 @@ pub struct Applied {
     pub changed: u64,
     /// Different users seen so far in this poll.
     pub seen: u64,
+    /// Users of the snapshot now.
+    pub present: u64,
 }
 
 impl Store {

@@ -129,6 +129,7 @@ impl Memory {
             applied.fresh += usize::from(self.pass[index(listing)].insert(*no));
         }
         applied.seen = self.seen.count;
+        applied.present = self.present;
     }
 }
 

@@ -624,6 +624,33 @@ fn a_newer_a_damaged_and_a_foreign_file_are_refused_with_the_way_out() {
 }
 
 #[tokio::test]
+async fn a_state_of_the_first_schema_is_taken_over_with_what_it_knows() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = Connection::open(dir.path().join("main.db")).unwrap();
+    old.execute_batch(include_str!("schema/0001.sql")).unwrap();
+    old.execute_batch(
+        "PRAGMA user_version = 1; PRAGMA application_id = 0x746f7271;
+         INSERT INTO connector (only, state_since, torq_side, hold_removals) VALUES (1, '2026-01-01T00:00:00.000Z', 'b', 1);
+         INSERT INTO poll (only, started) VALUES (1, '2026-01-01T00:00:00.000Z');
+         INSERT INTO users (id, email, email_key, status, sso, role_id, fingerprint, first_seen, absent_polls)
+         VALUES ('u1', 'user1@example.com', 'user1@example.com', 'VERSION0', 0, '', 0, '2026-01-01T00:00:00.000Z', 1);",
+    )
+    .unwrap();
+    drop(old);
+    let state = State::open(dir.path(), &name()).unwrap();
+    assert!(dir.path().join("main.db.schema-1").exists(), "a copy from before");
+    let end = state
+        .call(|store| Ok(poll(store, &[user(2, 0)], MaxRemovals::Users(5))))
+        .await
+        .unwrap();
+    assert_eq!(
+        (end.removed, end.held),
+        (0, 1),
+        "the doubt about another key is taken over"
+    );
+}
+
+#[tokio::test]
 async fn a_scratch_copy_knows_everything_and_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let state = State::open(dir.path(), &name()).unwrap();

@@ -11,7 +11,7 @@ use super::{Connector, Halt, Phase};
 use crate::config::UserFilter;
 use crate::http::{Failure, FailureKind};
 use crate::model::{Listing, Peer};
-use crate::state::{Cursor, PollEnd};
+use crate::state::{Applied, Cursor, PollEnd};
 use crate::torq::PageToken;
 
 /// Pages in a row of one listing with rows but nobody new, after which the listing is going round in circles: a server may
@@ -19,6 +19,8 @@ use crate::torq::PageToken;
 const MAX_BARREN_PAGES: u32 = 20;
 /// Empty pages in a row, each with another token, after which the listing is not believed to end.
 const MAX_EMPTY_PAGES: u32 = 10_000;
+/// Users of a snapshot beyond which a listing that goes on inventing people is not believed to end: it would fill the disk.
+const MAX_USERS: u64 = 1_000_000;
 /// How often a listing is started again in one poll because its page token went stale.
 const MAX_RESTARTS: u32 = 3;
 
@@ -101,7 +103,7 @@ async fn read_listing(
             }
         });
         let Some(following) = following else { return Ok(()) };
-        if let Some(detail) = loops.notice(&following, rows, applied.fresh) {
+        if let Some(detail) = loops.notice(&following, rows, &applied) {
             let detail = format!("the {listing} listing {detail}");
             // Its cursor leads nowhere: the next poll starts at the first page.
             connector.state.call(|store| store.abandon_poll()).await?;
@@ -131,17 +133,21 @@ struct Loops {
 }
 
 impl Loops {
-    /// Takes note of a page: the token that follows it, its rows, and how many users on it were new in this pass. Says what is
-    /// wrong, if something is.
-    fn notice(&mut self, following: &PageToken, rows: usize, fresh: usize) -> Option<&'static str> {
+    /// Takes note of a page: the token that follows it, its rows, and what came of applying it. Says what is wrong, if something
+    /// is.
+    fn notice(&mut self, following: &PageToken, rows: usize, applied: &Applied) -> Option<&'static str> {
         if !self.tokens.insert(xxh3_64(following.as_str().as_bytes())) {
             return Some("repeats a page token and would never end");
         }
         // An empty page says nothing about going in circles: Torq may filter after it has cut the pages.
-        match (rows, fresh) {
+        match (rows, applied.fresh) {
             (0, _) => self.empty += 1,
             (_, 0) => (self.barren, self.empty) = (self.barren + 1, 0),
             _ => (self.barren, self.empty) = (0, 0),
+        }
+        // Only as long as there are more and more: a listing that is sane again may say that they are all gone.
+        if applied.appeared > 0 && applied.present > MAX_USERS {
+            return Some("has more users than a workspace can have and would never end");
         }
         if self.barren >= MAX_BARREN_PAGES {
             return Some("repeats its users with ever new page tokens and would never end");
@@ -154,6 +160,14 @@ impl Loops {
 mod tests {
     use super::*;
 
+    /// A page with so many users who are new in this pass.
+    fn with(fresh: usize) -> Applied {
+        Applied {
+            fresh,
+            ..Applied::default()
+        }
+    }
+
     fn token(text: &str) -> PageToken {
         PageToken::new(text.to_owned()).unwrap()
     }
@@ -161,31 +175,47 @@ mod tests {
     #[test]
     fn a_token_that_repeats_is_noticed_at_once_or_later() {
         let mut loops = Loops::default();
-        assert_eq!(loops.notice(&token("a"), 100, 100), None);
-        assert!(loops.notice(&token("a"), 100, 100).is_some(), "A, A");
+        assert_eq!(loops.notice(&token("a"), 100, &with(100)), None);
+        assert!(loops.notice(&token("a"), 100, &with(100)).is_some(), "A, A");
         let mut loops = Loops::default();
         for name in ["a", "b"] {
-            assert_eq!(loops.notice(&token(name), 100, 100), None);
+            assert_eq!(loops.notice(&token(name), 100, &with(100)), None);
         }
-        assert!(loops.notice(&token("a"), 100, 100).is_some(), "A, B, A");
+        assert!(loops.notice(&token("a"), 100, &with(100)).is_some(), "A, B, A");
     }
 
     #[test]
     fn twenty_pages_with_rows_but_nobody_new_are_a_circle_and_empty_pages_are_not() {
         let mut loops = Loops::default();
         for page in 0..19 {
-            assert_eq!(loops.notice(&token(&format!("b{page}")), 100, 0), None);
+            assert_eq!(loops.notice(&token(&format!("b{page}")), 100, &with(0)), None);
         }
-        assert_eq!(loops.notice(&token("empty"), 0, 0), None);
-        assert!(loops.notice(&token("last"), 100, 0).is_some());
+        assert_eq!(loops.notice(&token("empty"), 0, &with(0)), None);
+        assert!(loops.notice(&token("last"), 100, &with(0)).is_some());
 
         let mut loops = Loops::default();
         for page in 0..1000 {
-            assert_eq!(loops.notice(&token(&format!("e{page}")), 0, 0), None);
+            assert_eq!(loops.notice(&token(&format!("e{page}")), 0, &with(0)), None);
         }
         for page in 0..100 {
             let fresh = usize::from(page % 19 == 0);
-            assert_eq!(loops.notice(&token(&format!("f{page}")), 100, fresh), None, "{page}");
+            assert_eq!(
+                loops.notice(&token(&format!("f{page}")), 100, &with(fresh)),
+                None,
+                "{page}"
+            );
         }
+    }
+
+    #[test]
+    fn people_without_end_are_not_believed_and_a_crowd_that_stays_the_same_is() {
+        let crowd = |appeared| Applied {
+            appeared,
+            fresh: 100,
+            present: MAX_USERS + 1,
+            ..Applied::default()
+        };
+        assert!(Loops::default().notice(&token("a"), 100, &crowd(100)).is_some());
+        assert_eq!(Loops::default().notice(&token("a"), 100, &crowd(0)), None);
     }
 }

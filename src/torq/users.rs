@@ -13,6 +13,8 @@ use crate::model::{Email, Peer, UserId};
 
 const OPERATION: &str = "list users";
 
+/// The first value of the enum: what a status is that is not there.
+const UNSPECIFIED: &str = "STATUS_UNSPECIFIED";
 /// The longest id that is believed, in bytes.
 const MAX_ID: usize = 200;
 /// The longest page token that is taken, in bytes: it goes into a URL.
@@ -236,6 +238,10 @@ impl Reading<'_> {
             last_login: optional(text("last_login_time", last_login)),
             unreadable,
         };
+        if matches!(user.status.as_str(), "" | "0") {
+            // proto3 JSON may leave out what is an enum's first value: that is what it means then.
+            user.status = UNSPECIFIED.to_owned();
+        }
         match sso {
             Field::Absent => {}
             Field::Bool(sso) => user.sso = *sso,
@@ -313,6 +319,7 @@ mod tests {
         assert_eq!(page.users[0].created.as_deref(), Some("2022-03-09T08:40:18.490771179Z"));
         let bare = User {
             id: "u2".into(),
+            status: UNSPECIFIED.into(),
             ..User::default()
         };
         assert_eq!(page.users[1], bare);
@@ -346,6 +353,17 @@ mod tests {
         assert!(refused(b"{\"users\":[{\"id\":\"\xff\"}]}").contains("not UTF-8"));
         let deep = format!("{{\"users\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
         refused(deep.as_bytes());
+    }
+
+    #[test]
+    fn a_status_that_is_left_out_is_the_unspecified_one() {
+        let page = read(
+            r#"{"users":[{"id":"u1"},{"id":"u2","status":null},{"id":"u3","status":""},{"id":"u4","status":0},
+               {"id":"u5","status":"STATUS_UNSPECIFIED"},{"id":"u6","status":3},{"id":"u7","status":"VERIFIED"}]}"#,
+        );
+        let statuses: Vec<_> = page.users.iter().map(|user| user.status.as_str()).collect();
+        assert_eq!(statuses[..5], [UNSPECIFIED; 5]);
+        assert_eq!(statuses[5..], ["3", "VERIFIED"]);
     }
 
     #[test]
@@ -505,7 +523,10 @@ mod tests {
                     String::new()
                 }
             };
-            let [email, role_id, status] = ["email", "role_id", "status"].map(&mut text);
+            let [email, role_id, mut status] = ["email", "role_id", "status"].map(&mut text);
+            if status.is_empty() || status == "0" {
+                status = "STATUS_UNSPECIFIED".to_owned();
+            }
             let [created, last_login] = ["created_time", "last_login_time"].map(text);
             let sso = match record.get("sso_provision") {
                 None | Some(Value::Null) => false,

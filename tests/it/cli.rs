@@ -30,7 +30,7 @@ fn place(sandbox: &Sandbox) -> Place {
 async fn gone() -> Connector {
     let sandbox = sandbox(1).await;
     let connector = Connector::new("main", &sandbox);
-    sandbox.stop().await;
+    crate::binary::goes_away(sandbox).await;
     connector
 }
 

@@ -42,7 +42,9 @@ async fn the_daemon_is_healthy_at_once_and_ready_after_its_first_success() {
     assert_eq!(daemon.state("main", "collecting").await["users"], 0);
     place.run(&["status"]).await.exits(0).shows(&["collecting"]);
     sandbox.world().clear_faults();
-    drop(daemon);
+    let mut daemon = daemon;
+    daemon.signal("KILL");
+    daemon.ended().await;
 
     let daemon = place.daemon().await;
     eventually("it is ready", async || {

@@ -703,7 +703,8 @@ impl Trial {
             .collect();
         let accounts = self.model.accounts.iter();
         let expected: BTreeSet<u8> = accounts
-            .filter(|(_, one)| one.fate == Fate::Due)
+            // Pages of a poll that was given up may have shown somebody who has the e-mail by now.
+            .filter(|(number, one)| one.fate == Fate::Due && !self.model.carried(**number))
             .map(|(number, _)| *number)
             .collect();
         prop_assert_eq!(due, expected, "accounts to be deleted");

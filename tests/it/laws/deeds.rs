@@ -181,7 +181,8 @@ impl Trial {
         let place = self.settings.organisation;
         let application = organisation.application().map(|one| one.id).unwrap_or_default();
         let intent = (place, application, email.to_owned());
-        let dark = self.under_way || self.past.unanswered.contains(&intent);
+        // Or one that was about to be sent when its process was killed: nobody but the state knows of that.
+        let dark = self.under_way || self.past.unanswered.contains(&intent) || self.past.killed && self.intends(email);
         let made = Made {
             email: Some(email.to_owned()),
             by: if dark { By::OthersInTheDark } else { By::Others },

@@ -17,7 +17,7 @@ mod secrets;
 mod trial;
 mod weather;
 
-use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestRunner};
+use proptest::test_runner::{Config, FileFailurePersistence, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 
 use history::{History, Step};
 use law::{Look, Verdict};
@@ -43,11 +43,12 @@ async fn live(history: &History) -> Verdict {
     secrets::law_4_no_secret_is_anywhere(&mut trial)
 }
 
-/// Many cases.
-fn try_out(fallback: u32) {
-    let wanted = std::env::var("LAWS_CASES").ok();
+/// Many cases: the same ones each time, for a change that has nothing to do with them must not meet a new one; with `LAWS_CASES`,
+/// so many new ones.
+fn try_out(cases: u32, seed: u8) {
+    let wanted = std::env::var("LAWS_CASES").ok().and_then(|number| number.parse().ok());
     let config = Config {
-        cases: wanted.and_then(|number| number.parse().ok()).unwrap_or(fallback),
+        cases: wanted.unwrap_or(cases),
         max_shrink_iters: 400,
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(concat!(
             env!("CARGO_MANIFEST_DIR"),
@@ -55,7 +56,11 @@ fn try_out(fallback: u32) {
         )))),
         ..Config::default()
     };
-    let result = TestRunner::new(config).run(&history::history(), |history| {
+    let mut runner = match wanted {
+        Some(_) => TestRunner::new(config),
+        None => TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32])),
+    };
+    let result = runner.run(&history::history(), |history| {
         secrets::listening(|| {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -71,10 +76,10 @@ fn try_out(fallback: u32) {
 
 #[test]
 fn the_six_laws_hold_in_arbitrary_histories() {
-    try_out(60);
+    try_out(60, 1);
 }
 
 #[test]
 fn the_six_laws_hold_in_further_arbitrary_histories() {
-    try_out(60);
+    try_out(60, 2);
 }

@@ -125,6 +125,8 @@ pub struct Past {
     pub made: BTreeMap<(usize, String), Made>,
     /// Creates of ours that were not answered: organisation, application, e-mail.
     pub unanswered: BTreeSet<(usize, String, String)>,
+    /// A run was killed, or told to stop.
+    pub killed: bool,
     /// The latest step in which an organisation's accounts were listed to the end.
     pub listed: [usize; 2],
     /// Whose removal a person approved, since they were last seen; and the e-mails that go with them.

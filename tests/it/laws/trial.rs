@@ -273,15 +273,31 @@ impl Trial {
         self.store().map(|store| store.status().unwrap())
     }
 
-    /// A fact about the state that only its file tells: whether a poll is under way.
+    /// Facts about the state that only its file tells: whether a poll is under way …
     fn poll_is_under_way(&mut self) -> bool {
+        self.asks_file("SELECT EXISTS (SELECT 1 FROM poll)", "")
+    }
+
+    /// … and whether a create for this e-mail is noted as sent and not answered.
+    pub fn intends(&mut self, email: &str) -> bool {
+        let noted = "SELECT EXISTS (SELECT 1 FROM accounts WHERE email_key = ?1 AND intent_at IS NOT NULL)";
+        self.asks_file(noted, email)
+    }
+
+    fn asks_file(&mut self, query: &str, about: &str) -> bool {
         let path = self.state_dir().join(format!("{}.db", self.base.name));
         if self.file.is_none() && path.exists() {
             self.file = Some(rusqlite::Connection::open(path).unwrap());
         }
         let Some(db) = &self.file else { return false };
-        db.query_row("SELECT count(*) FROM poll", [], |row| row.get(0))
-            .unwrap_or(false)
+        let Ok(mut statement) = db.prepare(query) else {
+            return false;
+        };
+        let answer = match statement.parameter_count() {
+            0 => statement.query_row([], |row| row.get(0)),
+            _ => statement.query_row([about], |row| row.get(0)),
+        };
+        answer.unwrap_or(false)
     }
 
     /// One step.
@@ -463,6 +479,7 @@ impl Trial {
             world.clear_faults();
         }
         let end = end.map(|end| end.expect("the state is in order"));
+        self.past.killed |= end.as_ref().is_none_or(|end| matches!(end.halt, Some(Halt::Stopped)));
         // What is configured is noticed by the run, whatever becomes of it; one that was killed may have noticed it, or not.
         let before = self.past.door.take();
         if end.is_some() {
