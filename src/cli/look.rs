@@ -45,7 +45,7 @@ pub(super) async fn status(context: Context, args: ShowArgs) -> Result<Exit, Com
             exit = Exit::Unexpected;
             None
         }
-        Ok(Some(Response::Answers { .. })) => {
+        Ok(Some(_)) => {
             return Err(CommandError::unexpected("the daemon answered another question"));
         }
         Err(error) if error.exit == Exit::Unavailable => {

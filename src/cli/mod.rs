@@ -6,8 +6,10 @@
 mod act;
 mod backup;
 mod check;
+mod confirm;
 mod demo;
 mod exit;
+mod forget;
 mod limits;
 mod logging;
 mod look;
@@ -100,6 +102,9 @@ enum Command {
     Retry(NameArgs),
     /// Delete what a connector created in JumpCloud, and its state; say what to revoke in Torq. Shows and asks first.
     Remove(RemoveArgs),
+    /// Erase somebody who is no longer in Torq from what is known here. Shows and asks first.
+    #[command(after_help = EXIT_CODES)]
+    Forget(ForgetArgs),
     /// Copy what is known of connectors into a folder, consistently, also while the daemon works.
     Backup(BackupArgs),
     /// Serve both APIs on loopback, with invented people, arrivals and faults to choose.
@@ -126,6 +131,19 @@ struct RemoveArgs {
     /// Leave JumpCloud as it is, and delete only what is known here: for a connector whose credentials are no good any more.
     #[arg(long)]
     keep_accounts: bool,
+}
+
+#[derive(Debug, Args)]
+struct ForgetArgs {
+    /// Of which connector.
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Who: an e-mail, or a Torq id.
+    #[arg(value_name = "EMAIL|ID")]
+    person: String,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
 }
 
 #[derive(Debug, Args)]
@@ -299,6 +317,7 @@ fn dispatch(context: Context, command: Command) -> Result<Exit, CommandError> {
             Command::Approve(args) => act::run(context, args, Action::Approve).await,
             Command::Retry(args) => act::run(context, args, Action::Retry).await,
             Command::Remove(args) => remove::run(context, args).await,
+            Command::Forget(args) => forget::run(context, args).await,
             Command::Backup(args) => backup::run(context, args).await,
             Command::Sandbox(args) => sandbox::run(context, args).await,
             Command::Demo(args) => demo::run(context, args).await,

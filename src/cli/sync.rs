@@ -257,7 +257,7 @@ pub(super) async fn ask_daemon(
             Ok(Some(gravest))
         }
         Some(Response::Error(error)) => Err(CommandError::new(Exit::Usage, error)),
-        Some(Response::Status(_)) => Err(CommandError::unexpected("the daemon answered another question")),
+        Some(_) => Err(CommandError::unexpected("the daemon answered another question")),
     }
 }
 

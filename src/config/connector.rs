@@ -150,6 +150,9 @@ impl Walker<'_> {
             given.one_of(&[("report", Removals::Report), ("delete", Removals::Delete)])
         });
         let max_removals = self.required(section, "max_removals", "a limit", Given::max_removals);
+        let retention = self.required(section, "retention", "a duration, or off", |given| {
+            given.duration_or_off("7d", "36500d")
+        });
         let torq = self.torq(&torq, torq_urls);
         let jumpcloud = self.jumpcloud(&jumpcloud, way, jumpcloud_urls);
         let users = self.users(&section.section("users"));
@@ -158,6 +161,7 @@ impl Walker<'_> {
             poll_interval: poll_interval?,
             removals: removals?,
             max_removals: max_removals?,
+            retention: retention?,
             torq: torq?,
             jumpcloud: jumpcloud?,
             users: users?,

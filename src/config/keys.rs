@@ -19,6 +19,7 @@ pub(super) const CONNECTOR: &[(&str, Option<&str>)] = &[
     ("poll_interval", Some("15m")),
     ("removals", Some("report")),
     ("max_removals", Some("10%")),
+    ("retention", Some("400d")),
     ("torq.region", None),
     ("torq.client_id", None),
     ("torq.client_secret", None),

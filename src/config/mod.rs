@@ -100,6 +100,8 @@ pub struct Connector {
     pub removals: Removals,
     /// How many removals within 24 hours are believed.
     pub max_removals: MaxRemovals,
+    /// How long events, runs and users who left are kept: at least 7 days; `None`: for ever.
+    pub retention: Option<Duration>,
     /// The Torq side.
     pub torq: Torq,
     /// The JumpCloud side.

@@ -142,6 +142,17 @@ fn past(store: &mut Store, question: &Question, at: Timestamp, part: &mut Part) 
             counted(past.unknown, "user")
         ));
     }
+    let erased = store.erased_since(at)?;
+    if erased > 0 {
+        part.notes.push(format!(
+            "{} forgotten since, as somebody asked for: whether they were there is not known",
+            if erased == 1 {
+                "1 person was".to_owned()
+            } else {
+                format!("{erased} people were")
+            }
+        ));
+    }
     let since = UserSelection::days_before(at, question.days);
     let mut rows = Vec::new();
     for user in past.users {

@@ -19,6 +19,8 @@
 //! | `accounts` | what JumpCloud is known to have, and what remains to be done |
 //! | `adoption` | JumpCloud's list of accounts compared with that |
 //! | `events` | events and runs |
+//! | `erase` | forgetting a person who left |
+//! | `retention` | what is kept for how long |
 //! | `takedown` | which accounts go when the connector is removed, and what is left of that |
 //! | `shown` | status, users, events as people see them |
 //! | `pages` | users and events a page at a time |
@@ -35,6 +37,7 @@ mod connector;
 mod course;
 mod disk;
 mod doubt;
+mod erase;
 mod events;
 #[cfg(test)]
 mod migrating;
@@ -45,11 +48,12 @@ mod poll;
 mod removal;
 mod removed;
 mod reported;
+mod retention;
 mod seen;
 mod shown;
 mod takedown;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod whereabouts;
 
 use std::path::{Path, PathBuf};
@@ -64,6 +68,7 @@ pub use adoption::{Adopted, Lost, Unresolved};
 pub use backup::{Copied, backup, is_state_dir};
 pub use connector::{About, Offered, Origin, Sides};
 pub use course::{Course, Point, Step};
+pub use erase::{Erased, Erasure};
 pub use events::NewEvent;
 pub use open::{Lock, read};
 pub use pages::{
@@ -73,6 +78,7 @@ pub use past::{Horizon, Past, PastAccount, PastUser};
 pub use poll::{Applied, Cursor};
 pub use removal::{PollEnd, RemovalRules};
 pub use removed::{Removed, drop_marks, files, forget, removed, set_up_again};
+pub use retention::Pruned;
 pub use shown::EventQuery;
 pub use takedown::Remaining;
 

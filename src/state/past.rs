@@ -7,10 +7,11 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 use serde_json::{Map, Value};
 
 use super::connector::Origin;
+use super::erase::FORGOTTEN;
 use super::shown::read_event;
 use super::{Sql, Store, instant, stored};
 use crate::model::EmailKey;
@@ -94,19 +95,17 @@ impl Store {
             .query_row("SELECT first_poll_at FROM connector", [], |row| row.get(0))?;
         Ok(Horizon {
             collected: instant(collected),
-            kept: self.kept_since()?,
+            kept: self.horizon()?,
         })
     }
 
-    /// Since when all events are kept; `None`: nothing was ever pruned. Events are numbered from 1.
-    fn kept_since(&self) -> Sql<Option<Timestamp>> {
-        let oldest: Option<(i64, String)> = self
-            .db
-            .query_row("SELECT no, at FROM events ORDER BY no LIMIT 1", [], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })
-            .optional()?;
-        Ok(oldest.filter(|(no, _)| *no > 1).and_then(|(_, at)| instant(Some(at))))
+    /// How many people were erased after a moment: nobody can say any more whether they were there.
+    pub fn erased_since(&self, at: Timestamp) -> Sql<u64> {
+        self.db.query_row(
+            "SELECT count(*) FROM events WHERE at > ?1 AND kind = 'state_changed' AND instr(reason, ?2) = 1",
+            [&stored(at), FORGOTTEN],
+            |row| row.get(0),
+        )
     }
 
     /// Who was there at a moment, and what JumpCloud was known to have for them. To be asked of moments within
@@ -135,7 +134,7 @@ impl Store {
                 search.look(&mut walk, &event);
                 !search.is_over()
             })?;
-            if self.kept_since()?.is_none() {
+            if self.horizon()?.is_none() {
                 // Everything was looked at: of whom nothing was said, had none.
                 walk.forgotten = false;
             }

@@ -321,7 +321,7 @@ fn apply_user(
             filtered,
         ])?;
         applied.appeared += 1;
-        // Rows are numbered from 1 and never deleted; 4 billion users would be refused by SQLite's integer conversion below.
+        // Rows are numbered from 1; 4 billion users would be refused by SQLite's integer conversion below.
         let no = u32::try_from(db.last_insert_rowid())
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
         record_appeared(db, now, run, no, None)?;

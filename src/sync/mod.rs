@@ -19,6 +19,7 @@ mod halt;
 mod learn;
 mod neighbours;
 mod notice;
+mod prune;
 mod remove;
 mod settle;
 
@@ -359,7 +360,8 @@ impl Connector {
             );
         }
         self.read_roles().await?;
-        deliver::deliver(self).await
+        deliver::deliver(self).await?;
+        prune::prune(self).await
     }
 
     async fn deliver(&self) -> Result<(), Halt> {

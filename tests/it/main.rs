@@ -11,6 +11,7 @@ mod daemon;
 mod deaths;
 mod disk;
 mod docs;
+mod forget;
 mod front;
 mod interpose;
 mod laws;
