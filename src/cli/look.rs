@@ -1,5 +1,4 @@
-//! `status`, `users`, `events`: what is known. From the daemon where one runs, else from the state, which may be looked at
-//! beside whoever writes it.
+//! `users`, `events`: what is known, from the states, which may be looked at beside whoever writes them.
 
 use std::collections::BTreeMap;
 
@@ -10,90 +9,15 @@ use jiff::Timestamp;
 use super::logging::{self, Who};
 use super::output::{self, Format, Look};
 use super::pager::write_paged;
-use super::reach::{ask_quietly, in_spite_of, may_look};
+use super::reach::may_look;
 use super::sync::{chosen, removed_words};
 use super::when::{parse_days, parse_since, parse_until};
-use super::{CommandError, Context, Exit, ShowArgs, addressed, tell, write_out};
+use super::{CommandError, Context, Exit, ShowArgs, tell};
 use crate::config::Config;
-use crate::daemon::control::{Request, Response};
 use crate::model::ConnectorName;
-use crate::state::{self, EventQuery, StateError, Store, UserSelection};
-use crate::view::{
-    AccountStanding, ConnectorState, ConnectorStatus, EventKind, EventsReport, StatusReport, UsersReport,
-};
+use crate::state::{self, EventQuery, Store, UserSelection};
+use crate::view::{AccountStanding, EventKind, EventsReport, UsersReport};
 use crate::wording::{self, printable};
-
-pub(super) async fn status(context: Context, args: ShowArgs) -> Result<Exit, CommandError> {
-    let (config, names) = match begin(&context, &args) {
-        Err(problems) if problems.exit == Exit::Config => {
-            let (_, report) = in_spite_of(&context, problems).await?;
-            return show(report, &args, Exit::Done);
-        }
-        begun => begun?,
-    };
-    let mut exit = Exit::Done;
-    let live = match ask_quietly(&config.state_dir, &Request::Status).await {
-        Ok(Some(Response::Status(report))) => Some(report),
-        Ok(None) => {
-            tell("no daemon is running with this state_dir; this is what was known last");
-            None
-        }
-        Ok(Some(Response::Error(error))) => {
-            tell(&format!(
-                "the running daemon says: {error}; this is what was known last"
-            ));
-            exit = Exit::Unexpected;
-            None
-        }
-        Ok(Some(_)) => {
-            return Err(CommandError::unexpected("the daemon answered another question"));
-        }
-        Err(error) if error.exit == Exit::Unavailable => {
-            tell(&format!("{}; this is what was known last", error.message));
-            exit = error.exit;
-            None
-        }
-        Err(error) => return Err(error),
-    };
-    let mut connectors = Vec::new();
-    for name in &names {
-        let known = live
-            .as_ref()
-            .and_then(|report| report.connectors.iter().find(|status| status.name == name.as_str()));
-        match known {
-            Some(status) => {
-                // With a daemon as without one: what cannot be read is an error, though it is shown what is known of it.
-                if status.state == ConnectorState::Retrying && state::read(&config.state_dir, name).is_err() {
-                    exit = exit.or(Exit::Unexpected);
-                }
-                connectors.push(status.clone());
-            }
-            None => connectors.push(stored_status(&config, name).unwrap_or_else(|error| {
-                // What is wrong with one state hides no other.
-                exit = exit.or(Exit::Unexpected);
-                ConnectorStatus {
-                    action: Some(wording::about_state(&error).to_owned()),
-                    ..ConnectorStatus::unknown(name.as_str(), ConnectorState::Retrying, Some(error.to_string()))
-                }
-            })),
-        }
-    }
-    show(StatusReport { connectors }, &args, exit)
-}
-
-fn show(mut report: StatusReport, args: &ShowArgs, exit: Exit) -> Result<Exit, CommandError> {
-    if !args.names.is_empty() {
-        report.connectors.retain(|status| args.names.contains(&status.name));
-    }
-    if args.format == Format::Table {
-        for status in &mut report.connectors {
-            status.action = status.action.as_deref().map(|action| addressed(action).into_owned());
-            status.reason = status.reason.as_deref().map(|reason| addressed(reason).into_owned());
-        }
-    }
-    write_out(|out| output::status(out, &report, Look::of_stdout(args.format)))?;
-    Ok(exit)
-}
 
 #[derive(Debug, Args)]
 pub(super) struct UsersArgs {
@@ -274,7 +198,7 @@ fn is_silent(format: Format, exit: Exit) -> bool {
     format == Format::Table && exit != Exit::Done
 }
 
-fn begin(context: &Context, args: &ShowArgs) -> Result<(Config, Vec<ConnectorName>), CommandError> {
+pub(super) fn begin(context: &Context, args: &ShowArgs) -> Result<(Config, Vec<ConnectorName>), CommandError> {
     let config = context.config_without_secrets()?;
     logging::start(&config.log, Who::Command, context.verbose);
     let names = chosen(&config, &args.names)?;
@@ -304,32 +228,4 @@ fn for_each(config: &Config, names: &[ConnectorName], mut look: impl FnMut(&mut 
         }
     }
     exit
-}
-
-fn stored_status(config: &Config, name: &ConnectorName) -> Result<ConnectorStatus, StateError> {
-    if let Some(removed) = state::removed(&config.state_dir, name) {
-        let reason = wording::removed_reason(removed.at);
-        return Ok(ConnectorStatus {
-            action: Some(wording::removed_action(name, !removed.left.is_empty())),
-            ..ConnectorStatus::unknown(name.as_str(), ConnectorState::Removed, Some(reason))
-        });
-    }
-    let failed = |source| StateError::Sql {
-        path: config.state_dir.join(format!("{name}.db")),
-        source,
-        system: None,
-    };
-    match state::read(&config.state_dir, name)? {
-        Some(mut store) => {
-            let mut status = store.status().map_err(failed)?;
-            // What the daemon said of itself holds while it runs.
-            status.action = status.action.map(|action| wording::without_daemon(&action, name));
-            Ok(status)
-        }
-        None => Ok(ConnectorStatus::unknown(
-            name.as_str(),
-            ConnectorState::Starting,
-            Some("nothing is known yet; the first run will collect".to_owned()),
-        )),
-    }
 }

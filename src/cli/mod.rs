@@ -20,6 +20,7 @@ mod remove;
 mod report;
 mod sandbox;
 mod serve;
+mod status;
 mod sync;
 mod when;
 
@@ -83,7 +84,7 @@ enum Command {
     #[command(after_help = EXIT_CODES)]
     Check(CheckArgs),
     /// Show the state of connectors.
-    Status(ShowArgs),
+    Status(status::StatusArgs),
     /// Show who is in Torq, and what JumpCloud has for them.
     Users(look::UsersArgs),
     /// Show what happened.
@@ -307,7 +308,7 @@ fn dispatch(context: Context, command: Command) -> Result<Exit, CommandError> {
             Command::Sync(args) if args.dry_run => sync::dry_run(context, args).await,
             Command::Sync(args) => sync::run(context, args).await,
             Command::Check(args) => check::run(context, args).await,
-            Command::Status(args) => look::status(context, args).await,
+            Command::Status(args) => status::run(context, args).await,
             Command::Users(args) => look::users(context, args).await,
             Command::Events(args) => look::events(context, args).await,
             Command::Report(args) => report::run(context, args).await,

@@ -37,7 +37,7 @@ pub(super) fn write_paged(
 }
 
 /// How many lines the window has.
-fn height() -> Option<usize> {
+pub(super) fn height() -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
     (size.ws_row > 0).then_some(size.ws_row.into())
 }
