@@ -10,6 +10,7 @@ mod confirm;
 mod demo;
 mod exit;
 mod forget;
+mod init;
 mod limits;
 mod logging;
 mod look;
@@ -74,6 +75,9 @@ or not licensed; 78 configuration. Over several connectors the gravest counts.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Set a connector up: ask what it needs (or take it from flags), test it, save it.
+    #[command(after_help = EXIT_CODES)]
+    Init(Box<init::InitArgs>),
     /// Run the daemon: poll and deliver on schedule, serve the status page.
     #[command(after_help = EXIT_CODES)]
     Run,
@@ -304,6 +308,7 @@ fn dispatch(context: Context, command: Command) -> Result<Exit, CommandError> {
         .map_err(CommandError::unexpected)?;
     let exit = runtime.block_on(async {
         match command {
+            Command::Init(args) => init::run(context, *args).await,
             Command::Run => serve::run(context).await,
             Command::Sync(args) if args.dry_run => sync::dry_run(context, args).await,
             Command::Sync(args) => sync::run(context, args).await,

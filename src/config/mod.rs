@@ -27,7 +27,7 @@ use crate::model::ConnectorName;
 
 pub use environment::variable_of;
 pub use problem::{Problem, Problems};
-pub use read::{load, load_for, load_to_run, load_without_secrets, parse, state_dir};
+pub use read::{load, load_for, load_to_run, load_without_secrets, parse, parse_for, state_dir};
 pub use secret::Reread;
 
 /// The example configuration: every key, with its default or an example.

@@ -4,11 +4,13 @@
 
 mod check;
 mod credentials;
+mod init;
 mod look;
 mod preview;
 mod reach;
 mod report;
 mod sandbox;
+mod watching;
 mod words;
 
 use std::process::Stdio;

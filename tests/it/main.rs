@@ -23,5 +23,6 @@ mod remove;
 mod secrets;
 mod size;
 mod stories;
+mod terminal;
 mod time;
 mod world;
