@@ -14,6 +14,9 @@ use tokio::process::{Child, Command};
 
 use crate::binary::eventually;
 
+/// Written behind everything that a command showed.
+const END: &str = "(the end of what was shown)";
+
 /// A command on a terminal of its own.
 pub struct Terminal {
     child: Child,
@@ -109,6 +112,10 @@ impl Terminal {
         let status = tokio::time::timeout(Duration::from_secs(30), self.child.wait()).await;
         let status = status.unwrap_or_else(|_| panic!("it does not end:\n{}", self.shown()));
         let code = status.unwrap().code().unwrap_or(-1);
-        (code, self.shown())
+        // A terminal keeps the order: when this is read, so is everything that was shown before.
+        self.line.write_all(END.as_bytes()).unwrap();
+        self.reads(END).await;
+        let shown = self.shown().replace(END, "");
+        (code, shown)
     }
 }

@@ -18,7 +18,7 @@ async fn a_table_that_does_not_fit_goes_through_the_pager() {
     let email = sandbox.world().people()[0].email.clone();
     let shown = async |args: &[&str], pager: &str, rows: u16| {
         let mut command = place.command(args);
-        command.env("PAGER", pager);
+        command.env("PAGER", pager).env("NO_COLOR", "1");
         Terminal::start(command, (200, rows)).ends().await
     };
     let marking = "sed s/^/paged:/";
@@ -57,11 +57,10 @@ async fn a_status_is_watched_until_ctrl_c() {
     let sandbox = sandbox(3).await;
     let place = place(&sandbox);
     place.run(&["sync"]).await.exits(0);
-    let mut terminal = Terminal::start(place.command(&["status", "--watch=1"]), (100, 20));
+    let terminal = Terminal::start(place.command(&["status", "--watch=1"]), (100, 20));
     terminal.reads("\u{1b}[?25l").await;
     terminal.reads_times("connected", 2).await;
-    terminal.types("\u{3}");
-    // The terminal of the test is nobody's controlling one, so Ctrl-C is a signal here.
+    // The terminal is nobody's controlling one, so Ctrl-C is a signal here.
     let pid = rustix::process::Pid::from_raw(i32::try_from(terminal.pid()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     let (code, shown) = terminal.ends().await;
