@@ -26,6 +26,8 @@
 pub mod cli;
 pub mod config;
 pub mod daemon;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod jumpcloud;
 pub mod metrics;

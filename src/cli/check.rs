@@ -31,7 +31,11 @@ const PATIENCE: Patience = Patience {
 };
 
 pub(super) async fn run(context: Context, args: CheckArgs) -> Result<Exit, CommandError> {
-    let config = context.config_for(&args.names)?;
+    let config = if args.without_secrets {
+        context.config_without_secrets()?
+    } else {
+        context.config_for(&args.names)?
+    };
     logging::start(&config.log, Who::Command, context.verbose);
     let names = chosen(&config, &args.names)?;
     let mut gravest = Exit::Done;
@@ -284,7 +288,7 @@ fn credentials(result: Result<(), Failure>, peer: Peer, asked: &[&Url], checked:
 
 /// What is said of addresses that answered.
 fn reached(asked: &[&Url]) -> String {
-    let mut addresses: Vec<_> = asked.iter().map(|url| http::address(url)).collect();
+    let mut addresses: Vec<_> = asked.iter().map(|url| http::road(url)).collect();
     addresses.dedup();
     let secure = asked.iter().all(|url| url.scheme() == "https");
     let what = if secure { "name, TLS and answer" } else { "answers" };

@@ -10,10 +10,13 @@ mod confirm;
 mod demo;
 mod exit;
 mod forget;
+mod health;
 mod init;
+mod journal;
 mod limits;
 mod logging;
 mod look;
+mod manual;
 pub mod output;
 mod pager;
 mod reach;
@@ -47,7 +50,7 @@ use output::Format;
 /// Reads the users of Torq workspaces, compares them with the last snapshot, and keeps JumpCloud SaaS Management up to date
 /// with new users and application associations.
 #[derive(Debug, Parser)]
-#[command(name = "torq-connector", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "torq-connector", version, long_version = LONG_VERSION, max_term_width = 100, after_help = EXIT_CODES)]
 struct Cli {
     /// The configuration file.
     #[arg(
@@ -68,6 +71,13 @@ struct Cli {
 }
 
 const DEFAULT_CONFIG: &str = "/etc/torq-connector/config.toml";
+const LONG_VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    "\ncommit: ",
+    env!("BUILD_COMMIT"),
+    "\ntarget: ",
+    env!("BUILD_TARGET")
+);
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 unexpected; 64 usage; 69 a peer is unreachable or fails (try again); 75 done in \
 part (something is pending, parked, held or report-only, or a named connector is paused or was removed); 77 credentials or permission refused, \
@@ -112,10 +122,17 @@ enum Command {
     Forget(ForgetArgs),
     /// Copy what is known of connectors into a folder, consistently, also while the daemon works.
     Backup(BackupArgs),
+    /// Ask the running daemon whether it works; exits 0, 1 when it says that it does not, 69 when it does not answer.
+    Health(health::HealthArgs),
     /// Serve both APIs on loopback, with invented people, arrivals and faults to choose.
     Sandbox(sandbox::SandboxArgs),
     /// See the whole thing work: sandbox, a connector and the status page, from one command.
     Demo(demo::DemoArgs),
+    /// Write the completions of a shell to standard output.
+    Completions(manual::CompletionsArgs),
+    /// Write the manual pages into a folder.
+    #[command(hide = true)]
+    Manual(manual::ManualArgs),
 }
 
 #[derive(Debug, Args)]
@@ -182,6 +199,9 @@ struct CheckArgs {
     /// Only judge the configuration; send nothing.
     #[arg(long)]
     offline: bool,
+    /// Leave the files with secrets alone, which may be there for the daemon only.
+    #[arg(long, requires = "offline")]
+    without_secrets: bool,
 }
 
 #[derive(Debug, Args)]
@@ -240,7 +260,11 @@ fn run(args: impl IntoIterator<Item = OsString>, env: BTreeMap<String, String>) 
     match dispatch(context, cli.command) {
         Ok(exit) => exit,
         Err(failure) => {
-            tell(&failure.message);
+            if journal::is_stderr() {
+                tell(&journal::failure(&failure.message));
+            } else {
+                tell(&failure.message);
+            }
             failure.exit
         }
     }
@@ -299,8 +323,14 @@ impl Context {
     }
 }
 
+/// Threads that work. Everything here mostly waits, and on a machine with a hundred processors a thread for each of them would
+/// only take memory.
+const WORKERS: usize = 4;
+
 fn dispatch(context: Context, command: Command) -> Result<Exit, CommandError> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(processors.min(WORKERS))
         .enable_all()
         // For the state of many connectors and for name resolution; each blocks for a moment only.
         .max_blocking_threads(64)
@@ -327,6 +357,9 @@ fn dispatch(context: Context, command: Command) -> Result<Exit, CommandError> {
             Command::Backup(args) => backup::run(context, args).await,
             Command::Sandbox(args) => sandbox::run(context, args).await,
             Command::Demo(args) => demo::run(context, args).await,
+            Command::Health(args) => health::run(context, args).await,
+            Command::Completions(args) => manual::completions(&args),
+            Command::Manual(args) => manual::pages(&args),
         }
     });
     // What does not end by itself (a request to a peer that hangs) does not hold the process.

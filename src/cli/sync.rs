@@ -192,7 +192,7 @@ pub(super) fn state_words(error: &StateError) -> String {
 /// An error of the connections, for people, with the exit code it deserves.
 pub(super) fn client_error(error: ClientError) -> CommandError {
     let exit = match &error {
-        ClientError::CaFile { .. } | ClientError::Proxy { .. } => Exit::Config,
+        ClientError::Proxy { .. } => Exit::Config,
         ClientError::Tls { .. } => Exit::Unexpected,
     };
     CommandError::new(exit, error)

@@ -4,9 +4,11 @@
 //! over each other; `check` and `connector` walk through the result with `value` and `secret`, and tell everything
 //! that is wrong at once, as [`Problems`]. `filter` answers questions about a checked configuration.
 
+mod authorities;
 mod check;
 mod connector;
 mod environment;
+mod file;
 mod filter;
 mod keys;
 mod problem;
@@ -25,6 +27,7 @@ use url::Url;
 
 use crate::model::ConnectorName;
 
+pub use authorities::Authorities;
 pub use environment::variable_of;
 pub use problem::{Problem, Problems};
 pub use read::{load, load_for, load_to_run, load_without_secrets, parse, parse_for, state_dir};
@@ -80,8 +83,8 @@ pub struct Http {
 /// `[network]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Network {
-    /// A PEM file with certificate authorities to trust besides the system's.
-    pub ca_file: Option<PathBuf>,
+    /// Certificate authorities to trust besides the system's.
+    pub ca_file: Option<Authorities>,
     /// How long a connection may take to be made.
     pub connect_timeout: Duration,
     /// How long a whole exchange may take.

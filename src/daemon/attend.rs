@@ -61,7 +61,7 @@ pub(super) struct Attendant {
     /// The configuration that was read last, for this connector.
     pub(super) settings: watch::Receiver<Settings>,
     /// Which of them is in force here.
-    generation: u64,
+    generation: watch::Sender<u64>,
     board: Board,
     pub(super) live: watch::Sender<Live>,
     pub(super) orders: mpsc::Receiver<Order>,
@@ -99,7 +99,7 @@ impl Attendant {
             network: first.network,
             neighbourhood: first.neighbourhood,
             settings,
-            generation: first.generation,
+            generation: watch::Sender::new(first.generation),
             board,
             live: watch::Sender::new(Live::default()),
             orders,
@@ -140,6 +140,11 @@ impl Attendant {
                 Opened::Stopped => return,
             }
         }
+    }
+
+    /// Says the generation of the settings that it goes by.
+    pub(super) fn taken(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
     }
 
     /// Runs the connector until it is told to stop, or removed, or its state must be opened again.
@@ -483,10 +488,10 @@ impl Attendant {
     /// Takes over the configuration that was read last. Whether anything in it is another one for this connector.
     pub(super) fn take_settings(&mut self) -> bool {
         let mut fresh = self.settings.borrow_and_update().clone();
-        if fresh.generation == self.generation {
+        if fresh.generation == *self.generation.borrow() {
             return false;
         }
-        self.generation = fresh.generation;
+        self.generation.send_replace(fresh.generation);
         self.neighbourhood = fresh.neighbourhood;
         for (peer, what, secret) in fresh.config.secrets() {
             if let Some(problem) = &secret.problem {

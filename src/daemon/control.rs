@@ -1,7 +1,7 @@
 //! The control socket: how commands reach a running daemon. `<state_dir>/control.sock`, mode 0600; one JSON line asks, one
 //! JSON line answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -19,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::attend::Desk;
+use crate::http::clean;
+use crate::http::foreign::complaint;
 use crate::model::ConnectorName;
 use crate::state::{Erasure, Lock, StateError};
 use crate::sync::{Obstacle, Removal, RemovalPlan, RemovalTerms, RunEnd};
@@ -337,15 +339,27 @@ impl Control {
 
 async fn converse(stream: UnixStream, desks: &Desks, board: &Board, reloads: &mpsc::Sender<Reload>) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
-    let mut line = String::new();
-    BufReader::new(read.take(MAX_REQUEST)).read_line(&mut line).await?;
-    let response = match serde_json::from_str(&line) {
+    let mut line = Vec::new();
+    BufReader::new(read.take(MAX_REQUEST))
+        .read_until(b'\n', &mut line)
+        .await?;
+    let response = match read_request(&line) {
         Ok(request) => respond(request, desks, board, reloads).await,
-        Err(error) => Response::Error(format!("not a request: {error}")),
+        Err(words) => Response::Error(words),
     };
     let mut text = serde_json::to_vec(&response)?;
     text.push(b'\n');
     write.write_all(&text).await
+}
+
+/// Reads the line that asks, or says what is wrong with it. A connector that is named twice is asked once.
+pub(crate) fn read_request(line: &[u8]) -> Result<Request, String> {
+    let mut request = serde_json::from_slice(line).map_err(|error| format!("not a request: {}", complaint(&error)))?;
+    if let Request::Act { connectors, .. } = &mut request {
+        let mut known = BTreeSet::new();
+        connectors.retain(|name| known.insert(name.clone()));
+    }
+    Ok(request)
 }
 
 async fn respond(request: Request, desks: &Desks, board: &Board, reloads: &mpsc::Sender<Reload>) -> Response {
@@ -376,7 +390,10 @@ async fn respond(request: Request, desks: &Desks, board: &Board, reloads: &mpsc:
                     || "let it read its configuration again (SIGHUP, or torq-connector reconnect)".to_owned(),
                     |problems| format!("it could not read its configuration again:\n{problems}"),
                 );
-                return Response::Error(format!("the running daemon has no connector {unknown}; {because}"));
+                return Response::Error(format!(
+                    "the running daemon has no connector {}; {because}",
+                    clean(unknown)
+                ));
             }
             let asked = connectors.into_iter().map(|name| async {
                 let Some(desk) = desks.find(&name) else {

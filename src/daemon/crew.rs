@@ -39,7 +39,33 @@ pub type Relog = Box<dyn Fn(&config::Log) + Send + Sync>;
 
 struct Post {
     settings: watch::Sender<Settings>,
+    /// The generation of those that its attendant goes by.
+    taken: watch::Receiver<u64>,
     stop: CancellationToken,
+}
+
+/// Whom a configuration was given to, and what each of them says that it goes by.
+#[derive(Debug)]
+pub(super) struct InForce {
+    generation: u64,
+    taken: Vec<watch::Receiver<u64>>,
+}
+
+impl InForce {
+    /// Waits until everybody goes by it, or has ended.
+    pub(super) async fn everywhere(mut self) {
+        for taken in &mut self.taken {
+            let _ = taken.wait_for(|taken| *taken >= self.generation).await;
+        }
+    }
+
+    /// One that was given to somebody who says with this sender what it goes by.
+    #[cfg(test)]
+    pub(super) fn for_one(generation: u64) -> (watch::Sender<u64>, Self) {
+        let (take, taken) = watch::channel(0);
+        let taken = vec![taken];
+        (take, Self { generation, taken })
+    }
 }
 
 /// How the task of a connector ended.
@@ -164,6 +190,14 @@ impl Crew {
         }
     }
 
+    /// The configuration that was read last, as its attendants take it.
+    pub(super) fn in_force(&self) -> InForce {
+        InForce {
+            generation: self.generation,
+            taken: self.posts.values().map(|post| post.taken.clone()).collect(),
+        }
+    }
+
     fn take(&mut self, mut fresh: Config, asked_for: &[String]) {
         for setting in needs_restart(&self.started_with, &fresh) {
             tracing::warn!("{setting} changed in the configuration: that needs a restart");
@@ -271,9 +305,10 @@ impl Crew {
             let (board, reloads) = (self.board.clone(), self.reloads.clone());
             let (attendant, desk) = Attendant::new(receiver, state_dir.clone(), board, reloads, stop.clone());
             self.desks.add(name.as_str(), desk);
+            let taken = attendant.taken();
             let task = self.tasks.spawn(attendant.attend(delay));
             self.names.insert(task.id(), name.clone());
-            self.posts.insert(name, Post { settings, stop });
+            self.posts.insert(name, Post { settings, taken, stop });
         }
     }
 }

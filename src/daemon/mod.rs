@@ -19,6 +19,7 @@ pub mod deeds;
 mod due;
 mod open;
 mod removal;
+mod supervisor;
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -37,6 +38,7 @@ use crate::web::{self, Access, Board};
 use control::{Control, Desks, Reload};
 pub use crew::Relog;
 use crew::{Crew, Ended};
+use supervisor::{News, Supervisor};
 
 /// How long what is in flight may take after the daemon was told to stop. `docker stop` kills after 10 s.
 pub const GRACE: Duration = Duration::from_secs(8);
@@ -146,6 +148,7 @@ pub async fn run(
             "the web server"
         });
     }
+    let supervisor = origin.as_ref().and_then(|origin| Supervisor::of(&origin.env));
     let (reloads, asked) = mpsc::channel(16);
     let crew = Crew::start(
         config,
@@ -156,13 +159,22 @@ pub async fn run(
         reloads.clone(),
         stop.clone(),
     );
+    let (news, heard) = mpsc::unbounded_channel();
+    // Everybody has a seat by now, or the process would count as ready without those who have none.
+    if let Some(supervisor) = supervisor {
+        let attending = supervisor.attend(board.clone(), heard, stop.clone());
+        tasks.spawn(async move {
+            attending.await;
+            "the service manager"
+        });
+    }
     let until = stop.clone();
     tasks.spawn(async move {
         control.serve(desks, board, reloads, until).await;
         "the control socket"
     });
     tracing::info!(connectors = crew.len(), version = env!("CARGO_PKG_VERSION"), "started");
-    supervise(tasks, crew, reload, asked, stop).await
+    supervise(tasks, crew, reload, asked, news, stop).await
 }
 
 /// Watches over the tasks, and reads the configuration again when asked to, until the process is to end or a task ends unasked.
@@ -171,6 +183,7 @@ async fn supervise(
     mut crew: Crew,
     mut reload: watch::Receiver<u64>,
     mut asked: mpsc::Receiver<Reload>,
+    news: mpsc::UnboundedSender<News>,
     stop: CancellationToken,
 ) -> Result<(), DaemonError> {
     let fault = loop {
@@ -190,8 +203,11 @@ async fn supervise(
                 Ended::Fault(name, how) => break Some((format!("connector {name}"), how)),
             },
             Ok(()) = reload.changed() => {
+                // Without a service manager nobody listens.
+                let _ = news.send(News::Reloading);
                 // What is wrong with it was logged.
-                let _ = crew.reload(&[], false).await;
+                let taken = crew.reload(&[], false).await.is_ok();
+                let _ = news.send(News::Reloaded { taken, in_force: crew.in_force() });
             }
             Some(Reload { asked_for, only_these, done }) = asked.recv() => {
                 let problems = crew.reload(&asked_for, only_these).await.err();
@@ -250,7 +266,7 @@ mod tests {
             server();
             "a server"
         });
-        supervise(tasks, crew, reloaded, asked, stop).await
+        supervise(tasks, crew, reloaded, asked, mpsc::unbounded_channel().0, stop).await
     }
 
     #[tokio::test]

@@ -365,8 +365,11 @@ impl Lane {
                 let pause = self.paused_until().saturating_duration_since(Instant::now());
                 if pause > self.inner.patience.within {
                     // Somebody else on this road was told so; nobody need wait for it to hear the same.
-                    let why = self.trouble().map(|trouble| format!(", after: {}", trouble.reason));
-                    let detail = format!("asked for a pause of {} s{}", pause.as_secs(), why.unwrap_or_default());
+                    let seconds = pause.as_secs();
+                    let detail = match self.trouble() {
+                        Some(trouble) => format!("is not asked for another {seconds} s, after: {}", trouble.reason),
+                        None => format!("asked for a pause of {seconds} s"),
+                    };
                     return Err(Failure {
                         sent: false,
                         ..Failure::new(self.inner.peer, operation, FailureKind::Later { after: None }, detail)
@@ -443,6 +446,11 @@ impl Lane {
             (failures, wait)
         };
         metrics::retry(self.inner.peer);
+        let mut reason = failure.to_string();
+        if let Some(pause) = asked.filter(|pause| *pause > self.inner.patience.within) {
+            // So long that runs end without another request: nobody should wonder why nothing happens.
+            reason = format!("{reason}; asked for a pause of {} s", pause.as_secs());
+        }
         let at = Timestamp::now();
         let next_attempt = at + jiff::SignedDuration::try_from(wait).unwrap_or(jiff::SignedDuration::ZERO);
         let mut trouble = lock(&self.inner.trouble);
@@ -468,7 +476,7 @@ impl Lane {
             peer: self.inner.peer,
             since,
             next_attempt,
-            reason: failure.to_string(),
+            reason,
             failures,
         });
     }

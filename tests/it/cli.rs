@@ -4,8 +4,10 @@
 
 mod check;
 mod credentials;
+mod health;
 mod init;
 mod look;
+mod manual;
 mod preview;
 mod reach;
 mod report;
