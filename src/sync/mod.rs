@@ -14,6 +14,7 @@ mod associate;
 mod collect;
 mod delete;
 mod deliver;
+mod drift;
 mod dry_run;
 mod halt;
 mod learn;
@@ -44,6 +45,7 @@ use crate::view::{ConnectorStatus, RunCounts, RunOutcome};
 
 pub use advice::{Again, about_cause};
 pub use application::{forget_tenant, note_tenants};
+pub use drift::Listed;
 pub use halt::Halt;
 pub use neighbours::Neighbourhood;
 use notice::KeyEnd;
