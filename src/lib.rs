@@ -19,6 +19,7 @@
 //! - [`notify`]: telling a person what concerns them.
 //! - [`daemon`]: runs on schedule, and takes orders. [`cli`]: the commands. [`web`]: the status page, health, metrics.
 //! - [`view`]: the shapes that are shown, with [`wording`] for people; [`metrics`] for machines.
+//! - [`report`]: answers for whoever must account for who has access, as of now or of a day that is past.
 //! - [`sandbox`]: both peers on loopback, for demonstration and tests. It stands alone: it shares no code with the clients.
 //!
 //! Why it is built like this: `docs/architecture.md`.
@@ -34,6 +35,7 @@ pub mod metrics;
 pub mod model;
 pub mod notify;
 pub mod oauth;
+pub mod report;
 pub mod sandbox;
 pub mod state;
 pub mod sync;

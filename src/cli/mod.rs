@@ -11,6 +11,7 @@ mod demo;
 mod exit;
 mod forget;
 mod health;
+mod init;
 mod journal;
 mod limits;
 mod logging;
@@ -18,11 +19,15 @@ mod look;
 mod manual;
 mod notify;
 pub mod output;
+mod pager;
 mod reach;
 mod remove;
+mod report;
 mod sandbox;
 mod serve;
+mod status;
 mod sync;
+mod when;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -81,6 +86,9 @@ or not licensed; 78 configuration. Over several connectors the gravest counts.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Set a connector up: ask what it needs (or take it from flags), test it, save it.
+    #[command(after_help = EXIT_CODES)]
+    Init(Box<init::InitArgs>),
     /// Run the daemon: poll and deliver on schedule, serve the status page.
     #[command(after_help = EXIT_CODES)]
     Run,
@@ -91,11 +99,13 @@ enum Command {
     #[command(after_help = EXIT_CODES)]
     Check(CheckArgs),
     /// Show the state of connectors.
-    Status(ShowArgs),
+    Status(status::StatusArgs),
     /// Show who is in Torq, and what JumpCloud has for them.
-    Users(ShowArgs),
+    Users(look::UsersArgs),
     /// Show what happened.
-    Events(EventsArgs),
+    Events(look::EventsArgs),
+    /// Account for who has access to Torq, now or on a day that is past; as a table, CSV, JSON, or a page to print.
+    Report(report::ReportArgs),
     /// Try again after new credentials, permissions or a licence.
     Reconnect(NameArgs),
     /// Stop polling and delivering until `resume`.
@@ -216,21 +226,6 @@ struct ShowArgs {
     /// How it is shown.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
-}
-
-#[derive(Debug, Args)]
-struct EventsArgs {
-    #[command(flatten)]
-    show: ShowArgs,
-    /// Only what happened after this: a time (2026-11-01T08:00:00Z), a day (2026-11-01) or an age (7d, 12h).
-    #[arg(long, value_parser = look::parse_since)]
-    since: Option<jiff::Timestamp>,
-    /// Only about this user: an e-mail (or a part of one), or a Torq id.
-    #[arg(long)]
-    user: Option<String>,
-    /// Only the latest so many.
-    #[arg(long, value_name = "N")]
-    limit: Option<u32>,
 }
 
 /// Runs the command line and returns the exit code.
@@ -357,13 +352,15 @@ fn dispatch(context: Context, command: Command) -> Result<Exit, CommandError> {
         .map_err(CommandError::unexpected)?;
     let exit = runtime.block_on(async {
         match command {
+            Command::Init(args) => init::run(context, *args).await,
             Command::Run => serve::run(context).await,
             Command::Sync(args) if args.dry_run => sync::dry_run(context, args).await,
             Command::Sync(args) => sync::run(context, args).await,
             Command::Check(args) => check::run(context, args).await,
-            Command::Status(args) => look::status(context, args).await,
+            Command::Status(args) => status::run(context, args).await,
             Command::Users(args) => look::users(context, args).await,
             Command::Events(args) => look::events(context, args).await,
+            Command::Report(args) => report::run(context, args).await,
             Command::Reconnect(args) => act::run(context, args, Action::Reconnect).await,
             Command::Pause(args) => act::run(context, args, Action::Pause).await,
             Command::Resume(args) => act::run(context, args, Action::Resume).await,

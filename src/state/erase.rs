@@ -17,6 +17,9 @@ use crate::view::EventKind;
 /// What is left where a person was named.
 const ERASED: &str = "(forgotten)";
 
+/// With what an event begins that says so.
+pub(super) const FORGOTTEN: &str = "somebody who left Torq was forgotten";
+
 /// What became of a wish to erase somebody, or would.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -106,7 +109,7 @@ impl Store {
             let erased = erase_person(&transaction, now, &found)?;
             if really {
                 let text = format!(
-                    "somebody who left Torq was forgotten, as a person asked: {} events and {} mentions are gone",
+                    "{FORGOTTEN}, as a person asked: {} events and {} mentions are gone",
                     erased.events, erased.mentions
                 );
                 let event = NewEvent {

@@ -25,6 +25,8 @@
 //! | `told` | what a person was told, and messages on their way |
 //! | `shown` | status, users, events as people see them |
 //! | `pages` | users and events a page at a time |
+//! | `past` | who was there at a moment, reconstructed from the events |
+//! | `reported` | small questions of reports |
 //! | `course` | the course of things: users over time, runs |
 
 mod accounts;
@@ -42,9 +44,11 @@ mod events;
 mod migrating;
 mod open;
 mod pages;
+mod past;
 mod poll;
 mod removal;
 mod removed;
+mod reported;
 mod retention;
 mod seen;
 mod shown;
@@ -69,7 +73,10 @@ pub use course::{Course, Point, Step};
 pub use erase::{Erased, Erasure};
 pub use events::NewEvent;
 pub use open::{Lock, read};
-pub use pages::{EventPage, EventPageQuery, PageUser, Survey, UserOrder, UserPage, UserPageQuery, UserSelection};
+pub use pages::{
+    EventPage, EventPageQuery, INVITED, PageUser, Survey, UserOrder, UserPage, UserPageQuery, UserSelection,
+};
+pub use past::{Horizon, Past, PastAccount, PastUser};
 pub use poll::{Applied, Cursor};
 pub use removal::{PollEnd, RemovalRules};
 pub use removed::{Removed, drop_marks, files, forget, removed, set_up_again};

@@ -1,6 +1,7 @@
 //! The state against a model: arbitrary polls, cut short anywhere; and files as a disk and a person may leave them.
 
 mod laws;
+mod past;
 mod removals;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -10,9 +10,11 @@
 
 mod advice;
 mod application;
+mod associate;
 mod collect;
 mod delete;
 mod deliver;
+mod drift;
 mod dry_run;
 mod halt;
 mod learn;
@@ -21,6 +23,7 @@ mod notice;
 mod prune;
 mod remove;
 mod settle;
+mod tally;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,6 +45,7 @@ use crate::view::{ConnectorStatus, RunCounts, RunOutcome};
 
 pub use advice::{Again, about_cause};
 pub use application::{forget_tenant, note_tenants};
+pub use drift::Listed;
 pub use halt::Halt;
 pub use neighbours::Neighbourhood;
 use notice::KeyEnd;

@@ -30,5 +30,6 @@ mod shipped;
 mod size;
 mod stories;
 mod supervisor;
+mod terminal;
 mod time;
 mod world;
