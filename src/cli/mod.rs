@@ -17,6 +17,7 @@ mod limits;
 mod logging;
 mod look;
 mod manual;
+mod notify;
 pub mod output;
 mod pager;
 mod reach;
@@ -120,6 +121,9 @@ enum Command {
     /// Erase somebody who is no longer in Torq from what is known here. Shows and asks first.
     #[command(after_help = EXIT_CODES)]
     Forget(ForgetArgs),
+    /// Try out whether a person is told of what concerns them.
+    #[command(after_help = EXIT_CODES)]
+    Notify(NotifyArgs),
     /// Copy what is known of connectors into a folder, consistently, also while the daemon works.
     Backup(BackupArgs),
     /// Ask the running daemon whether it works; exits 0, 1 when it says that it does not, 69 when it does not answer.
@@ -166,6 +170,16 @@ struct ForgetArgs {
     /// Do not ask.
     #[arg(long)]
     yes: bool,
+}
+
+#[derive(Debug, Args)]
+struct NotifyArgs {
+    /// Which connector; may be left out when there is only one.
+    #[arg(value_name = "NAME")]
+    name: Option<String>,
+    /// Send a test message by each way that is configured, and say what came back.
+    #[arg(long, required = true)]
+    test: bool,
 }
 
 #[derive(Debug, Args)]
@@ -354,6 +368,7 @@ fn dispatch(context: Context, command: Command) -> Result<Exit, CommandError> {
             Command::Retry(args) => act::run(context, args, Action::Retry).await,
             Command::Remove(args) => remove::run(context, args).await,
             Command::Forget(args) => forget::run(context, args).await,
+            Command::Notify(args) => notify::run(context, args).await,
             Command::Backup(args) => backup::run(context, args).await,
             Command::Sandbox(args) => sandbox::run(context, args).await,
             Command::Demo(args) => demo::run(context, args).await,

@@ -156,6 +156,7 @@ impl Walker<'_> {
         let torq = self.torq(&torq, torq_urls);
         let jumpcloud = self.jumpcloud(&jumpcloud, way, jumpcloud_urls);
         let users = self.users(&section.section("users"));
+        let notify = self.notify(&section.section("notify"));
         Ok(Connector {
             name: parsed?,
             poll_interval: poll_interval?,
@@ -165,6 +166,7 @@ impl Walker<'_> {
             torq: torq?,
             jumpcloud: jumpcloud?,
             users: users?,
+            notify: notify?,
         })
     }
 
@@ -260,7 +262,7 @@ impl Walker<'_> {
     }
 
     /// `NAME` or `NAME_file`: exactly one, where one from the environment wins over the other from the file.
-    fn secret(&mut self, section: &Section<'_>, name: &str) -> Checked<Secret> {
+    pub(super) fn secret(&mut self, section: &Section<'_>, name: &str) -> Checked<Secret> {
         if !self.reads_secrets {
             return Ok(Secret::unread());
         }

@@ -40,6 +40,12 @@ pub(super) const CONNECTOR: &[(&str, Option<&str>)] = &[
     ("users.include_domains", None),
     ("users.exclude_emails", None),
     ("users.statuses", None),
+    ("notify.url", None),
+    ("notify.format", None),
+    ("notify.secret", None),
+    ("notify.secret_file", None),
+    ("notify.command", None),
+    ("notify.events", None),
 ];
 
 /// What a name stands for at some place of the configuration.

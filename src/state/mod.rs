@@ -22,6 +22,7 @@
 //! | `erase` | forgetting a person who left |
 //! | `retention` | what is kept for how long |
 //! | `takedown` | which accounts go when the connector is removed, and what is left of that |
+//! | `told` | what a person was told, and messages on their way |
 //! | `shown` | status, users, events as people see them |
 //! | `pages` | users and events a page at a time |
 //! | `past` | who was there at a moment, reconstructed from the events |
@@ -54,6 +55,7 @@ mod shown;
 mod takedown;
 #[cfg(test)]
 pub(crate) mod tests;
+mod told;
 mod whereabouts;
 
 use std::path::{Path, PathBuf};
@@ -81,6 +83,7 @@ pub use removed::{Removed, drop_marks, files, forget, removed, set_up_again};
 pub use retention::Pruned;
 pub use shown::EventQuery;
 pub use takedown::Remaining;
+pub use told::{Bearing, Outgoing, Stage, Told};
 
 use crate::model::ConnectorName;
 use whereabouts::{Moved, Whereabouts};

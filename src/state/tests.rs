@@ -23,7 +23,7 @@ fn name() -> ConnectorName {
 }
 
 /// A store in memory.
-pub(super) fn store() -> Store {
+pub(crate) fn store() -> Store {
     let nowhere = Path::new("/nonexistent");
     let state = State::scratch(nowhere, &name()).unwrap();
     let shared = Arc::into_inner(state.shared).unwrap();

@@ -10,6 +10,7 @@
 
 mod advice;
 mod application;
+mod associate;
 mod collect;
 mod delete;
 mod deliver;
@@ -22,6 +23,7 @@ mod notice;
 mod prune;
 mod remove;
 mod settle;
+mod tally;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
