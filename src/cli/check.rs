@@ -15,7 +15,7 @@ use super::{CheckArgs, CommandError, Context, Exit, addressed, tell, write_out};
 use crate::config::{self, Config, JumpCloud as JumpCloudConfig, JumpCloudCredentials};
 use crate::http::{self, Failure, FailureKind, Patience};
 use crate::jumpcloud::JumpCloud;
-use crate::model::{EmailKey, Listing, Peer};
+use crate::model::{ConnectorName, EmailKey, Listing, Peer};
 use crate::state::{self, Offered};
 use crate::sync::{Again, Halt, peers};
 use crate::torq::Torq;
@@ -88,6 +88,23 @@ pub(super) async fn run(context: Context, args: CheckArgs) -> Result<Exit, Comma
         gravest = gravest.or(checked.exit);
     }
     Ok(gravest)
+}
+
+/// *Connect*: tests one connector, and tells what comes of it. Its configuration was judged already.
+pub(super) async fn connect(config: &Config, name: &ConnectorName) -> Result<Exit, CommandError> {
+    let Some(connector) = config.connectors.iter().find(|connector| connector.name == *name) else {
+        return Err(CommandError::unexpected(format!("{name} is not configured")));
+    };
+    let mut checked = Checked::new(connector);
+    key(connector, &mut checked);
+    online(config, connector, &mut checked).await?;
+    for line in &checked.lines {
+        tell(line);
+    }
+    if !checked.failed.is_empty() {
+        tell(&format!("{name}: failed: {}", checked.failed.join(", ")));
+    }
+    Ok(checked.exit)
 }
 
 /// What was found about one connector.

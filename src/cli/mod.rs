@@ -6,20 +6,28 @@
 mod act;
 mod backup;
 mod check;
+mod confirm;
 mod demo;
 mod exit;
+mod forget;
 mod health;
+mod init;
 mod journal;
 mod limits;
 mod logging;
 mod look;
 mod manual;
+mod notify;
 pub mod output;
+mod pager;
 mod reach;
 mod remove;
+mod report;
 mod sandbox;
 mod serve;
+mod status;
 mod sync;
+mod when;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -78,6 +86,9 @@ or not licensed; 78 configuration. Over several connectors the gravest counts.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Set a connector up: ask what it needs (or take it from flags), test it, save it.
+    #[command(after_help = EXIT_CODES)]
+    Init(Box<init::InitArgs>),
     /// Run the daemon: poll and deliver on schedule, serve the status page.
     #[command(after_help = EXIT_CODES)]
     Run,
@@ -88,11 +99,13 @@ enum Command {
     #[command(after_help = EXIT_CODES)]
     Check(CheckArgs),
     /// Show the state of connectors.
-    Status(ShowArgs),
+    Status(status::StatusArgs),
     /// Show who is in Torq, and what JumpCloud has for them.
-    Users(ShowArgs),
+    Users(look::UsersArgs),
     /// Show what happened.
-    Events(EventsArgs),
+    Events(look::EventsArgs),
+    /// Account for who has access to Torq, now or on a day that is past; as a table, CSV, JSON, or a page to print.
+    Report(report::ReportArgs),
     /// Try again after new credentials, permissions or a licence.
     Reconnect(NameArgs),
     /// Stop polling and delivering until `resume`.
@@ -105,6 +118,12 @@ enum Command {
     Retry(NameArgs),
     /// Delete what a connector created in JumpCloud, and its state; say what to revoke in Torq. Shows and asks first.
     Remove(RemoveArgs),
+    /// Erase somebody who is no longer in Torq from what is known here. Shows and asks first.
+    #[command(after_help = EXIT_CODES)]
+    Forget(ForgetArgs),
+    /// Try out whether a person is told of what concerns them.
+    #[command(after_help = EXIT_CODES)]
+    Notify(NotifyArgs),
     /// Copy what is known of connectors into a folder, consistently, also while the daemon works.
     Backup(BackupArgs),
     /// Ask the running daemon whether it works; exits 0, 1 when it says that it does not, 69 when it does not answer.
@@ -138,6 +157,29 @@ struct RemoveArgs {
     /// Leave JumpCloud as it is, and delete only what is known here: for a connector whose credentials are no good any more.
     #[arg(long)]
     keep_accounts: bool,
+}
+
+#[derive(Debug, Args)]
+struct ForgetArgs {
+    /// Of which connector.
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Who: an e-mail, or a Torq id.
+    #[arg(value_name = "EMAIL|ID")]
+    person: String,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+}
+
+#[derive(Debug, Args)]
+struct NotifyArgs {
+    /// Which connector; may be left out when there is only one.
+    #[arg(value_name = "NAME")]
+    name: Option<String>,
+    /// Send a test message by each way that is configured, and say what came back.
+    #[arg(long, required = true)]
+    test: bool,
 }
 
 #[derive(Debug, Args)]
@@ -184,21 +226,6 @@ struct ShowArgs {
     /// How it is shown.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
-}
-
-#[derive(Debug, Args)]
-struct EventsArgs {
-    #[command(flatten)]
-    show: ShowArgs,
-    /// Only what happened after this: a time (2026-11-01T08:00:00Z), a day (2026-11-01) or an age (7d, 12h).
-    #[arg(long, value_parser = look::parse_since)]
-    since: Option<jiff::Timestamp>,
-    /// Only about this user: an e-mail (or a part of one), or a Torq id.
-    #[arg(long)]
-    user: Option<String>,
-    /// Only the latest so many.
-    #[arg(long, value_name = "N")]
-    limit: Option<u32>,
 }
 
 /// Runs the command line and returns the exit code.
@@ -325,19 +352,23 @@ fn dispatch(context: Context, command: Command) -> Result<Exit, CommandError> {
         .map_err(CommandError::unexpected)?;
     let exit = runtime.block_on(async {
         match command {
+            Command::Init(args) => init::run(context, *args).await,
             Command::Run => serve::run(context).await,
             Command::Sync(args) if args.dry_run => sync::dry_run(context, args).await,
             Command::Sync(args) => sync::run(context, args).await,
             Command::Check(args) => check::run(context, args).await,
-            Command::Status(args) => look::status(context, args).await,
+            Command::Status(args) => status::run(context, args).await,
             Command::Users(args) => look::users(context, args).await,
             Command::Events(args) => look::events(context, args).await,
+            Command::Report(args) => report::run(context, args).await,
             Command::Reconnect(args) => act::run(context, args, Action::Reconnect).await,
             Command::Pause(args) => act::run(context, args, Action::Pause).await,
             Command::Resume(args) => act::run(context, args, Action::Resume).await,
             Command::Approve(args) => act::run(context, args, Action::Approve).await,
             Command::Retry(args) => act::run(context, args, Action::Retry).await,
             Command::Remove(args) => remove::run(context, args).await,
+            Command::Forget(args) => forget::run(context, args).await,
+            Command::Notify(args) => notify::run(context, args).await,
             Command::Backup(args) => backup::run(context, args).await,
             Command::Sandbox(args) => sandbox::run(context, args).await,
             Command::Demo(args) => demo::run(context, args).await,

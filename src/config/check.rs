@@ -333,7 +333,7 @@ impl Walker<'_> {
         fit.map(|()| Secret::new(text.as_str(), source))
     }
 
-    fn refuse_in_open_file(&mut self, given: &Given<'_>) -> Checked<()> {
+    pub(super) fn refuse_in_open_file(&mut self, given: &Given<'_>) -> Checked<()> {
         match self.surroundings.file_mode.map(|mode| mode & 0o7777) {
             Some(mode) if mode & 0o004 != 0 => {
                 let file = match self.surroundings.file {

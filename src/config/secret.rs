@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Connector, JumpCloudCredentials, Problem, Secret, SecretSource, file};
+use super::{Connector, JumpCloudCredentials, Notify, Problem, Secret, SecretSource, file};
 use crate::model::Peer;
 
 /// No secret of either peer is anywhere near this long; a file that is longer is not a secret's file.
@@ -110,6 +110,15 @@ impl Connector {
         let pairs = self.secrets_mut().into_iter().zip(before.secrets());
         for (secret, (_, _, known)) in pairs {
             secret.keep(known);
+        }
+        let of_hook = |connector: &Connector| connector.notify.as_ref()?.webhook.as_ref()?.secret.clone();
+        if let Some(known) = of_hook(before)
+            && let Some(Notify {
+                webhook: Some(webhook), ..
+            }) = &mut self.notify
+            && let Some(secret) = &mut webhook.secret
+        {
+            secret.keep(&known);
         }
     }
 

@@ -18,6 +18,7 @@ use super::open::{Opened, trouble};
 use crate::config::{self, Network};
 use crate::http::{Cause, Patience};
 use crate::model::{ConnectorName, Peer};
+use crate::notify::{Brief, Herald, key_step};
 use crate::state::{State, StateError, Store};
 use crate::sync::{self, Connector, Halt, Neighbourhood, RunEnd};
 use crate::view::{ConnectorState, RunOutcome};
@@ -30,8 +31,6 @@ pub(super) const LOOK: Duration = Duration::from_secs(10);
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
 /// After so long it is said again that a peer is away.
 const SAY_AGAIN: Duration = Duration::from_secs(3600);
-/// Days before the end of the API key at which its administrator is warned.
-const KEY_WARNINGS: [i32; 4] = [14, 7, 3, 1];
 
 /// Something asked of a connector, and where the answer goes.
 pub(super) struct Order {
@@ -64,6 +63,8 @@ pub(super) struct Attendant {
     generation: watch::Sender<u64>,
     board: Board,
     pub(super) live: watch::Sender<Live>,
+    /// What whoever tells people goes by.
+    brief: watch::Sender<Brief>,
     pub(super) orders: mpsc::Receiver<Order>,
     /// Orders that came while a run was going on.
     pub(super) waiting: VecDeque<Order>,
@@ -93,6 +94,7 @@ impl Attendant {
     ) -> (Self, Desk) {
         let (desk, orders) = mpsc::channel(16);
         let first = settings.borrow_and_update().clone();
+        let brief = watch::Sender::new(Brief::of(&first.config, &first.network, None));
         let attendant = Self {
             config: first.config,
             state_dir,
@@ -102,6 +104,7 @@ impl Attendant {
             generation: watch::Sender::new(first.generation),
             board,
             live: watch::Sender::new(Live::default()),
+            brief,
             orders,
             waiting: VecDeque::new(),
             stop,
@@ -134,7 +137,10 @@ impl Attendant {
                     // Another one, maybe, which knows nothing of a poll.
                     self.undelivered = None;
                     self.sit(Some(state.clone()));
+                    let brief = self.brief.subscribe();
+                    let herald = Herald::start(self.name().clone(), state.clone(), brief, self.stop.clone());
                     self.work(state).await;
+                    herald.end().await;
                 }
                 Opened::Removed => self.stay_removed().await,
                 Opened::Stopped => return,
@@ -433,6 +439,7 @@ impl Attendant {
         if matches!(end.outcome, RunOutcome::Done | RunOutcome::Partial) {
             self.succeeded = Some(std::time::Instant::now());
         }
+        self.tell_herald();
         self.due = self.next_due(&end.halt);
         if cut_short {
             self.undelivered = None;
@@ -465,7 +472,14 @@ impl Attendant {
         Due::after(wait.mul_f64(0.95 + fastrand::f64() / 10.0))
     }
 
+    /// Lets whoever tells people look at once, and go by what is so now.
+    fn tell_herald(&self) {
+        let brief = Brief::of(&self.config, &self.network, self.succeeded);
+        self.brief.send_replace(brief);
+    }
+
     pub(super) fn sit(&self, state: Option<State>) {
+        self.tell_herald();
         self.board.seat(Seat {
             name: self.name().clone(),
             state,
@@ -499,6 +513,12 @@ impl Attendant {
             }
         }
         fresh.config.keep_secrets_of(&self.config);
+        if fresh.config.notify != self.config.notify {
+            // No reason to end a run: only those who tell people go by it.
+            self.config.notify.clone_from(&fresh.config.notify);
+            self.tell_herald();
+            tracing::info!(connector = %self.name(), "people are told as the changed configuration says");
+        }
         if fresh.config == self.config && fresh.network == self.network {
             return false;
         }
@@ -537,7 +557,7 @@ impl Attendant {
         let (Some(expires), Some(days)) = (torq.key_expires, torq.key_days_left(Timestamp::now())) else {
             return;
         };
-        let Some(step) = key_warning(days) else { return };
+        let Some(step) = key_step(days) else { return };
         if self.warned_days == Some(step) {
             return;
         }
@@ -562,14 +582,6 @@ fn end_of_day(day: jiff::civil::Date) -> Option<Timestamp> {
     Some(next.timestamp())
 }
 
-/// The step of [`KEY_WARNINGS`] that so many days belong to; `None` when there is time.
-fn key_warning(days: i32) -> Option<i32> {
-    if days < 0 {
-        return Some(-1);
-    }
-    KEY_WARNINGS.into_iter().rev().find(|step| days <= *step)
-}
-
 fn overlay_of(connector: &Connector) -> Option<Overlay> {
     let trouble = connector.trouble()?;
     Some(Overlay {
@@ -591,12 +603,12 @@ mod tests {
 
     #[test]
     fn the_key_is_warned_of_at_14_7_3_and_1_days_and_when_it_is_over() {
-        assert_eq!(key_warning(15), None);
-        assert_eq!(key_warning(14), Some(14));
-        assert_eq!(key_warning(8), Some(14));
-        assert_eq!(key_warning(7), Some(7));
-        assert_eq!(key_warning(2), Some(3));
-        assert_eq!(key_warning(0), Some(1));
-        assert_eq!(key_warning(-4), Some(-1));
+        assert_eq!(key_step(15), None);
+        assert_eq!(key_step(14), Some(14));
+        assert_eq!(key_step(8), Some(14));
+        assert_eq!(key_step(7), Some(7));
+        assert_eq!(key_step(2), Some(3));
+        assert_eq!(key_step(0), Some(1));
+        assert_eq!(key_step(-4), Some(-1));
     }
 }

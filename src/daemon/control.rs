@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -21,10 +22,10 @@ use super::attend::Desk;
 use crate::http::clean;
 use crate::http::foreign::complaint;
 use crate::model::ConnectorName;
-use crate::state::{Lock, StateError};
+use crate::state::{Erasure, Lock, StateError};
 use crate::sync::{Obstacle, Removal, RemovalPlan, RemovalTerms, RunEnd};
 use crate::view::{ConnectorStatus, RunCounts, RunOutcome, StatusReport};
-use crate::web::Board;
+use crate::web::{Board, BoardError};
 
 /// How often it is looked whether the socket is still there.
 const LOOK: Duration = Duration::from_secs(10);
@@ -93,6 +94,15 @@ pub enum Request {
         action: Action,
         /// On whom.
         connectors: Vec<String>,
+    },
+    /// Forgetting somebody who left, or what that would take away.
+    Forget {
+        /// Of which connector.
+        connector: String,
+        /// Who: a Torq id or an e-mail.
+        person: String,
+        /// Whether it is to be done.
+        really: bool,
     },
 }
 
@@ -177,6 +187,8 @@ pub enum Response {
         /// Why the configuration was not read again, where it was to be.
         problems: Option<String>,
     },
+    /// To [`Request::Forget`].
+    Erasure(Erasure),
     /// The request makes no sense.
     Error(String),
 }
@@ -356,6 +368,15 @@ async fn respond(request: Request, desks: &Desks, board: &Board, reloads: &mpsc:
             Ok(report) => Response::Status(report),
             Err(error) => Response::Error(error.to_string()),
         },
+        // Beside whatever is going on: it is one transaction, and concerns nobody who is polled or delivered.
+        Request::Forget {
+            connector,
+            person,
+            really,
+        } => match forget(board, &connector, person, really).await {
+            Ok(erasure) => Response::Erasure(erasure),
+            Err(error) => Response::Error(error.to_string()),
+        },
         Request::Act { action, connectors } => {
             let problems = match action {
                 // First, for the connector may be new.
@@ -390,6 +411,11 @@ async fn respond(request: Request, desks: &Desks, board: &Board, reloads: &mpsc:
             Response::Answers { answers, problems }
         }
     }
+}
+
+async fn forget(board: &Board, connector: &str, person: String, really: bool) -> Result<Erasure, BoardError> {
+    let state = board.state_of(connector)?;
+    Ok(state.erase(Timestamp::now(), person, really).await?)
 }
 
 /// Ends when a connector's peer has been in trouble for so long, all the time; says what the trouble is.

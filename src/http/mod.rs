@@ -14,6 +14,7 @@ pub mod foreign;
 mod lane;
 mod outcome;
 mod pace;
+mod post;
 mod proxy;
 
 use std::fmt;
@@ -28,6 +29,7 @@ pub(crate) use backoff::retry_after;
 pub use client::{Client, ClientError, USER_AGENT};
 pub use lane::{Lane, MAX_BODY, Patience, Trouble};
 pub use outcome::{Cause, Failure, FailureKind, NO_TOKEN_ENDPOINT, clean, is_page, words_of};
+pub use post::Posted;
 pub use proxy::{address, check_environment, road};
 
 use crate::model::Peer;

@@ -65,7 +65,7 @@ impl Origin {
         }
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         [Self::Created, Self::Found]
             .into_iter()
             .find(|origin| origin.as_str() == text)
@@ -211,6 +211,7 @@ impl Store {
                     Ok((row.get(0)?, row.get(1)?))
                 })?;
         let mut changes = Vec::new();
+        let mut forgotten = None;
         let transaction = self.db.transaction()?;
         if torq.as_ref() != Some(&sides.torq) {
             // A new key of the same workspace looks just the same: a poll that is under way goes on, and only if users
@@ -232,17 +233,25 @@ impl Store {
                     accounts_offered = NULL, accounts_tried_at = NULL, associations_offered = NULL, associations_tried_at = NULL",
                 [&sides.jumpcloud],
             )?;
+            let known: u64 = transaction.query_row(
+                "SELECT count(*) FROM accounts WHERE account_id IS NOT NULL",
+                [],
+                |row| row.get(0),
+            )?;
             transaction.execute("DELETE FROM accounts", [])?;
             if jumpcloud.is_some() {
+                forgotten = Some(known);
                 changes.push(format!(
                     "the JumpCloud organisation, region or application is another one than before: what is there is read first, \
                      and {left} accounts that were made before stay where they are"
                 ));
             }
         }
-        for change in &changes {
+        for (number, change) in (1..).zip(&changes) {
             tracing::warn!(connector = %self.name, "{change}");
-            notice(&transaction, now, self.run, change)?;
+            // Whoever looks back from later must see where the accounts of before went. They are the last of the changes.
+            let forgotten = forgotten.filter(|_| number == changes.len());
+            notice_forgetting(&transaction, now, self.run, change, forgotten)?;
         }
         transaction.commit()?;
         Ok(changes)
@@ -405,11 +414,18 @@ fn keep_made(db: &Connection) -> Sql<usize> {
 
 /// Notes that something is configured otherwise than before: as an event, and for the status.
 pub(super) fn notice(db: &Connection, now: Timestamp, run: Option<i64>, text: &str) -> Sql<()> {
+    notice_forgetting(db, now, run, text, None)
+}
+
+/// The same, and that so many accounts are not known any more because of it.
+fn notice_forgetting(db: &Connection, now: Timestamp, run: Option<i64>, text: &str, forgotten: Option<u64>) -> Sql<()> {
     db.execute(
         "UPDATE connector SET notice = ?1, noticed_at = ?2",
         [text, &stored(now)],
     )?;
     let event = NewEvent {
+        before: forgotten.map(|accounts| serde_json::json!({ "accounts": accounts })),
+        after: forgotten.map(|_| serde_json::json!({ "accounts": 0 })),
         reason: Some(text),
         ..NewEvent::default()
     };

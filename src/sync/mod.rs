@@ -10,16 +10,20 @@
 
 mod advice;
 mod application;
+mod associate;
 mod collect;
 mod delete;
 mod deliver;
+mod drift;
 mod dry_run;
 mod halt;
 mod learn;
 mod neighbours;
 mod notice;
+mod prune;
 mod remove;
 mod settle;
+mod tally;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,6 +45,7 @@ use crate::view::{ConnectorStatus, RunCounts, RunOutcome};
 
 pub use advice::{Again, about_cause};
 pub use application::{forget_tenant, note_tenants};
+pub use drift::Listed;
 pub use halt::Halt;
 pub use neighbours::Neighbourhood;
 use notice::KeyEnd;
@@ -357,7 +362,8 @@ impl Connector {
             );
         }
         self.read_roles().await?;
-        deliver::deliver(self).await
+        deliver::deliver(self).await?;
+        prune::prune(self).await
     }
 
     async fn deliver(&self) -> Result<(), Halt> {

@@ -5,11 +5,14 @@
 mod check;
 mod credentials;
 mod health;
+mod init;
 mod look;
 mod manual;
 mod preview;
 mod reach;
+mod report;
 mod sandbox;
+mod watching;
 mod words;
 
 use std::process::Stdio;
