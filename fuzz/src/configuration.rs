@@ -113,8 +113,11 @@ fn assert_told(problems: &Problems, given: &Given<'_>) {
             assert_hides(problem, &[SECRET]);
         }
     }
-    let told: BTreeSet<String> = problems.0.iter().map(ToString::to_string).collect();
-    assert_eq!(told.len(), problems.0.len(), "told twice: {problems}");
+    // Names that differ only in what is not shown of them look the same.
+    let told = problems.0.iter().map(ToString::to_string);
+    let told: Vec<String> = told.filter(|text| !text.contains(['\u{fffd}', '…'])).collect();
+    let different: BTreeSet<&String> = told.iter().collect();
+    assert_eq!(different.len(), told.len(), "told twice: {problems}");
 }
 
 /// Whether the secret stands where no secret belongs, so that what is told of that place may show it.
