@@ -46,7 +46,7 @@ ENV PATH=/usr/bin \
     TORQ_CONNECTOR_CONFIG=/etc/torq-connector/config.toml \
     CREDENTIALS_DIRECTORY=/run/secrets \
     TMPDIR=/var/lib/torq-connector \
-    MALLOC_ARENA_MAX=2
+    MALLOC_ARENA_MAX=1
 # What is known about each connector. Losing it costs a new first collection, and no second accounts.
 VOLUME /var/lib/torq-connector
 # Status page, health and metrics. The default address is this container's own loopback, which nobody outside reaches: set

@@ -5,10 +5,10 @@
 //! ```text
 //!  Torq ──pages──▶ torq ──▶ sync::collect ──▶ state ──pending work──▶ sync::deliver ──▶ jumpcloud ──▶ JumpCloud
 //!                               ▲               │
-//!                        daemon (schedule)      └──▶ status, users, events: cli, web, metrics
+//!                        daemon (schedule)      └──▶ status, users, events, reports: cli, web, metrics
 //! ```
 //!
-//! Each room knows only what stands to its right here: [`cli`], [`daemon`], [`web`] → [`sync`] → [`torq`], [`jumpcloud`], [`state`]
+//! Each room knows only what stands to its right here: [`cli`], [`daemon`], [`web`] → [`report`] → [`sync`] → [`torq`], [`jumpcloud`], [`state`]
 //! → [`oauth`] → [`http`] → [`model`], [`config`].
 //!
 //! - [`config`]: a checked configuration, or everything that is wrong with one.

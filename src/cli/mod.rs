@@ -80,8 +80,8 @@ const LONG_VERSION: &str = concat!(
     env!("BUILD_TARGET")
 );
 
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 unexpected; 64 usage; 69 a peer is unreachable or fails (try again); 75 done in \
-part (something is pending, parked, held or report-only, or a named connector is paused or was removed); 77 credentials or permission refused, \
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 unexpected; 64 usage; 69 a peer is unreachable or fails (try again); 70 a part of \
+the daemon died (start it again); 75 done in part (something is pending, parked, held or report-only, or a named connector is paused or was removed); 77 credentials or permission refused, \
 or not licensed; 78 configuration. Over several connectors the gravest counts.";
 
 #[derive(Debug, Subcommand)]

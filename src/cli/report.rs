@@ -177,9 +177,22 @@ pub(super) async fn run(context: Context, args: ReportArgs) -> Result<Exit, Comm
     logging::start(&config.log, Who::Command, context.verbose);
     let names = chosen(&config, &common.names)?;
     may_look(&config.state_dir)?;
+    if !common.names.is_empty()
+        && let Some(name) = names.iter().find(|name| is_removed(&config, name))
+    {
+        return Err(CommandError::new(
+            Exit::Partial,
+            format!("{name}: {}", removed_words(name)),
+        ));
+    }
     let mut report = Report::begun(&question);
     let mut gravest = Exit::Done;
     for name in &names {
+        if is_removed(&config, name) {
+            // Nothing is known of it any more, as a person wanted.
+            tell(&format!("{name}: {}", removed_words(name)));
+            continue;
+        }
         let told = match drift {
             true => differences(&config, name, &question).await,
             false => answer(&config, name, &question),
@@ -202,7 +215,9 @@ pub(super) async fn run(context: Context, args: ReportArgs) -> Result<Exit, Comm
             *text = addressed(text).into_owned();
         }
     }
-    if report.connectors.iter().any(|part| part.error.is_none()) {
+    let told = report.connectors.iter().any(|part| part.error.is_none());
+    // Programs read from JSON, too, why nothing can be said.
+    if told || (common.format == ReportFormat::Json && common.output.is_none()) {
         write(&report, common)?;
     }
     tell_about(&report, common);
@@ -238,9 +253,6 @@ fn tell_about(report: &Report, common: &CommonArgs) {
 }
 
 fn open(config: &Config, name: &ConnectorName) -> Result<Store, CommandError> {
-    if is_removed(config, name) {
-        return Err(CommandError::new(Exit::Partial, removed_words(name)));
-    }
     let store = state::read(&config.state_dir, name).map_err(state_error)?;
     store.ok_or_else(|| CommandError::new(Exit::Partial, "nothing is known yet; the first run will collect"))
 }

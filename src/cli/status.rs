@@ -54,17 +54,18 @@ struct Entry {
 }
 
 impl Entry {
-    /// By the same measure as the status page.
-    fn of(status: ConnectorStatus, config: Option<&Config>) -> Self {
+    /// By the same measure as the status page. That nothing succeeded lately is news only where a daemon tries (`attended`).
+    fn of(status: ConnectorStatus, config: Option<&Config>, attended: bool) -> Self {
         let now = jiff::Timestamp::now();
         let connector = config.and_then(|config| {
             let mut connectors = config.connectors.iter();
             connectors.find(|connector| connector.name.as_str() == status.name)
         });
-        let todos = match connector {
+        let mut todos = match connector {
             Some(connector) => todo::of(&status, &Settings::of(connector), now),
             None => Vec::new(),
         };
+        todos.retain(|todo| attended || todo.topic != todo::Topic::Silence);
         let weight = todo::weight(&status, &todos);
         let mentions = |what: &str| status.reason.as_ref().is_some_and(|reason| reason.contains(what));
         let besides = todos
@@ -118,7 +119,7 @@ async fn known(context: &Context, args: &StatusArgs) -> Result<Known, CommandErr
                 |status: &ConnectorStatus| args.show.names.is_empty() || args.show.names.contains(&status.name);
             let connectors = report.connectors.into_iter().filter(wanted);
             return Ok(Known {
-                connectors: connectors.map(|status| Entry::of(status, None)).collect(),
+                connectors: connectors.map(|status| Entry::of(status, None, true)).collect(),
                 ..Known::default()
             });
         }
@@ -169,7 +170,7 @@ async fn known(context: &Context, args: &StatusArgs) -> Result<Known, CommandErr
                 }
             }),
         };
-        connectors.push(Entry::of(status, Some(&config)));
+        connectors.push(Entry::of(status, Some(&config), told.is_some()));
     }
     Ok(Known {
         connectors,

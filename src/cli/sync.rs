@@ -148,8 +148,10 @@ async fn sync_one(
         }
     };
     let end = end.map_err(state_error)?;
-    let brief = Brief::of(connector.config(), &Arc::new(config.network.clone()), None);
-    notify::tell_once(connector.name(), connector.state(), &brief).await;
+    if !connector.is_stopped() {
+        let brief = Brief::of(connector.config(), &Arc::new(config.network.clone()), None);
+        notify::tell_once(connector.name(), connector.state(), &brief).await;
+    }
     Ok(Answer::Ran(Box::new(RunReport::of(end))))
 }
 

@@ -150,7 +150,7 @@ impl Walker<'_> {
             given.one_of(&[("report", Removals::Report), ("delete", Removals::Delete)])
         });
         let max_removals = self.required(section, "max_removals", "a limit", Given::max_removals);
-        let retention = self.required(section, "retention", "a duration, or off", |given| {
+        let retention = self.required(section, "retention", "a duration", |given| {
             given.duration_or_off("7d", "36500d")
         });
         let torq = self.torq(&torq, torq_urls);

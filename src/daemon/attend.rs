@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -15,8 +15,8 @@ use super::crew::Settings;
 use super::deeds;
 use super::due::Due;
 use super::open::{Opened, trouble};
-use crate::config::{self, Network};
-use crate::http::{Cause, Patience};
+use crate::config::{self, Network, Removals};
+use crate::http::{Cause, Patience, Trouble};
 use crate::model::{ConnectorName, Peer};
 use crate::notify::{Brief, Herald, key_step};
 use crate::state::{State, StateError, Store};
@@ -29,6 +29,8 @@ use crate::wording::{self, BY_ITSELF};
 pub(super) const LOOK: Duration = Duration::from_secs(10);
 /// How long after a run that failed the next one starts at the earliest; the schedule if that is sooner.
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
+/// A peer that does not answer as it should for so long is noted in the state, while the run goes on.
+const WORTH_NOTING: SignedDuration = SignedDuration::from_secs(60);
 /// After so long it is said again that a peer is away.
 const SAY_AGAIN: Duration = Duration::from_secs(3600);
 
@@ -75,6 +77,8 @@ pub(super) struct Attendant {
     /// The peer that was said to be away, and when.
     said_away: Option<(Peer, Instant)>,
     reloads: mpsc::Sender<Reload>,
+    /// What a person was told to be left to do: the state, and how many are held and parked.
+    told: Option<(ConnectorState, u64, u64)>,
     /// What keeps the connector from running at all, until it runs: a full disk, no certificate authorities.
     obstacle: Option<Overlay>,
     /// What was said last about a state that cannot be used: it is not said again as long as it stays the same.
@@ -111,6 +115,7 @@ impl Attendant {
             due: Due::after(Duration::ZERO),
             undelivered: None,
             said_away: None,
+            told: None,
             reloads,
             obstacle: None,
             said: String::new(),
@@ -325,7 +330,7 @@ impl Attendant {
             }
             Action::Approve => {
                 self.due = Due::after(Duration::ZERO);
-                approve(state).await?
+                approve(state, self.config.removals).await?
             }
             Action::Retry => {
                 let words = state.call(deeds::retry).await?;
@@ -374,7 +379,7 @@ impl Attendant {
         };
         self.obstacle = None;
         let began = std::time::Instant::now();
-        let mut cut_short = false;
+        let (mut cut_short, mut noted) = (false, false);
         let next_poll = self.undelivered.filter(|next_poll| !next_poll.is_now());
         let end = {
             let run = async {
@@ -390,6 +395,11 @@ impl Attendant {
                 tokio::select! {
                     end = &mut run => break end?,
                     _ = beat.tick() => {
+                        if !noted && connector.trouble().is_some_and(|trouble| lasts(&trouble)) {
+                            // Should the process die, whoever looks then sees what it saw.
+                            noted = true;
+                            note(state, overlay_of(&connector)).await?;
+                        }
                         let live = Live {
                             overlay: overlay_of(&connector),
                             next_poll: None,
@@ -416,7 +426,7 @@ impl Attendant {
                         }
                         if order.action == Action::Approve {
                             // Now: what this run is about to hold was not shown to whoever approves.
-                            let answer = approve(state).await;
+                            let answer = approve(state, self.config.removals).await;
                             let _ = order.reply.send(answer.unwrap_or_else(|error| Answer::Refused(error.to_string())));
                             continue;
                         }
@@ -433,6 +443,7 @@ impl Attendant {
             }
         };
         self.log(&end);
+        self.tell(&end);
         self.said.clear();
         let undelivered = end.halt.as_ref().and_then(Halt::peer_away) == Some(Peer::JumpCloud);
         self.undelivered = undelivered.then(|| next_poll.unwrap_or_else(|| self.next_due(&None)));
@@ -460,6 +471,30 @@ impl Attendant {
         let again = said.filter(|(peer, at)| away == Some(*peer) && at.elapsed() < SAY_AGAIN);
         end.log(self.name(), again.is_some());
         self.said_away = again.or_else(|| away.map(|peer| (peer, Instant::now())));
+    }
+
+    /// Says what a run that came to its end left for a person to do, once, and when there is nothing any more.
+    fn tell(&mut self, end: &RunEnd) {
+        if end.halt.is_some() {
+            return;
+        }
+        let status = &end.status;
+        let asks = matches!(status.state, ConnectorState::Held | ConnectorState::ReportOnly) || status.parked > 0;
+        let waits = asks.then_some((status.state, status.held, status.parked));
+        if waits == self.told {
+            return;
+        }
+        match &waits {
+            Some(_) => tracing::warn!(
+                connector = %self.name(),
+                state = status.state.as_str(),
+                action = status.action,
+                "{}",
+                status.reason.as_deref().unwrap_or("something waits for a person")
+            ),
+            None => tracing::info!(connector = %self.name(), "nothing waits for a person any more"),
+        }
+        self.told = waits;
     }
 
     fn next_due(&self, halt: &Option<Halt>) -> Due {
@@ -571,8 +606,10 @@ impl Attendant {
 }
 
 /// Approves what is held at this moment.
-async fn approve(state: &State) -> Result<Answer, StateError> {
-    let words = state.call(|store| deeds::approve(store, Timestamp::now())).await?;
+async fn approve(state: &State, removals: Removals) -> Result<Answer, StateError> {
+    let words = state
+        .call(move |store| deeds::approve(store, removals, Timestamp::now()))
+        .await?;
     Ok(Answer::Done(words))
 }
 
@@ -582,17 +619,40 @@ fn end_of_day(day: jiff::civil::Date) -> Option<Timestamp> {
     Some(next.timestamp())
 }
 
+/// Whether a trouble has lasted so long that it is worth noting.
+fn lasts(trouble: &Trouble) -> bool {
+    Timestamp::now().duration_since(trouble.since) >= WORTH_NOTING
+}
+
+/// Notes in the state what is shown while the trouble lasts.
+async fn note(state: &State, trouble: Option<Overlay>) -> Result<(), StateError> {
+    let Some(Overlay {
+        state: now,
+        reason,
+        action,
+    }) = trouble
+    else {
+        return Ok(());
+    };
+    state
+        .call(move |store| store.note_state(Timestamp::now(), now, reason.as_deref(), action.as_deref()))
+        .await
+}
+
 fn overlay_of(connector: &Connector) -> Option<Overlay> {
     let trouble = connector.trouble()?;
     Some(Overlay {
         state: ConnectorState::Retrying,
         reason: Some(format!("{} (since {})", trouble.reason, wording::moment(trouble.since))),
         action: Some(format!(
-            "{}{} is asked again at {}",
+            "{}{} is {}",
             sync::about_cause(Cause::in_words(&trouble.reason), trouble.peer)
                 .map_or_else(|| "nothing: ".to_owned(), |advice| format!("{advice}; ")),
             trouble.peer,
-            wording::moment(trouble.next_attempt)
+            match trouble.next_attempt > Timestamp::now() {
+                true => format!("asked again at {}", wording::moment(trouble.next_attempt)),
+                false => format!("being asked again, since {}", wording::moment(trouble.next_attempt)),
+            }
         )),
     })
 }

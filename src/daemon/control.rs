@@ -31,6 +31,8 @@ use crate::web::{Board, BoardError};
 const LOOK: Duration = Duration::from_secs(10);
 /// A connector whose peer has not answered for so long is not waited for any more by a command; the daemon goes on trying.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// A daemon that works answers a command within so long that it is there.
+const ANSWERS: Duration = Duration::from_secs(5);
 /// The longest request that is read, in bytes.
 const MAX_REQUEST: u64 = 64 * 1024;
 
@@ -86,6 +88,8 @@ pub enum Action {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "lowercase")]
 pub enum Request {
+    /// Nothing: whether somebody answers.
+    Ping,
     /// The status of all connectors.
     Status,
     /// An action on some connectors, side by side.
@@ -178,6 +182,8 @@ impl RunReport {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Response {
+    /// To [`Request::Ping`].
+    Here,
     /// To [`Request::Status`].
     Status(StatusReport),
     /// To [`Request::Act`].
@@ -329,11 +335,18 @@ impl Control {
                 }
             });
         }
+        drop(self);
+        tracker.close();
+        tracker.wait().await;
+    }
+}
+
+impl Drop for Control {
+    /// Nobody listens there any more.
+    fn drop(&mut self) {
         if self.lock.is_in_place() {
             let _ = std::fs::remove_file(socket(&self.state_dir));
         }
-        tracker.close();
-        tracker.wait().await;
     }
 }
 
@@ -364,6 +377,7 @@ pub(crate) fn read_request(line: &[u8]) -> Result<Request, String> {
 
 async fn respond(request: Request, desks: &Desks, board: &Board, reloads: &mpsc::Sender<Reload>) -> Response {
     match request {
+        Request::Ping => Response::Here,
         Request::Status => match board.statuses().await {
             Ok(report) => Response::Status(report),
             Err(error) => Response::Error(error.to_string()),
@@ -446,8 +460,22 @@ async fn reload(reloads: &mpsc::Sender<Reload>, asked_for: &[String], only_these
     told.await.ok()?
 }
 
-/// Asks the running daemon of a state folder; `None` when none runs.
+/// Asks the running daemon of a state folder; `None` when none runs. Nothing is asked of one that does not answer at all, or it
+/// would do so whenever it comes to itself.
 pub async fn ask(state_dir: &Path, request: &Request) -> io::Result<Option<Response>> {
+    match tokio::time::timeout(ANSWERS, converse_once(state_dir, &Request::Ping)).await {
+        Ok(Ok(Some(_))) => converse_once(state_dir, request).await,
+        Ok(none) => none,
+        Err(_) => {
+            let holder = Lock::daemon_holder(state_dir).map_or_else(String::new, |holder| format!(" ({holder})"));
+            let words =
+                format!("it does not answer{holder}, though it is there; is it stopped, or the machine overloaded?");
+            Err(io::Error::new(io::ErrorKind::TimedOut, words))
+        }
+    }
+}
+
+async fn converse_once(state_dir: &Path, request: &Request) -> io::Result<Option<Response>> {
     let stream = match UnixStream::connect(socket(state_dir)).await {
         Ok(stream) => stream,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {

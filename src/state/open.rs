@@ -71,6 +71,13 @@ impl Lock {
         Self::take_file(state_dir, ".daemon.lock", "(all)")
     }
 
+    /// Who holds the daemon's lock, or held it last, as they wrote into it.
+    pub fn daemon_holder(state_dir: &Path) -> Option<String> {
+        let holder = std::fs::read_to_string(state_dir.join(".daemon.lock")).ok()?;
+        let holder = holder.trim();
+        (!holder.is_empty()).then(|| format!("process {holder}"))
+    }
+
     fn take_file(state_dir: &Path, name_of_file: &str, name: &str) -> Result<Self, StateError> {
         make_dir(state_dir)?;
         let path = state_dir.join(name_of_file);

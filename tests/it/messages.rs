@@ -56,7 +56,7 @@ const ROOMS: [&str; 28] = [
 
 /// Texts in those rooms that are no message: parts of one, names of requests, advice that stands beside its reason, and what other
 /// programs say.
-const PARTS: [&str; 35] = [
+const PARTS: [&str; 36] = [
     // Of a failure: what was being done.
     "search directory users",
     "list directory users",
@@ -86,6 +86,7 @@ const PARTS: [&str; 35] = [
     "the state of",
     "the environment variable",
     "report or delete",
+    "a duration, or off",
     "the client id of the Torq API key",
     "the client id of the service account",
     "the id of the JumpCloud organisation",

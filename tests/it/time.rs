@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use torq_connector::sandbox::{Endpoint, Fault, FaultRule, Peer};
+use torq_connector::view::ConnectorState;
 
 use crate::binary::{Connector, DEADLINE, Daemon, body, eventually, finish};
 use crate::interpose::{Death, kind};
@@ -537,6 +538,30 @@ async fn while_jumpcloud_is_away_only_the_delivery_is_repeated_and_torq_is_asked
     .await;
     world.clear_faults();
     life.interpose.pass(60 * MINUTE);
+    settled(&daemon).await;
+    daemon.stop().await;
+    life.assert_in_step();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_daemon_saw_is_known_after_it_was_killed() {
+    let (life, mut daemon) = idle(3).await;
+    life.world()
+        .fault(FaultRule::always(Endpoint::TorqUsers, Fault::status(503)));
+    life.interpose.pass(16 * MINUTE);
+    daemon.state("main", "retrying").await;
+    life.interpose.pass(2 * MINUTE);
+    eventually("it is noted", async || {
+        let state = crate::life::store(&life.place.state_dir()).about().unwrap().state;
+        (state == ConnectorState::Retrying).then_some(())
+    })
+    .await;
+    daemon.signal("KILL");
+    daemon.ended().await;
+    let ran = finish(life.place.command(&["status", "main"])).await.exits(0);
+    ran.shows(&["retrying", "503", "since "]).tells(&["no daemon is running"]);
+    life.world().clear_faults();
+    let daemon = life.daemon().await;
     settled(&daemon).await;
     daemon.stop().await;
     life.assert_in_step();
