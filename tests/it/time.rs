@@ -559,7 +559,8 @@ async fn what_a_daemon_saw_is_known_after_it_was_killed() {
     daemon.signal("KILL");
     daemon.ended().await;
     let ran = finish(life.place.command(&["status", "main"])).await.exits(0);
-    ran.shows(&["retrying", "503", "since "]).tells(&["no daemon is running"]);
+    ran.shows(&["retrying", "503", "since "])
+        .tells(&["no daemon is running"]);
     life.world().clear_faults();
     let daemon = life.daemon().await;
     settled(&daemon).await;

@@ -271,7 +271,11 @@ async fn a_daemon_that_cannot_listen_leaves_no_socket_behind() {
         &format!("[http]\nlisten = \"{address}\"\n"),
         &[Connector::new("main", &sandbox)],
     );
-    place.run(&["run"]).await.exits(1).tells(&["is another daemon running?"]);
+    place
+        .run(&["run"])
+        .await
+        .exits(1)
+        .tells(&["is another daemon running?"]);
     assert!(!place.state_dir().join("control.sock").exists());
 }
 
