@@ -86,7 +86,6 @@ const PARTS: [&str; 36] = [
     "the state of",
     "the environment variable",
     "report or delete",
-    "a duration, or off",
     "the client id of the Torq API key",
     "the client id of the service account",
     "the id of the JumpCloud organisation",
