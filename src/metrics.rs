@@ -27,6 +27,7 @@ const USERS: &str = "torq_connector_users";
 const POLL_INTERVAL: &str = "torq_connector_poll_interval_seconds";
 const KEY_EXPIRY: &str = "torq_connector_key_expiry_timestamp_seconds";
 const STATE_SIZE: &str = "torq_connector_state_size_bytes";
+const NOTIFICATIONS: &str = "torq_connector_notifications_total";
 const BUILD: &str = "torq_connector_build_info";
 // The process itself, by the names that every Prometheus client uses.
 const CPU: &str = "process_cpu_seconds_total";
@@ -104,6 +105,10 @@ pub fn describe() {
         STATE_SIZE,
         Unit::Bytes,
         "Size of the state's files in bytes, the write-ahead log included."
+    );
+    describe_counter!(
+        NOTIFICATIONS,
+        "Messages that tell a person what concerns them, by connector and by what became of an attempt."
     );
     describe_gauge!(BUILD, "Always 1; the label says which version runs.");
     describe_counter!(
@@ -232,6 +237,21 @@ pub fn configured(connector: &str, poll_interval: Duration, key_expires: Option<
     }
 }
 
+/// What becomes of an attempt to tell a person something. `given_up`: it was tried for a day.
+const NOTIFICATION_OUTCOMES: [&str; 3] = ["delivered", "failed", "given_up"];
+
+/// A person is told about a connector from now on.
+pub fn notifications_begin(connector: &str) {
+    for outcome in NOTIFICATION_OUTCOMES {
+        counter!(NOTIFICATIONS, "connector" => connector.to_owned(), "outcome" => outcome).increment(0);
+    }
+}
+
+/// A person was told something, or was not: `delivered`, `failed` or `given_up`.
+pub fn notification(connector: &str, outcome: &'static str) {
+    counter!(NOTIFICATIONS, "connector" => connector.to_owned(), "outcome" => outcome).increment(1);
+}
+
 /// How large the state of a connector is, in bytes.
 pub fn state_size(connector: &str, bytes: u64) {
     gauge!(STATE_SIZE, "connector" => connector.to_owned()).set(bytes as f64);
@@ -239,7 +259,7 @@ pub fn state_size(connector: &str, bytes: u64) {
 
 /// The name of every metric of ours.
 #[cfg(test)]
-pub(crate) const ALL: [&str; 15] = [
+pub(crate) const ALL: [&str; 16] = [
     REQUESTS,
     REQUEST_SECONDS,
     WAIT_SECONDS,
@@ -254,6 +274,7 @@ pub(crate) const ALL: [&str; 15] = [
     POLL_INTERVAL,
     KEY_EXPIRY,
     STATE_SIZE,
+    NOTIFICATIONS,
     BUILD,
 ];
 
@@ -295,6 +316,8 @@ mod tests {
             status(&ConnectorStatus::unknown("main", ConnectorState::Starting, None));
             configured("main", Duration::from_secs(900), Some(Timestamp::UNIX_EPOCH));
             state_size("main", 4096);
+            notifications_begin("main");
+            notification("main", "delivered");
         });
         handle.render()
     }
@@ -372,7 +395,7 @@ mod tests {
             .lines()
             .filter_map(|line| line.trim().strip_prefix("- alert: "))
             .collect();
-        assert_eq!(alerts.len(), 10);
+        assert_eq!(alerts.len(), 11);
         for alert in alerts {
             assert!(DOCS.contains(&format!("| `{alert}` |")), "{alert}");
         }

@@ -104,6 +104,23 @@ impl fmt::Display for EmailKey {
     }
 }
 
+/// Whether a character of foreign text could steer a terminal, end a line of a log, or turn the reading direction around: control
+/// characters; separators of lines and paragraphs; marks, embeddings, overrides and isolates of direction.
+pub fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{061c}' | '\u{200e}' | '\u{200f}')
+        || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// The longest id that is believed, in bytes.
+const MAX_ID: usize = 200;
+
+/// Whether a text that a peer sent can be the id of something: there, not endless, printable; and one segment of a path, for ids
+/// go into the addresses of requests, deletions among them, where `.` and `..` are no names.
+pub fn is_id(text: &str) -> bool {
+    !text.is_empty() && text.len() <= MAX_ID && !text.chars().any(char::is_control) && !matches!(text, "." | "..")
+}
+
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

@@ -1,11 +1,14 @@
 //! How times, states and foreign text are put before people: the same words in the terminal and on the status page.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde_json::Value;
 
+use crate::model::steers;
 use crate::state::StateError;
-use crate::view::{ConnectorState, EventKind, RunOutcome};
+use crate::view::{ConnectorState, EventKind, EventView, RunOutcome};
 
 /// What is said of a failure that the daemon gets over without anybody.
 pub const BY_ITSELF: &str = "it is tried again by itself";
@@ -171,15 +174,78 @@ pub fn event(kind: EventKind) -> &'static str {
     }
 }
 
+/// Adds the names of roles, by which people know them, to the ids of which events speak.
+pub fn name_roles(events: &mut [EventView], names: &BTreeMap<String, String>) {
+    for event in events {
+        let named = |side: &Option<Value>| match side.as_ref().and_then(|side| side.get("role_id")) {
+            Some(id) => id.as_str().and_then(|id| names.get(id)).cloned().map(Some),
+            None => Some(None),
+        };
+        // Both or neither: half of a change would be none.
+        let (Some(before), Some(after)) = (named(&event.before), named(&event.after)) else {
+            continue;
+        };
+        for (side, name) in [(&mut event.before, before), (&mut event.after, after)] {
+            if let (Some(Value::Object(side)), Some(name)) = (side, name) {
+                side.insert("role".to_owned(), name.into());
+            }
+        }
+    }
+}
+
+/// What changed, and why: `status: INVITED → VERIFIED; reason`.
+pub fn details(event: &EventView) -> String {
+    let field = |side: &Option<Value>, name: &str| {
+        side.as_ref()
+            .and_then(|side| side.get(name))
+            .filter(|value| !value.is_null())
+            .map(|value| in_words(name, value))
+    };
+    let names: BTreeSet<&String> = [&event.before, &event.after]
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_object)
+        .flat_map(|side| side.keys())
+        .collect();
+    let names_role = names.iter().any(|name| *name == "role");
+    let changes = names.into_iter().filter_map(|name| {
+        let before = field(&event.before, name);
+        let after = field(&event.after, name);
+        match (before, after) {
+            (None, None) => None,
+            // People know roles by their names.
+            _ if name == "role_id" && names_role => None,
+            // The line says already whom it is about.
+            (None, after) if name == "email" && after == event.email => None,
+            // Of somebody new it matters what they may do; of an account, that is what it is about.
+            _ if event.kind == EventKind::UserAppeared && (name == "created" || name == "last_login") => None,
+            _ if name == "origin" => None,
+            (Some(before), None) if name == "first_seen" => Some(format!("was here before, since {before}")),
+            (Some(before), Some(after)) if before == after => None,
+            (Some(before), Some(after)) => Some(format!("{name}: {before} → {after}")),
+            (Some(before), None) => Some(format!("{name}: was {before}")),
+            (None, Some(after)) => Some(format!("{name}: {after}")),
+        }
+    });
+    let words: Vec<String> = changes.chain(event.reason.clone()).collect();
+    printable(&words.join("; "))
+}
+
+/// The value of a field of an event, as people read it: times to the second.
+fn in_words(name: &str, value: &Value) -> String {
+    match (name, value.as_str()) {
+        ("created" | "last_login" | "first_seen", Some(text)) => text.parse().map_or_else(|_| text.to_owned(), moment),
+        (_, Some(text)) => text.to_owned(),
+        (_, None) => value.to_string(),
+    }
+}
+
 /// Foreign text on one line, without anything that could steer a terminal or turn the reading direction around.
 pub fn printable(text: &str) -> String {
     text.chars()
         .map(|c| match c {
             '\n' | '\r' | '\t' => ' ',
-            c if c.is_control() => '\u{fffd}',
-            // Line and paragraph separators; marks, embeddings, overrides and isolates of direction.
-            '\u{2028}' | '\u{2029}' | '\u{061c}' | '\u{200e}' | '\u{200f}' => '\u{fffd}',
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
+            c if steers(c) => '\u{fffd}',
             c => c,
         })
         .collect()

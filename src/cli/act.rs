@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::logging::{self, Who};
 use super::sync::{act_in_spite_of, ask_daemon, chosen, only_one, removed_words, state_error};
 use super::{CommandError, Context, Exit, NameArgs, tell};
-use crate::config::Config;
+use crate::config::{Config, Removals};
 use crate::daemon::control::Action;
 use crate::daemon::deeds;
 use crate::model::ConnectorName;
@@ -55,6 +55,8 @@ async fn act(config: &Config, name: &ConnectorName, action: Action) -> Result<Op
         Err(StateError::Removed { .. }) => return Ok(None),
         other => other?,
     };
+    let configured = config.connectors.iter().find(|connector| connector.name == *name);
+    let removals = configured.map_or(Removals::Report, |connector| connector.removals);
     state
         .call(move |store| {
             let now = Timestamp::now();
@@ -64,7 +66,7 @@ async fn act(config: &Config, name: &ConnectorName, action: Action) -> Result<Op
             Ok(Some(match action {
                 Action::Pause => deeds::pause(store, now)?,
                 Action::Resume => deeds::resume(store, now, "the next run polls and delivers")?,
-                Action::Approve => deeds::approve(store, now)?,
+                Action::Approve => deeds::approve(store, removals, now)?,
                 Action::Retry => deeds::retry(store)?,
                 Action::Reconnect | Action::Sync => {
                     store.forget_not_offered()?;

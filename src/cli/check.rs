@@ -15,7 +15,7 @@ use super::{CheckArgs, CommandError, Context, Exit, addressed, tell, write_out};
 use crate::config::{self, Config, JumpCloud as JumpCloudConfig, JumpCloudCredentials};
 use crate::http::{self, Failure, FailureKind, Patience};
 use crate::jumpcloud::JumpCloud;
-use crate::model::{EmailKey, Listing, Peer};
+use crate::model::{ConnectorName, EmailKey, Listing, Peer};
 use crate::state::{self, Offered};
 use crate::sync::{Again, Halt, peers};
 use crate::torq::Torq;
@@ -31,7 +31,11 @@ const PATIENCE: Patience = Patience {
 };
 
 pub(super) async fn run(context: Context, args: CheckArgs) -> Result<Exit, CommandError> {
-    let config = context.config_for(&args.names)?;
+    let config = if args.without_secrets {
+        context.config_without_secrets()?
+    } else {
+        context.config_for(&args.names)?
+    };
     logging::start(&config.log, Who::Command, context.verbose);
     let names = chosen(&config, &args.names)?;
     let mut gravest = Exit::Done;
@@ -84,6 +88,23 @@ pub(super) async fn run(context: Context, args: CheckArgs) -> Result<Exit, Comma
         gravest = gravest.or(checked.exit);
     }
     Ok(gravest)
+}
+
+/// *Connect*: tests one connector, and tells what comes of it. Its configuration was judged already.
+pub(super) async fn connect(config: &Config, name: &ConnectorName) -> Result<Exit, CommandError> {
+    let Some(connector) = config.connectors.iter().find(|connector| connector.name == *name) else {
+        return Err(CommandError::unexpected(format!("{name} is not configured")));
+    };
+    let mut checked = Checked::new(connector);
+    key(connector, &mut checked);
+    online(config, connector, &mut checked).await?;
+    for line in &checked.lines {
+        tell(line);
+    }
+    if !checked.failed.is_empty() {
+        tell(&format!("{name}: failed: {}", checked.failed.join(", ")));
+    }
+    Ok(checked.exit)
 }
 
 /// What was found about one connector.
@@ -267,7 +288,7 @@ fn credentials(result: Result<(), Failure>, peer: Peer, asked: &[&Url], checked:
 
 /// What is said of addresses that answered.
 fn reached(asked: &[&Url]) -> String {
-    let mut addresses: Vec<_> = asked.iter().map(|url| http::address(url)).collect();
+    let mut addresses: Vec<_> = asked.iter().map(|url| http::road(url)).collect();
     addresses.dedup();
     let secure = asked.iter().all(|url| url.scheme() == "https");
     let what = if secure { "name, TLS and answer" } else { "answers" };

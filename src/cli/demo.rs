@@ -145,8 +145,9 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
 }
 
 async fn listen(wanted: SocketAddr) -> Result<TcpListener, CommandError> {
-    if let Ok(listener) = TcpListener::bind(wanted).await {
-        return Ok(listener);
+    match TcpListener::bind(wanted).await {
+        Ok(listener) => return Ok(listener),
+        Err(error) => tell(&format!("cannot listen on {wanted} ({error}): another port is taken")),
     }
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     TcpListener::bind(any).await.map_err(CommandError::unexpected)

@@ -1,10 +1,11 @@
 //! Logs: to standard error, text or JSON. The daemon logs as configured; commands keep quiet unless asked.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
+use super::journal::{self, Journal};
 use crate::config::{Log, LogFormat};
 
 /// Those of our dependencies that log. What they have to say we say in our own words, so it is of use only to whoever looks for more.
@@ -40,6 +41,7 @@ impl Level {
 
 /// Sets logging up. A second call does nothing. Returns how to change the level, unless the command line chose it.
 pub(super) fn start(log: &Log, who: Who, verbose: u8) -> Option<Level> {
+    let journal = journal::is_stderr();
     let level = match (verbose, who) {
         (0, Who::Daemon) => log.level.as_str(),
         (0, Who::Command) if log.level == "info" => "warn",
@@ -48,9 +50,14 @@ pub(super) fn start(log: &Log, who: Who, verbose: u8) -> Option<Level> {
         (2, _) => "debug",
         (_, _) => "trace",
     };
+    let writer = if journal {
+        BoxMakeWriter::new(Journal::to(io::stderr))
+    } else {
+        BoxMakeWriter::new(io::stderr)
+    };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter(level))
-        .with_writer(BoxMakeWriter::new(std::io::stderr));
+        .with_writer(writer);
     let (level, result) = match log.format {
         LogFormat::Json => {
             let builder = builder
@@ -62,9 +69,19 @@ pub(super) fn start(log: &Log, who: Who, verbose: u8) -> Option<Level> {
             let handle = builder.reload_handle();
             (changing(move |filter| drop(handle.reload(filter))), builder.try_init())
         }
+        // The journal has times of its own, and shows how grave a line is in its own colours.
+        LogFormat::Text if journal => {
+            let builder = builder
+                .with_ansi(false)
+                .with_target(false)
+                .without_time()
+                .with_filter_reloading();
+            let handle = builder.reload_handle();
+            (changing(move |filter| drop(handle.reload(filter))), builder.try_init())
+        }
         LogFormat::Text => {
             let builder = builder
-                .with_ansi(std::io::stderr().is_terminal())
+                .with_ansi(io::stderr().is_terminal())
                 .with_target(false)
                 .with_filter_reloading();
             let handle = builder.reload_handle();

@@ -6,17 +6,28 @@
 mod act;
 mod backup;
 mod check;
+mod confirm;
 mod demo;
 mod exit;
+mod forget;
+mod health;
+mod init;
+mod journal;
 mod limits;
 mod logging;
 mod look;
+mod manual;
+mod notify;
 pub mod output;
+mod pager;
 mod reach;
 mod remove;
+mod report;
 mod sandbox;
 mod serve;
+mod status;
 mod sync;
+mod when;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -40,7 +51,7 @@ use output::Format;
 /// Reads the users of Torq workspaces, compares them with the last snapshot, and keeps JumpCloud SaaS Management up to date
 /// with new users and application associations.
 #[derive(Debug, Parser)]
-#[command(name = "torq-connector", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "torq-connector", version, long_version = LONG_VERSION, max_term_width = 100, after_help = EXIT_CODES)]
 struct Cli {
     /// The configuration file.
     #[arg(
@@ -61,13 +72,23 @@ struct Cli {
 }
 
 const DEFAULT_CONFIG: &str = "/etc/torq-connector/config.toml";
+const LONG_VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    "\ncommit: ",
+    env!("BUILD_COMMIT"),
+    "\ntarget: ",
+    env!("BUILD_TARGET")
+);
 
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 unexpected; 64 usage; 69 a peer is unreachable or fails (try again); 75 done in \
-part (something is pending, parked, held or report-only, or a named connector is paused or was removed); 77 credentials or permission refused, \
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 unexpected; 64 usage; 69 a peer is unreachable or fails (try again); 70 a part of \
+the daemon died (start it again); 75 done in part (something is pending, parked, held or report-only, or a named connector is paused or was removed); 77 credentials or permission refused, \
 or not licensed; 78 configuration. Over several connectors the gravest counts.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Set a connector up: ask what it needs (or take it from flags), test it, save it.
+    #[command(after_help = EXIT_CODES)]
+    Init(Box<init::InitArgs>),
     /// Run the daemon: poll and deliver on schedule, serve the status page.
     #[command(after_help = EXIT_CODES)]
     Run,
@@ -78,11 +99,13 @@ enum Command {
     #[command(after_help = EXIT_CODES)]
     Check(CheckArgs),
     /// Show the state of connectors.
-    Status(ShowArgs),
+    Status(status::StatusArgs),
     /// Show who is in Torq, and what JumpCloud has for them.
-    Users(ShowArgs),
+    Users(look::UsersArgs),
     /// Show what happened.
-    Events(EventsArgs),
+    Events(look::EventsArgs),
+    /// Account for who has access to Torq, now or on a day that is past; as a table, CSV, JSON, or a page to print.
+    Report(report::ReportArgs),
     /// Try again after new credentials, permissions or a licence.
     Reconnect(NameArgs),
     /// Stop polling and delivering until `resume`.
@@ -95,12 +118,25 @@ enum Command {
     Retry(NameArgs),
     /// Delete what a connector created in JumpCloud, and its state; say what to revoke in Torq. Shows and asks first.
     Remove(RemoveArgs),
+    /// Erase somebody who is no longer in Torq from what is known here. Shows and asks first.
+    #[command(after_help = EXIT_CODES)]
+    Forget(ForgetArgs),
+    /// Try out whether a person is told of what concerns them.
+    #[command(after_help = EXIT_CODES)]
+    Notify(NotifyArgs),
     /// Copy what is known of connectors into a folder, consistently, also while the daemon works.
     Backup(BackupArgs),
+    /// Ask the running daemon whether it works; exits 0, 1 when it says that it does not, 69 when it does not answer.
+    Health(health::HealthArgs),
     /// Serve both APIs on loopback, with invented people, arrivals and faults to choose.
     Sandbox(sandbox::SandboxArgs),
     /// See the whole thing work: sandbox, a connector and the status page, from one command.
     Demo(demo::DemoArgs),
+    /// Write the completions of a shell to standard output.
+    Completions(manual::CompletionsArgs),
+    /// Write the manual pages into a folder.
+    #[command(hide = true)]
+    Manual(manual::ManualArgs),
 }
 
 #[derive(Debug, Args)]
@@ -121,6 +157,29 @@ struct RemoveArgs {
     /// Leave JumpCloud as it is, and delete only what is known here: for a connector whose credentials are no good any more.
     #[arg(long)]
     keep_accounts: bool,
+}
+
+#[derive(Debug, Args)]
+struct ForgetArgs {
+    /// Of which connector.
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Who: an e-mail, or a Torq id.
+    #[arg(value_name = "EMAIL|ID")]
+    person: String,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+}
+
+#[derive(Debug, Args)]
+struct NotifyArgs {
+    /// Which connector; may be left out when there is only one.
+    #[arg(value_name = "NAME")]
+    name: Option<String>,
+    /// Send a test message by each way that is configured, and say what came back.
+    #[arg(long, required = true)]
+    test: bool,
 }
 
 #[derive(Debug, Args)]
@@ -154,6 +213,9 @@ struct CheckArgs {
     /// Only judge the configuration; send nothing.
     #[arg(long)]
     offline: bool,
+    /// Leave the files with secrets alone, which may be there for the daemon only.
+    #[arg(long, requires = "offline")]
+    without_secrets: bool,
 }
 
 #[derive(Debug, Args)]
@@ -164,21 +226,6 @@ struct ShowArgs {
     /// How it is shown.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
-}
-
-#[derive(Debug, Args)]
-struct EventsArgs {
-    #[command(flatten)]
-    show: ShowArgs,
-    /// Only what happened after this: a time (2026-11-01T08:00:00Z), a day (2026-11-01) or an age (7d, 12h).
-    #[arg(long, value_parser = look::parse_since)]
-    since: Option<jiff::Timestamp>,
-    /// Only about this user: an e-mail (or a part of one), or a Torq id.
-    #[arg(long)]
-    user: Option<String>,
-    /// Only the latest so many.
-    #[arg(long, value_name = "N")]
-    limit: Option<u32>,
 }
 
 /// Runs the command line and returns the exit code.
@@ -227,7 +274,11 @@ fn run(args: impl IntoIterator<Item = OsString>, env: BTreeMap<String, String>) 
     match dispatch(context, cli.command) {
         Ok(exit) => exit,
         Err(failure) => {
-            tell(&failure.message);
+            if journal::is_stderr() {
+                tell(&journal::failure(&failure.message));
+            } else {
+                tell(&failure.message);
+            }
             failure.exit
         }
     }
@@ -286,8 +337,14 @@ impl Context {
     }
 }
 
+/// Threads that work. Everything here mostly waits, and on a machine with a hundred processors a thread for each of them would
+/// only take memory.
+const WORKERS: usize = 4;
+
 fn dispatch(context: Context, command: Command) -> Result<Exit, CommandError> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(processors.min(WORKERS))
         .enable_all()
         // For the state of many connectors and for name resolution; each blocks for a moment only.
         .max_blocking_threads(64)
@@ -295,22 +352,29 @@ fn dispatch(context: Context, command: Command) -> Result<Exit, CommandError> {
         .map_err(CommandError::unexpected)?;
     let exit = runtime.block_on(async {
         match command {
+            Command::Init(args) => init::run(context, *args).await,
             Command::Run => serve::run(context).await,
             Command::Sync(args) if args.dry_run => sync::dry_run(context, args).await,
             Command::Sync(args) => sync::run(context, args).await,
             Command::Check(args) => check::run(context, args).await,
-            Command::Status(args) => look::status(context, args).await,
+            Command::Status(args) => status::run(context, args).await,
             Command::Users(args) => look::users(context, args).await,
             Command::Events(args) => look::events(context, args).await,
+            Command::Report(args) => report::run(context, args).await,
             Command::Reconnect(args) => act::run(context, args, Action::Reconnect).await,
             Command::Pause(args) => act::run(context, args, Action::Pause).await,
             Command::Resume(args) => act::run(context, args, Action::Resume).await,
             Command::Approve(args) => act::run(context, args, Action::Approve).await,
             Command::Retry(args) => act::run(context, args, Action::Retry).await,
             Command::Remove(args) => remove::run(context, args).await,
+            Command::Forget(args) => forget::run(context, args).await,
+            Command::Notify(args) => notify::run(context, args).await,
             Command::Backup(args) => backup::run(context, args).await,
             Command::Sandbox(args) => sandbox::run(context, args).await,
             Command::Demo(args) => demo::run(context, args).await,
+            Command::Health(args) => health::run(context, args).await,
+            Command::Completions(args) => manual::completions(&args),
+            Command::Manual(args) => manual::pages(&args),
         }
     });
     // What does not end by itself (a request to a peer that hangs) does not hold the process.

@@ -4,6 +4,7 @@
 //! may change with any version.
 
 mod preview;
+mod reports;
 mod rows;
 mod tables;
 #[cfg(test)]
@@ -15,6 +16,7 @@ use clap::ValueEnum;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::report::{Report, Rows};
 use crate::view::{DryRunReport, EventsReport, StatusReport, UsersReport};
 
 /// How an answer is written.
@@ -43,6 +45,16 @@ pub struct Look {
 }
 
 impl Look {
+    /// As fits a file: no colours, and tables as wide as they need.
+    pub fn of_file(format: Format) -> Self {
+        Self {
+            format,
+            colour: false,
+            width: None,
+            now: Timestamp::now(),
+        }
+    }
+
     /// As fits standard output: colours and the window's width on a terminal, neither elsewhere.
     pub fn of_stdout(format: Format) -> Self {
         let terminal = io::stdout().is_terminal();
@@ -81,6 +93,17 @@ pub fn events(out: &mut dyn Write, report: &EventsReport, look: Look) -> io::Res
         Format::Table => tables::events(out, report, look),
         Format::Json => json(out, report),
         Format::Csv => rows::write(out, &rows::EVENTS, &report.events),
+    }
+}
+
+/// Writes a report. As CSV: its rows.
+pub fn report(out: &mut dyn Write, report: &Report, look: Look) -> io::Result<()> {
+    match (look.format, &report.rows) {
+        (Format::Table, _) => reports::write(out, report, look),
+        (Format::Json, _) => json(out, report),
+        (Format::Csv, Rows::Users(users)) => rows::write(out, &rows::REPORT_USERS, users),
+        (Format::Csv, Rows::Differences(differences)) => rows::write(out, &rows::DIFFERENCES, differences),
+        (Format::Csv, Rows::Changes(changes)) => rows::write(out, &rows::EVENTS, changes),
     }
 }
 

@@ -1,13 +1,13 @@
 //! `remove`: shows what it would take away, asks, and takes it away. Through the daemon where one runs, which then does not attend
 //! the connector any more; without one under the lock.
 
-use std::io::{BufRead, IsTerminal, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use super::confirm::confirmed;
 use super::logging::{self, Who};
 use super::reach::{ask, may_look};
 use super::sync::{progress_bar, progress_words, state_error};
@@ -47,7 +47,7 @@ pub(super) async fn run(context: Context, args: RemoveArgs) -> Result<Exit, Comm
         }
     };
     tell(&what_goes(&config, connector, plan.as_ref()));
-    if !confirmed(name, args.yes)? {
+    if !confirmed("Remove", "removed", name.as_str(), args.yes)? {
         return Ok(Exit::Usage);
     }
     let terms = RemovalTerms {
@@ -91,7 +91,7 @@ fn without_section(config: &Config, args: &RemoveArgs) -> Result<Exit, CommandEr
         "{name} is not in the configuration. This is deleted:\n{}\nJumpCloud is left as it is.",
         listed(&files)
     ));
-    if !confirmed(&name, args.yes)? {
+    if !confirmed("Remove", "removed", name.as_str(), args.yes)? {
         return Ok(Exit::Usage);
     }
     state::forget(&config.state_dir, &name, Timestamp::now(), false).map_err(state_error)?;
@@ -99,29 +99,6 @@ fn without_section(config: &Config, args: &RemoveArgs) -> Result<Exit, CommandEr
         "{name}: forgotten; delete its API key in Torq if that is still there"
     ));
     Ok(Exit::Done)
-}
-
-/// Asks, where there is somebody to ask.
-fn confirmed(name: &ConnectorName, yes: bool) -> Result<bool, CommandError> {
-    if yes {
-        return Ok(true);
-    }
-    if !std::io::stdin().is_terminal() {
-        tell("Nothing is removed: there is no terminal to ask on. To remove without being asked, add --yes.");
-        return Ok(false);
-    }
-    let mut terminal = std::io::stderr();
-    let _ = write!(terminal, "Remove {name}? [y/N] ").and_then(|()| terminal.flush());
-    let mut answer = String::new();
-    std::io::stdin()
-        .lock()
-        .read_line(&mut answer)
-        .map_err(CommandError::unexpected)?;
-    let yes = matches!(answer.trim().to_lowercase().as_str(), "y" | "yes");
-    if !yes {
-        tell("Nothing is removed.");
-    }
-    Ok(yes)
 }
 
 /// What the daemon answers; `None` when none runs.
@@ -134,7 +111,7 @@ async fn ask_daemon(config: &Config, name: &ConnectorName, action: Action) -> Re
         None => Ok(None),
         Some(Response::Answers { mut answers, .. }) => Ok(answers.remove(name.as_str())),
         Some(Response::Error(error)) => Err(CommandError::new(Exit::Usage, error)),
-        Some(Response::Status(_)) => Err(CommandError::unexpected("the daemon answered another question")),
+        Some(_) => Err(CommandError::unexpected("the daemon answered another question")),
     }
 }
 

@@ -17,6 +17,7 @@ use crate::daemon::GRACE;
 use crate::daemon::control::{self, Action, Answer, Request, Response, RunReport};
 use crate::http::{ClientError, Patience};
 use crate::model::ConnectorName;
+use crate::notify::{self, Brief};
 use crate::state::{self, State, StateError};
 use crate::sync::{Again, Connector, Phase};
 use crate::view::{DryRun, DryRunReport, RunCounts, RunOutcome};
@@ -147,6 +148,10 @@ async fn sync_one(
         }
     };
     let end = end.map_err(state_error)?;
+    if !connector.is_stopped() {
+        let brief = Brief::of(connector.config(), &Arc::new(config.network.clone()), None);
+        notify::tell_once(connector.name(), connector.state(), &brief).await;
+    }
     Ok(Answer::Ran(Box::new(RunReport::of(end))))
 }
 
@@ -192,7 +197,7 @@ pub(super) fn state_words(error: &StateError) -> String {
 /// An error of the connections, for people, with the exit code it deserves.
 pub(super) fn client_error(error: ClientError) -> CommandError {
     let exit = match &error {
-        ClientError::CaFile { .. } | ClientError::Proxy { .. } => Exit::Config,
+        ClientError::Proxy { .. } => Exit::Config,
         ClientError::Tls { .. } => Exit::Unexpected,
     };
     CommandError::new(exit, error)
@@ -257,7 +262,7 @@ pub(super) async fn ask_daemon(
             Ok(Some(gravest))
         }
         Some(Response::Error(error)) => Err(CommandError::new(Exit::Usage, error)),
-        Some(Response::Status(_)) => Err(CommandError::unexpected("the daemon answered another question")),
+        Some(_) => Err(CommandError::unexpected("the daemon answered another question")),
     }
 }
 

@@ -11,7 +11,8 @@ use tracing_subscriber::filter::LevelFilter;
 use super::read::Table;
 use super::value::{Given, shown_text};
 use super::{
-    Config, Http, Log, LogFormat, Network, Problem, Problems, Secret, SecretSource, environment, keys, secret,
+    Authorities, Config, Http, Log, LogFormat, Network, Problem, Problems, Secret, SecretSource, environment, keys,
+    secret,
 };
 
 pub(super) use super::value::kind_of;
@@ -332,7 +333,7 @@ impl Walker<'_> {
         fit.map(|()| Secret::new(text.as_str(), source))
     }
 
-    fn refuse_in_open_file(&mut self, given: &Given<'_>) -> Checked<()> {
+    pub(super) fn refuse_in_open_file(&mut self, given: &Given<'_>) -> Checked<()> {
         match self.surroundings.file_mode.map(|mode| mode & 0o7777) {
             Some(mode) if mode & 0o004 != 0 => {
                 let file = match self.surroundings.file {
@@ -426,29 +427,18 @@ impl Walker<'_> {
         })
     }
 
-    fn ca_file(&mut self, section: &Section<'_>) -> Checked<Option<PathBuf>> {
+    fn ca_file(&mut self, section: &Section<'_>) -> Checked<Option<Authorities>> {
         let Some(given) = section.get("ca_file") else {
             return Ok(None);
         };
         let path = self.take(given.path())?;
         let path = self.surroundings.dir.join(path);
         if matches!(self.surroundings.secrets, Secrets::None) {
-            return Ok(Some(path));
+            return Ok(Some(Authorities::unread(path)));
         }
-        let shown = path.display();
-        let problem = match std::fs::read(&path) {
-            Err(error) => Some(format!("{shown} cannot be read: {error}")),
-            Ok(bytes) => {
-                const BLOCK: &[u8] = b"-----BEGIN CERTIFICATE-----";
-                let holds_one = bytes.windows(BLOCK.len()).any(|window| window == BLOCK);
-                (!holds_one).then(|| {
-                    format!("{shown} has no certificate in it; it must be a PEM file (-----BEGIN CERTIFICATE-----)")
-                })
-            }
-        };
-        match problem {
-            Some(message) => Err(self.tell(given.wrong(message))),
-            None => Ok(Some(path)),
+        match Authorities::read(path) {
+            Ok(authorities) => Ok(Some(authorities)),
+            Err(message) => Err(self.tell(given.wrong(message))),
         }
     }
 }

@@ -150,17 +150,23 @@ impl Walker<'_> {
             given.one_of(&[("report", Removals::Report), ("delete", Removals::Delete)])
         });
         let max_removals = self.required(section, "max_removals", "a limit", Given::max_removals);
+        let retention = self.required(section, "retention", "a duration", |given| {
+            given.duration_or_off("7d", "36500d")
+        });
         let torq = self.torq(&torq, torq_urls);
         let jumpcloud = self.jumpcloud(&jumpcloud, way, jumpcloud_urls);
         let users = self.users(&section.section("users"));
+        let notify = self.notify(&section.section("notify"));
         Ok(Connector {
             name: parsed?,
             poll_interval: poll_interval?,
             removals: removals?,
             max_removals: max_removals?,
+            retention: retention?,
             torq: torq?,
             jumpcloud: jumpcloud?,
             users: users?,
+            notify: notify?,
         })
     }
 
@@ -256,7 +262,7 @@ impl Walker<'_> {
     }
 
     /// `NAME` or `NAME_file`: exactly one, where one from the environment wins over the other from the file.
-    fn secret(&mut self, section: &Section<'_>, name: &str) -> Checked<Secret> {
+    pub(super) fn secret(&mut self, section: &Section<'_>, name: &str) -> Checked<Secret> {
         if !self.reads_secrets {
             return Ok(Secret::unread());
         }

@@ -19,6 +19,7 @@ pub(super) const CONNECTOR: &[(&str, Option<&str>)] = &[
     ("poll_interval", Some("15m")),
     ("removals", Some("report")),
     ("max_removals", Some("10%")),
+    ("retention", Some("400d")),
     ("torq.region", None),
     ("torq.client_id", None),
     ("torq.client_secret", None),
@@ -39,6 +40,12 @@ pub(super) const CONNECTOR: &[(&str, Option<&str>)] = &[
     ("users.include_domains", None),
     ("users.exclude_emails", None),
     ("users.statuses", None),
+    ("notify.url", None),
+    ("notify.format", None),
+    ("notify.secret", None),
+    ("notify.secret_file", None),
+    ("notify.command", None),
+    ("notify.events", None),
 ];
 
 /// What a name stands for at some place of the configuration.

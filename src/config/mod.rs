@@ -4,11 +4,14 @@
 //! over each other; `check` and `connector` walk through the result with `value` and `secret`, and tell everything
 //! that is wrong at once, as [`Problems`]. `filter` answers questions about a checked configuration.
 
+mod authorities;
 mod check;
 mod connector;
 mod environment;
+mod file;
 mod filter;
 mod keys;
+mod notify;
 mod problem;
 mod read;
 mod secret;
@@ -25,9 +28,11 @@ use url::Url;
 
 use crate::model::ConnectorName;
 
+pub use authorities::Authorities;
 pub use environment::variable_of;
+pub use notify::{HookFormat, HookUrl, Occasion};
 pub use problem::{Problem, Problems};
-pub use read::{load, load_for, load_to_run, load_without_secrets, parse, state_dir};
+pub use read::{load, load_for, load_to_run, load_without_secrets, parse, parse_for, state_dir};
 pub use secret::Reread;
 
 /// The example configuration: every key, with its default or an example.
@@ -80,8 +85,8 @@ pub struct Http {
 /// `[network]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Network {
-    /// A PEM file with certificate authorities to trust besides the system's.
-    pub ca_file: Option<PathBuf>,
+    /// Certificate authorities to trust besides the system's.
+    pub ca_file: Option<Authorities>,
     /// How long a connection may take to be made.
     pub connect_timeout: Duration,
     /// How long a whole exchange may take.
@@ -100,12 +105,16 @@ pub struct Connector {
     pub removals: Removals,
     /// How many removals within 24 hours are believed.
     pub max_removals: MaxRemovals,
+    /// How long events, runs and users who left are kept: at least 7 days; `None`: for ever.
+    pub retention: Option<Duration>,
     /// The Torq side.
     pub torq: Torq,
     /// The JumpCloud side.
     pub jumpcloud: JumpCloud,
     /// Who is delivered.
     pub users: UserFilter,
+    /// Where a person is told of what concerns them; `None`: nowhere.
+    pub notify: Option<Notify>,
 }
 
 /// What happens to accounts of removed users.
@@ -169,6 +178,28 @@ pub enum JumpCloudCredentials {
     },
     /// An administrator's API key.
     ApiKey(Secret),
+}
+
+/// `[connectors.NAME.notify]`: where a person is told of what concerns them. One of the two ways is there at least.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Notify {
+    /// A request to an address.
+    pub webhook: Option<Webhook>,
+    /// A program, by its absolute path, and its arguments.
+    pub command: Option<Vec<String>>,
+    /// Of what they are told.
+    pub occasions: Vec<Occasion>,
+}
+
+/// Where a message is posted, and how.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Webhook {
+    /// Where to.
+    pub url: HookUrl,
+    /// In which shape.
+    pub format: HookFormat,
+    /// By which it is signed; `None`: not at all.
+    pub secret: Option<Secret>,
 }
 
 /// `[connectors.NAME.users]`: who is delivered.

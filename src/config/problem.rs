@@ -3,6 +3,13 @@
 
 use std::fmt;
 
+use crate::model::steers;
+
+/// The longest key or origin that is shown whole, in characters.
+const LONGEST_NAME: usize = 200;
+/// The longest message.
+const LONGEST_MESSAGE: usize = 1000;
+
 /// Everything that is wrong with a configuration; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
@@ -24,16 +31,16 @@ impl Problem {
     /// A problem with this key; [`Problem::at`] and [`Problem::found`] add what is known besides.
     pub(super) fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
-            key: key.into(),
+            key: line(key.into(), LONGEST_NAME),
             origin: None,
             found: None,
-            message: message.into(),
+            message: line(message.into(), LONGEST_MESSAGE),
         }
     }
 
     /// The same, with where the value was given.
     pub(super) fn at(mut self, origin: Option<&str>) -> Self {
-        self.origin = origin.map(str::to_owned);
+        self.origin = origin.map(|origin| line(origin.to_owned(), LONGEST_NAME));
         self
     }
 
@@ -42,6 +49,20 @@ impl Problem {
         self.found = Some(found.into());
         self
     }
+}
+
+/// Text on one line that is not endless: names of keys and variables are whatever somebody wrote.
+fn line(text: String, most: usize) -> String {
+    if !text.contains(steers) && text.chars().nth(most).is_none() {
+        return text;
+    }
+    let shown: String = text
+        .chars()
+        .take(most)
+        .map(|c| if steers(c) { '\u{fffd}' } else { c })
+        .collect();
+    let more = if text.chars().nth(most).is_some() { "…" } else { "" };
+    format!("{shown}{more}")
 }
 
 impl fmt::Display for Problem {

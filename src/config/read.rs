@@ -107,6 +107,27 @@ pub fn parse(
     read(text, surroundings)
 }
 
+/// [`load_for`], of a text that is not in its file yet.
+///
+/// # Errors
+/// Everything that is wrong, at once.
+pub fn parse_for(
+    text: &str,
+    path: &Path,
+    file_mode: u32,
+    env: &BTreeMap<String, String>,
+    names: &[String],
+) -> Result<Config, Problems> {
+    let surroundings = Surroundings {
+        dir: path.parent().unwrap_or(Path::new("/")),
+        file: Some(path),
+        file_mode: Some(file_mode),
+        env,
+        secrets: Secrets::Of { names, page: false },
+    };
+    read(text, surroundings)
+}
+
 /// The text of the configuration file and its mode.
 fn contents(path: &Path) -> Result<(String, u32), Problem> {
     let shown = path.display();

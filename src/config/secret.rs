@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Connector, JumpCloudCredentials, Problem, Secret, SecretSource};
+use super::{Connector, JumpCloudCredentials, Notify, Problem, Secret, SecretSource, file};
 use crate::model::Peer;
 
 /// No secret of either peer is anywhere near this long; a file that is longer is not a secret's file.
@@ -111,6 +111,15 @@ impl Connector {
         for (secret, (_, _, known)) in pairs {
             secret.keep(known);
         }
+        let of_hook = |connector: &Connector| connector.notify.as_ref()?.webhook.as_ref()?.secret.clone();
+        if let Some(known) = of_hook(before)
+            && let Some(Notify {
+                webhook: Some(webhook), ..
+            }) = &mut self.notify
+            && let Some(secret) = &mut webhook.secret
+        {
+            secret.keep(&known);
+        }
     }
 
     /// Reads the files of its secrets again.
@@ -174,11 +183,7 @@ pub(super) fn from_file(path: &Path) -> Result<Secret, String> {
         }
         _ => format!("{shown} cannot be read: {error}"),
     };
-    // Opening a pipe would wait for its other end, so what it is comes first.
-    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(format!("{shown} is not a regular file"));
-    }
-    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let file = file::open(path).map_err(unreadable)?;
     let mode = file.metadata().map_err(unreadable)?.permissions().mode() & 0o7777;
     if mode & 0o007 != 0 {
         return Err(format!(

@@ -85,6 +85,17 @@ impl<'a> Given<'a> {
         if fits { Ok(found) } else { Err(wrong()) }
     }
 
+    /// A duration within these bounds, or `off`.
+    pub(super) fn duration_or_off(&self, least: &str, most: &str) -> Result<Option<Duration>, Problem> {
+        let allowed = format!("a duration such as \"90d\", from {least} to {most}, or \"off\"");
+        let text = self.text(&allowed)?;
+        if text.trim() == "off" {
+            return Ok(None);
+        }
+        let within = self.duration(least, most);
+        within.map(Some).map_err(|_| self.refused(format!("must be {allowed}")))
+    }
+
     /// A number of users, or percent of them.
     pub(super) fn max_removals(&self) -> Result<MaxRemovals, Problem> {
         let wrong =

@@ -5,20 +5,22 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::control::{Action, Answer, RunReport};
+use super::control::{Action, Answer, Reload, RunReport};
 use super::crew::Settings;
 use super::deeds;
 use super::due::Due;
-use crate::config::{self, Network};
-use crate::http::{Cause, Patience};
-use crate::model::ConnectorName;
-use crate::state::{self, State, StateError, Store};
-use crate::sync::{self, Connector, Halt, Neighbourhood};
+use super::open::{Opened, trouble};
+use crate::config::{self, Network, Removals};
+use crate::http::{Cause, Patience, Trouble};
+use crate::model::{ConnectorName, Peer};
+use crate::notify::{Brief, Herald, key_step};
+use crate::state::{State, StateError, Store};
+use crate::sync::{self, Connector, Halt, Neighbourhood, RunEnd};
 use crate::view::{ConnectorState, RunOutcome};
 use crate::web::{self, Board, Live, Overlay, Seat};
 use crate::wording::{self, BY_ITSELF};
@@ -27,8 +29,10 @@ use crate::wording::{self, BY_ITSELF};
 pub(super) const LOOK: Duration = Duration::from_secs(10);
 /// How long after a run that failed the next one starts at the earliest; the schedule if that is sooner.
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
-/// Days before the end of the API key at which its administrator is warned.
-const KEY_WARNINGS: [i32; 4] = [14, 7, 3, 1];
+/// A peer that does not answer as it should for so long is noted in the state, while the run goes on.
+const WORTH_NOTING: SignedDuration = SignedDuration::from_secs(60);
+/// After so long it is said again that a peer is away.
+const SAY_AGAIN: Duration = Duration::from_secs(3600);
 
 /// Something asked of a connector, and where the answer goes.
 pub(super) struct Order {
@@ -58,30 +62,30 @@ pub(super) struct Attendant {
     /// The configuration that was read last, for this connector.
     pub(super) settings: watch::Receiver<Settings>,
     /// Which of them is in force here.
-    generation: u64,
+    generation: watch::Sender<u64>,
     board: Board,
     pub(super) live: watch::Sender<Live>,
+    /// What whoever tells people goes by.
+    brief: watch::Sender<Brief>,
     pub(super) orders: mpsc::Receiver<Order>,
     /// Orders that came while a run was going on.
     pub(super) waiting: VecDeque<Order>,
     pub(super) stop: CancellationToken,
     pub(super) due: Due,
+    /// When the next poll is due, while JumpCloud keeps the delivery of the last one waiting: until then only that is repeated.
+    undelivered: Option<Due>,
+    /// The peer that was said to be away, and when.
+    said_away: Option<(Peer, Instant)>,
+    reloads: mpsc::Sender<Reload>,
+    /// What a person was told to be left to do: the state, and how many are held and parked.
+    told: Option<(ConnectorState, u64, u64)>,
     /// What keeps the connector from running at all, until it runs: a full disk, no certificate authorities.
     obstacle: Option<Overlay>,
     /// What was said last about a state that cannot be used: it is not said again as long as it stays the same.
-    said: String,
+    pub(super) said: String,
     warned_days: Option<i32>,
     /// When a run of this process last came to its end.
     succeeded: Option<std::time::Instant>,
-}
-
-/// What became of opening a connector's state.
-enum Opened {
-    State(State),
-    /// The connector was removed, so there is none.
-    Removed,
-    /// The daemon stops.
-    Stopped,
 }
 
 impl Attendant {
@@ -89,23 +93,30 @@ impl Attendant {
         mut settings: watch::Receiver<Settings>,
         state_dir: PathBuf,
         board: Board,
+        reloads: mpsc::Sender<Reload>,
         stop: CancellationToken,
     ) -> (Self, Desk) {
         let (desk, orders) = mpsc::channel(16);
         let first = settings.borrow_and_update().clone();
+        let brief = watch::Sender::new(Brief::of(&first.config, &first.network, None));
         let attendant = Self {
             config: first.config,
             state_dir,
             network: first.network,
             neighbourhood: first.neighbourhood,
             settings,
-            generation: first.generation,
+            generation: watch::Sender::new(first.generation),
             board,
             live: watch::Sender::new(Live::default()),
+            brief,
             orders,
             waiting: VecDeque::new(),
             stop,
             due: Due::after(Duration::ZERO),
+            undelivered: None,
+            said_away: None,
+            told: None,
+            reloads,
             obstacle: None,
             said: String::new(),
             warned_days: None,
@@ -128,13 +139,23 @@ impl Attendant {
             self.sit(None);
             match self.open_state().await {
                 Opened::State(state) => {
+                    // Another one, maybe, which knows nothing of a poll.
+                    self.undelivered = None;
                     self.sit(Some(state.clone()));
+                    let brief = self.brief.subscribe();
+                    let herald = Herald::start(self.name().clone(), state.clone(), brief, self.stop.clone());
                     self.work(state).await;
+                    herald.end().await;
                 }
                 Opened::Removed => self.stay_removed().await,
                 Opened::Stopped => return,
             }
         }
+    }
+
+    /// Says the generation of the settings that it goes by.
+    pub(super) fn taken(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
     }
 
     /// Runs the connector until it is told to stop, or removed, or its state must be opened again.
@@ -198,6 +219,7 @@ impl Attendant {
                         if changed {
                             // The next run is by the new configuration.
                             *connector = None;
+                            self.undelivered = None;
                             self.sit(Some(state.clone()));
                             let sooner = Due::after(self.config.poll_interval);
                             if sooner.at < self.due.at {
@@ -242,6 +264,7 @@ impl Attendant {
                 if self.secrets_changed() {
                     tracing::info!(connector = %self.name(), "a secret changed; trying again");
                     *connector = None;
+                    self.read_section_again().await;
                     self.run(state, connector).await.map(drop)
                 } else {
                     Ok(())
@@ -282,6 +305,8 @@ impl Attendant {
                 if about.paused {
                     Answer::Paused
                 } else {
+                    // Whoever asks for a run wants to know of today's users.
+                    self.undelivered = None;
                     let report = self.run(state, connector).await?;
                     Answer::Ran(Box::new(RunReport { problems, ..report }))
                 }
@@ -305,7 +330,7 @@ impl Attendant {
             }
             Action::Approve => {
                 self.due = Due::after(Duration::ZERO);
-                approve(state).await?
+                approve(state, self.config.removals).await?
             }
             Action::Retry => {
                 let words = state.call(deeds::retry).await?;
@@ -329,6 +354,7 @@ impl Attendant {
             // Rotated ahead of time: the old one need not fail first.
             tracing::info!(connector = %self.name(), "a secret changed; going on with the new one");
             *slot = None;
+            self.read_section_again().await;
         }
         let stop = self.stop.child_token();
         let connector = match slot.take() {
@@ -353,9 +379,15 @@ impl Attendant {
         };
         self.obstacle = None;
         let began = std::time::Instant::now();
-        let mut cut_short = false;
+        let (mut cut_short, mut noted) = (false, false);
+        let next_poll = self.undelivered.filter(|next_poll| !next_poll.is_now());
         let end = {
-            let run = connector.run();
+            let run = async {
+                match next_poll {
+                    Some(_) => connector.repeat_delivery().await,
+                    None => connector.run().await,
+                }
+            };
             tokio::pin!(run);
             let mut beat = tokio::time::interval(Duration::from_secs(1));
             beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -363,6 +395,11 @@ impl Attendant {
                 tokio::select! {
                     end = &mut run => break end?,
                     _ = beat.tick() => {
+                        if !noted && connector.trouble().is_some_and(|trouble| lasts(&trouble)) {
+                            // Should the process die, whoever looks then sees what it saw.
+                            noted = true;
+                            note(state, overlay_of(&connector)).await?;
+                        }
                         let live = Live {
                             overlay: overlay_of(&connector),
                             next_poll: None,
@@ -389,7 +426,7 @@ impl Attendant {
                         }
                         if order.action == Action::Approve {
                             // Now: what this run is about to hold was not shown to whoever approves.
-                            let answer = approve(state).await;
+                            let answer = approve(state, self.config.removals).await;
                             let _ = order.reply.send(answer.unwrap_or_else(|error| Answer::Refused(error.to_string())));
                             continue;
                         }
@@ -405,13 +442,18 @@ impl Attendant {
                 }
             }
         };
-        end.log(self.name());
+        self.log(&end);
+        self.tell(&end);
         self.said.clear();
+        let undelivered = end.halt.as_ref().and_then(Halt::peer_away) == Some(Peer::JumpCloud);
+        self.undelivered = undelivered.then(|| next_poll.unwrap_or_else(|| self.next_due(&None)));
         if matches!(end.outcome, RunOutcome::Done | RunOutcome::Partial) {
             self.succeeded = Some(std::time::Instant::now());
         }
+        self.tell_herald();
         self.due = self.next_due(&end.halt);
         if cut_short {
+            self.undelivered = None;
             self.due = Due::after(Duration::ZERO);
             self.sit(Some(state.clone()));
         }
@@ -420,6 +462,39 @@ impl Attendant {
             *slot = Some(connector);
         }
         Ok(RunReport::of(end))
+    }
+
+    /// Says how a run ended. That a peer is away is said once, and once an hour as long as that lasts.
+    fn log(&mut self, end: &RunEnd) {
+        let away = end.halt.as_ref().and_then(Halt::peer_away);
+        let said = self.said_away.take();
+        let again = said.filter(|(peer, at)| away == Some(*peer) && at.elapsed() < SAY_AGAIN);
+        end.log(self.name(), again.is_some());
+        self.said_away = again.or_else(|| away.map(|peer| (peer, Instant::now())));
+    }
+
+    /// Says what a run that came to its end left for a person to do, once, and when there is nothing any more.
+    fn tell(&mut self, end: &RunEnd) {
+        if end.halt.is_some() {
+            return;
+        }
+        let status = &end.status;
+        let asks = matches!(status.state, ConnectorState::Held | ConnectorState::ReportOnly) || status.parked > 0;
+        let waits = asks.then_some((status.state, status.held, status.parked));
+        if waits == self.told {
+            return;
+        }
+        match &waits {
+            Some(_) => tracing::warn!(
+                connector = %self.name(),
+                state = status.state.as_str(),
+                action = status.action,
+                "{}",
+                status.reason.as_deref().unwrap_or("something waits for a person")
+            ),
+            None => tracing::info!(connector = %self.name(), "nothing waits for a person any more"),
+        }
+        self.told = waits;
     }
 
     fn next_due(&self, halt: &Option<Halt>) -> Due {
@@ -432,68 +507,14 @@ impl Attendant {
         Due::after(wait.mul_f64(0.95 + fastrand::f64() / 10.0))
     }
 
-    /// Opens the state. Until that succeeds the connector is shown as failing; everybody else goes on.
-    async fn open_state(&mut self) -> Opened {
-        while !self.stop.is_cancelled() {
-            let (dir, name) = (self.state_dir.clone(), self.name().clone());
-            let open = move || match state::removed(&dir, &name) {
-                // Before the lock is asked for, which somebody who looks may hold for a moment more.
-                Some(_) => Err(StateError::Removed { name: name.to_string() }),
-                None => State::open(&dir, &name),
-            };
-            let error = match tokio::task::spawn_blocking(open).await {
-                Ok(Ok(state)) => return Opened::State(state),
-                Ok(Err(StateError::Removed { .. })) => return Opened::Removed,
-                Ok(Err(error)) => error,
-                Err(_) => StateError::Ending,
-            };
-            self.says(&error);
-            self.show(Some(trouble(&error)));
-            self.pause_for(LOOK, true).await;
-        }
-        Opened::Stopped
-    }
-
-    /// Says what is wrong with the state, unless that was said last. Whether it was said now.
-    fn says(&mut self, error: &StateError) -> bool {
-        let words = error.to_string();
-        let news = self.said != words;
-        if news {
-            tracing::error!(connector = %self.name(), "{words}");
-            self.said = words;
-        }
-        news
-    }
-
-    /// Waits, answering whoever asks meanwhile that the connector cannot be worked with. Where its state cannot be opened
-    /// (`closed`), it can still be forgotten.
-    async fn pause_for(&mut self, wait: Duration, closed: bool) {
-        let until = Instant::now() + wait;
-        loop {
-            tokio::select! {
-                biased;
-                () = self.stop.cancelled() => return,
-                Some(Order { action, reply }) = self.orders.recv() => {
-                    match action {
-                        Action::Remove(terms) if closed && terms.keep_accounts => {
-                            let _ = reply.send(self.forget().await);
-                            return;
-                        }
-                        _ => {}
-                    }
-                    let reason = self.live.borrow().overlay.as_ref().and_then(|overlay| overlay.reason.clone());
-                    let _ = reply.send(Answer::Refused(reason.unwrap_or_else(|| "its state cannot be used".to_owned())));
-                }
-                Ok(()) = self.settings.changed() => {
-                    self.take_settings();
-                    return;
-                }
-                () = tokio::time::sleep_until(until) => return,
-            }
-        }
+    /// Lets whoever tells people look at once, and go by what is so now.
+    fn tell_herald(&self) {
+        let brief = Brief::of(&self.config, &self.network, self.succeeded);
+        self.brief.send_replace(brief);
     }
 
     pub(super) fn sit(&self, state: Option<State>) {
+        self.tell_herald();
         self.board.seat(Seat {
             name: self.name().clone(),
             state,
@@ -516,10 +537,10 @@ impl Attendant {
     /// Takes over the configuration that was read last. Whether anything in it is another one for this connector.
     pub(super) fn take_settings(&mut self) -> bool {
         let mut fresh = self.settings.borrow_and_update().clone();
-        if fresh.generation == self.generation {
+        if fresh.generation == *self.generation.borrow() {
             return false;
         }
-        self.generation = fresh.generation;
+        self.generation.send_replace(fresh.generation);
         self.neighbourhood = fresh.neighbourhood;
         for (peer, what, secret) in fresh.config.secrets() {
             if let Some(problem) = &secret.problem {
@@ -527,6 +548,12 @@ impl Attendant {
             }
         }
         fresh.config.keep_secrets_of(&self.config);
+        if fresh.config.notify != self.config.notify {
+            // No reason to end a run: only those who tell people go by it.
+            self.config.notify.clone_from(&fresh.config.notify);
+            self.tell_herald();
+            tracing::info!(connector = %self.name(), "people are told as the changed configuration says");
+        }
         if fresh.config == self.config && fresh.network == self.network {
             return false;
         }
@@ -534,6 +561,20 @@ impl Attendant {
         self.network = fresh.network;
         tracing::info!(connector = %self.name(), "goes on by the changed configuration");
         true
+    }
+
+    /// Reads this connector's section of the configuration again: a new secret often comes with a new client id.
+    async fn read_section_again(&mut self) {
+        let (done, read) = oneshot::channel();
+        let reload = Reload {
+            asked_for: vec![self.name().to_string()],
+            only_these: true,
+            done,
+        };
+        // What is wrong with the configuration is logged there; then it goes on by the former one, with the new secret.
+        if self.reloads.send(reload).await.is_ok() && read.await.is_ok() {
+            self.take_settings();
+        }
     }
 
     /// Reads the secrets' files again. Whether one of them changed.
@@ -551,7 +592,7 @@ impl Attendant {
         let (Some(expires), Some(days)) = (torq.key_expires, torq.key_days_left(Timestamp::now())) else {
             return;
         };
-        let Some(step) = key_warning(days) else { return };
+        let Some(step) = key_step(days) else { return };
         if self.warned_days == Some(step) {
             return;
         }
@@ -565,8 +606,10 @@ impl Attendant {
 }
 
 /// Approves what is held at this moment.
-async fn approve(state: &State) -> Result<Answer, StateError> {
-    let words = state.call(|store| deeds::approve(store, Timestamp::now())).await?;
+async fn approve(state: &State, removals: Removals) -> Result<Answer, StateError> {
+    let words = state
+        .call(move |store| deeds::approve(store, removals, Timestamp::now()))
+        .await?;
     Ok(Answer::Done(words))
 }
 
@@ -576,12 +619,24 @@ fn end_of_day(day: jiff::civil::Date) -> Option<Timestamp> {
     Some(next.timestamp())
 }
 
-/// The step of [`KEY_WARNINGS`] that so many days belong to; `None` when there is time.
-fn key_warning(days: i32) -> Option<i32> {
-    if days < 0 {
-        return Some(-1);
-    }
-    KEY_WARNINGS.into_iter().rev().find(|step| days <= *step)
+/// Whether a trouble has lasted so long that it is worth noting.
+fn lasts(trouble: &Trouble) -> bool {
+    Timestamp::now().duration_since(trouble.since) >= WORTH_NOTING
+}
+
+/// Notes in the state what is shown while the trouble lasts.
+async fn note(state: &State, trouble: Option<Overlay>) -> Result<(), StateError> {
+    let Some(Overlay {
+        state: now,
+        reason,
+        action,
+    }) = trouble
+    else {
+        return Ok(());
+    };
+    state
+        .call(move |store| store.note_state(Timestamp::now(), now, reason.as_deref(), action.as_deref()))
+        .await
 }
 
 fn overlay_of(connector: &Connector) -> Option<Overlay> {
@@ -590,21 +645,16 @@ fn overlay_of(connector: &Connector) -> Option<Overlay> {
         state: ConnectorState::Retrying,
         reason: Some(format!("{} (since {})", trouble.reason, wording::moment(trouble.since))),
         action: Some(format!(
-            "{}{} is asked again at {}",
+            "{}{} is {}",
             sync::about_cause(Cause::in_words(&trouble.reason), trouble.peer)
                 .map_or_else(|| "nothing: ".to_owned(), |advice| format!("{advice}; ")),
             trouble.peer,
-            wording::moment(trouble.next_attempt)
+            match trouble.next_attempt > Timestamp::now() {
+                true => format!("asked again at {}", wording::moment(trouble.next_attempt)),
+                false => format!("being asked again, since {}", wording::moment(trouble.next_attempt)),
+            }
         )),
     })
-}
-
-fn trouble(error: &StateError) -> Overlay {
-    Overlay {
-        state: ConnectorState::Retrying,
-        reason: Some(error.to_string()),
-        action: Some(format!("{}; {BY_ITSELF}", wording::about_state(error))),
-    }
 }
 
 #[cfg(test)]
@@ -613,12 +663,12 @@ mod tests {
 
     #[test]
     fn the_key_is_warned_of_at_14_7_3_and_1_days_and_when_it_is_over() {
-        assert_eq!(key_warning(15), None);
-        assert_eq!(key_warning(14), Some(14));
-        assert_eq!(key_warning(8), Some(14));
-        assert_eq!(key_warning(7), Some(7));
-        assert_eq!(key_warning(2), Some(3));
-        assert_eq!(key_warning(0), Some(1));
-        assert_eq!(key_warning(-4), Some(-1));
+        assert_eq!(key_step(15), None);
+        assert_eq!(key_step(14), Some(14));
+        assert_eq!(key_step(8), Some(14));
+        assert_eq!(key_step(7), Some(7));
+        assert_eq!(key_step(2), Some(3));
+        assert_eq!(key_step(0), Some(1));
+        assert_eq!(key_step(-4), Some(-1));
     }
 }

@@ -1,7 +1,7 @@
 //! The control socket: how commands reach a running daemon. `<state_dir>/control.sock`, mode 0600; one JSON line asks, one
 //! JSON line answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -18,16 +19,20 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::attend::Desk;
+use crate::http::clean;
+use crate::http::foreign::complaint;
 use crate::model::ConnectorName;
-use crate::state::{Lock, StateError};
+use crate::state::{Erasure, Lock, StateError};
 use crate::sync::{Obstacle, Removal, RemovalPlan, RemovalTerms, RunEnd};
 use crate::view::{ConnectorStatus, RunCounts, RunOutcome, StatusReport};
-use crate::web::Board;
+use crate::web::{Board, BoardError};
 
 /// How often it is looked whether the socket is still there.
 const LOOK: Duration = Duration::from_secs(10);
 /// A connector whose peer has not answered for so long is not waited for any more by a command; the daemon goes on trying.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// A daemon that works answers a command within so long that it is there.
+const ANSWERS: Duration = Duration::from_secs(5);
 /// The longest request that is read, in bytes.
 const MAX_REQUEST: u64 = 64 * 1024;
 
@@ -83,6 +88,8 @@ pub enum Action {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "lowercase")]
 pub enum Request {
+    /// Nothing: whether somebody answers.
+    Ping,
     /// The status of all connectors.
     Status,
     /// An action on some connectors, side by side.
@@ -91,6 +98,15 @@ pub enum Request {
         action: Action,
         /// On whom.
         connectors: Vec<String>,
+    },
+    /// Forgetting somebody who left, or what that would take away.
+    Forget {
+        /// Of which connector.
+        connector: String,
+        /// Who: a Torq id or an e-mail.
+        person: String,
+        /// Whether it is to be done.
+        really: bool,
     },
 }
 
@@ -166,6 +182,8 @@ impl RunReport {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Response {
+    /// To [`Request::Ping`].
+    Here,
     /// To [`Request::Status`].
     Status(StatusReport),
     /// To [`Request::Act`].
@@ -175,6 +193,8 @@ pub enum Response {
         /// Why the configuration was not read again, where it was to be.
         problems: Option<String>,
     },
+    /// To [`Request::Forget`].
+    Erasure(Erasure),
     /// The request makes no sense.
     Error(String),
 }
@@ -315,31 +335,60 @@ impl Control {
                 }
             });
         }
-        if self.lock.is_in_place() {
-            let _ = std::fs::remove_file(socket(&self.state_dir));
-        }
+        drop(self);
         tracker.close();
         tracker.wait().await;
     }
 }
 
+impl Drop for Control {
+    /// Nobody listens there any more.
+    fn drop(&mut self) {
+        if self.lock.is_in_place() {
+            let _ = std::fs::remove_file(socket(&self.state_dir));
+        }
+    }
+}
+
 async fn converse(stream: UnixStream, desks: &Desks, board: &Board, reloads: &mpsc::Sender<Reload>) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
-    let mut line = String::new();
-    BufReader::new(read.take(MAX_REQUEST)).read_line(&mut line).await?;
-    let response = match serde_json::from_str(&line) {
+    let mut line = Vec::new();
+    BufReader::new(read.take(MAX_REQUEST))
+        .read_until(b'\n', &mut line)
+        .await?;
+    let response = match read_request(&line) {
         Ok(request) => respond(request, desks, board, reloads).await,
-        Err(error) => Response::Error(format!("not a request: {error}")),
+        Err(words) => Response::Error(words),
     };
     let mut text = serde_json::to_vec(&response)?;
     text.push(b'\n');
     write.write_all(&text).await
 }
 
+/// Reads the line that asks, or says what is wrong with it. A connector that is named twice is asked once.
+pub(crate) fn read_request(line: &[u8]) -> Result<Request, String> {
+    let mut request = serde_json::from_slice(line).map_err(|error| format!("not a request: {}", complaint(&error)))?;
+    if let Request::Act { connectors, .. } = &mut request {
+        let mut known = BTreeSet::new();
+        connectors.retain(|name| known.insert(name.clone()));
+    }
+    Ok(request)
+}
+
 async fn respond(request: Request, desks: &Desks, board: &Board, reloads: &mpsc::Sender<Reload>) -> Response {
     match request {
+        Request::Ping => Response::Here,
         Request::Status => match board.statuses().await {
             Ok(report) => Response::Status(report),
+            Err(error) => Response::Error(error.to_string()),
+        },
+        // Beside whatever is going on: it is one transaction, and concerns nobody who is polled or delivered.
+        Request::Forget {
+            connector,
+            person,
+            really,
+        } => match forget(board, &connector, person, really).await {
+            Ok(erasure) => Response::Erasure(erasure),
             Err(error) => Response::Error(error.to_string()),
         },
         Request::Act { action, connectors } => {
@@ -355,7 +404,10 @@ async fn respond(request: Request, desks: &Desks, board: &Board, reloads: &mpsc:
                     || "let it read its configuration again (SIGHUP, or torq-connector reconnect)".to_owned(),
                     |problems| format!("it could not read its configuration again:\n{problems}"),
                 );
-                return Response::Error(format!("the running daemon has no connector {unknown}; {because}"));
+                return Response::Error(format!(
+                    "the running daemon has no connector {}; {because}",
+                    clean(unknown)
+                ));
             }
             let asked = connectors.into_iter().map(|name| async {
                 let Some(desk) = desks.find(&name) else {
@@ -373,6 +425,11 @@ async fn respond(request: Request, desks: &Desks, board: &Board, reloads: &mpsc:
             Response::Answers { answers, problems }
         }
     }
+}
+
+async fn forget(board: &Board, connector: &str, person: String, really: bool) -> Result<Erasure, BoardError> {
+    let state = board.state_of(connector)?;
+    Ok(state.erase(Timestamp::now(), person, really).await?)
 }
 
 /// Ends when a connector's peer has been in trouble for so long, all the time; says what the trouble is.
@@ -403,8 +460,22 @@ async fn reload(reloads: &mpsc::Sender<Reload>, asked_for: &[String], only_these
     told.await.ok()?
 }
 
-/// Asks the running daemon of a state folder; `None` when none runs.
+/// Asks the running daemon of a state folder; `None` when none runs. Nothing is asked of one that does not answer at all, or it
+/// would do so whenever it comes to itself.
 pub async fn ask(state_dir: &Path, request: &Request) -> io::Result<Option<Response>> {
+    match tokio::time::timeout(ANSWERS, converse_once(state_dir, &Request::Ping)).await {
+        Ok(Ok(Some(_))) => converse_once(state_dir, request).await,
+        Ok(none) => none,
+        Err(_) => {
+            let holder = Lock::daemon_holder(state_dir).map_or_else(String::new, |holder| format!(" ({holder})"));
+            let words =
+                format!("it does not answer{holder}, though it is there; is it stopped, or the machine overloaded?");
+            Err(io::Error::new(io::ErrorKind::TimedOut, words))
+        }
+    }
+}
+
+async fn converse_once(state_dir: &Path, request: &Request) -> io::Result<Option<Response>> {
     let stream = match UnixStream::connect(socket(state_dir)).await {
         Ok(stream) => stream,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {

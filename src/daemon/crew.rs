@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::Origin;
 use super::attend::Attendant;
-use super::control::Desks;
+use super::control::{Desks, Reload};
 use crate::config::{self, Config, Network};
 use crate::model::ConnectorName;
 use crate::state;
@@ -39,7 +39,33 @@ pub type Relog = Box<dyn Fn(&config::Log) + Send + Sync>;
 
 struct Post {
     settings: watch::Sender<Settings>,
+    /// The generation of those that its attendant goes by.
+    taken: watch::Receiver<u64>,
     stop: CancellationToken,
+}
+
+/// Whom a configuration was given to, and what each of them says that it goes by.
+#[derive(Debug)]
+pub(super) struct InForce {
+    generation: u64,
+    taken: Vec<watch::Receiver<u64>>,
+}
+
+impl InForce {
+    /// Waits until everybody goes by it, or has ended.
+    pub(super) async fn everywhere(mut self) {
+        for taken in &mut self.taken {
+            let _ = taken.wait_for(|taken| *taken >= self.generation).await;
+        }
+    }
+
+    /// One that was given to somebody who says with this sender what it goes by.
+    #[cfg(test)]
+    pub(super) fn for_one(generation: u64) -> (watch::Sender<u64>, Self) {
+        let (take, taken) = watch::channel(0);
+        let taken = vec![taken];
+        (take, Self { generation, taken })
+    }
 }
 
 /// How the task of a connector ended.
@@ -60,6 +86,7 @@ pub(super) struct Crew {
     generation: u64,
     board: Board,
     desks: Desks,
+    reloads: mpsc::Sender<Reload>,
     stop: CancellationToken,
     posts: BTreeMap<ConnectorName, Post>,
     /// Told to end, and not yet there.
@@ -76,6 +103,7 @@ impl Crew {
         relog: Option<Relog>,
         board: Board,
         desks: Desks,
+        reloads: mpsc::Sender<Reload>,
         stop: CancellationToken,
     ) -> Self {
         let mut crew = Self {
@@ -86,6 +114,7 @@ impl Crew {
             generation: 0,
             board,
             desks,
+            reloads,
             stop,
             posts: BTreeMap::new(),
             leaving: BTreeSet::new(),
@@ -158,6 +187,14 @@ impl Crew {
                 Err(problems.to_string())
             }
             Err(_) => Err("the process is ending".to_owned()),
+        }
+    }
+
+    /// The configuration that was read last, as its attendants take it.
+    pub(super) fn in_force(&self) -> InForce {
+        InForce {
+            generation: self.generation,
+            taken: self.posts.values().map(|post| post.taken.clone()).collect(),
         }
     }
 
@@ -251,11 +288,11 @@ impl Crew {
             .filter(|one| !self.posts.contains_key(&one.name) && !self.leaving.contains(&one.name))
             .cloned()
             .collect();
-        let spread = APART * (new.len() as u32).saturating_sub(1);
+        let starting = new.len();
         let network = Arc::new(self.config.network.clone());
         let neighbourhood = Arc::new(Neighbourhood::of(&self.config));
         for config in new {
-            let delay = spread.min(config.poll_interval / 2).mul_f64(fastrand::f64());
+            let delay = start_delay(starting, config.poll_interval, fastrand::f64());
             let name = config.name.clone();
             let (settings, receiver) = watch::channel(Settings {
                 config,
@@ -265,13 +302,21 @@ impl Crew {
                 wakes: false,
             });
             let stop = self.stop.child_token();
-            let (attendant, desk) = Attendant::new(receiver, state_dir.clone(), self.board.clone(), stop.clone());
+            let (board, reloads) = (self.board.clone(), self.reloads.clone());
+            let (attendant, desk) = Attendant::new(receiver, state_dir.clone(), board, reloads, stop.clone());
             self.desks.add(name.as_str(), desk);
+            let taken = attendant.taken();
             let task = self.tasks.spawn(attendant.attend(delay));
             self.names.insert(task.id(), name.clone());
-            self.posts.insert(name, Post { settings, stop });
+            self.posts.insert(name, Post { settings, taken, stop });
         }
     }
+}
+
+/// How long one of so many connectors that start together waits. `roll` is a random number in 0..1.
+fn start_delay(starting: usize, poll_interval: Duration, roll: f64) -> Duration {
+    let others = u32::try_from(starting.saturating_sub(1)).unwrap_or(u32::MAX);
+    APART.saturating_mul(others).min(poll_interval / 2).mul_f64(roll)
 }
 
 /// What changed that cannot change while the process runs.
@@ -349,6 +394,40 @@ mod tests {
         // A setting of the network is a setting of all.
         let slower = config(&["[network]\ntimeout = \"5m\"\n".to_owned(), connector("same", "")].concat());
         assert_eq!(Difference::between(&before, &slower).changed, 1);
+    }
+
+    #[test]
+    fn a_thousand_connectors_do_not_start_together_and_one_does_not_wait() {
+        let minutes = |count: u64| Duration::from_secs(60 * count);
+        assert_eq!(start_delay(1, minutes(15), 0.9), Duration::ZERO);
+        let of_thousand = |roll| start_delay(1000, minutes(15), roll).as_secs();
+        assert_eq!((of_thousand(0.0), of_thousand(0.5), of_thousand(0.999)), (0, 24, 49));
+        // Nobody misses half of an interval.
+        assert_eq!(start_delay(1_000_000, minutes(1), 1.0), Duration::from_secs(30));
+    }
+
+    #[tokio::test]
+    async fn the_task_of_a_connector_that_panics_or_returns_is_a_fault_and_one_that_was_told_to_end_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = config(&connector("main", ""));
+        config.state_dir = dir.path().to_owned();
+        config.connectors.clear();
+        let (reloads, _asked) = mpsc::channel(1);
+        let stop = CancellationToken::new();
+        let mut crew = Crew::start(config, None, None, Board::new(), Desks::default(), reloads, stop);
+        let ends = async |crew: &mut Crew, name: &str, task: fn()| {
+            let task = crew.tasks.spawn(async move { task() });
+            crew.names.insert(task.id(), ConnectorName::parse(name).unwrap());
+            crew.next_ended().await.unwrap()
+        };
+        #[allow(clippy::panic)]
+        let panicked = ends(&mut crew, "one", || panic!("a fault in a test")).await;
+        assert!(matches!(panicked, Ended::Fault(name, how) if name.as_str() == "one" && how == "it panicked"));
+        let returned = ends(&mut crew, "two", || {}).await;
+        assert!(matches!(returned, Ended::Fault(name, how) if name.as_str() == "two" && how == "it returned"));
+        crew.leaving.insert(ConnectorName::parse("three").unwrap());
+        let left = ends(&mut crew, "three", || {}).await;
+        assert!(matches!(left, Ended::Left(name) if name.as_str() == "three"));
     }
 
     #[test]

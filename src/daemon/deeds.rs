@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use crate::config::Removals;
 use crate::model::ConnectorName;
 use crate::state::{Sql, Store};
 use crate::view::ConnectorState;
@@ -25,9 +26,9 @@ pub fn resume(store: &mut Store, now: Timestamp, next: &str) -> Sql<String> {
 }
 
 /// Believes what is held at this moment. The status says so until a run has carried it out.
-pub fn approve(store: &mut Store, now: Timestamp) -> Sql<String> {
+pub fn approve(store: &mut Store, removals: Removals, now: Timestamp) -> Sql<String> {
     let approved = store.approve(now)?;
-    let words = approved_words(approved);
+    let words = approved_words(approved, removals);
     if approved > 0 && store.about()?.state == ConnectorState::Held {
         let action = "nothing: the next run does it; until then the users may still come back";
         store.note_state(now, ConnectorState::Held, Some(&words), Some(action))?;
@@ -46,17 +47,23 @@ pub fn set_up_again_words(name: &ConnectorName) -> String {
     format!("it is set up again, from the beginning; no daemon is running: start it, or torq-connector sync {name}")
 }
 
-fn approved_words(approved: u64) -> String {
-    match approved {
-        0 => "nothing is held".to_owned(),
+fn approved_words(approved: u64, removals: Removals) -> String {
+    let words = match approved {
+        0 => return "nothing is held".to_owned(),
         1 => "1 removal approved; the next run carries it out".to_owned(),
         more => format!("{more} removals approved; the next run carries them out"),
+    };
+    match removals {
+        Removals::Report => format!("{words}, and their accounts stay in JumpCloud (removals = \"report\")"),
+        Removals::Delete => {
+            format!("{words}, and deletes the accounts that this connector created for them (removals = \"delete\")")
+        }
     }
 }
 
 fn retried_words(retried: u64) -> String {
     match retried {
-        0 => "nothing was parked; what JumpCloud does not offer is tried again by the next run".to_owned(),
+        0 => "nothing was parked; had JumpCloud not offered something, the next run would try it again".to_owned(),
         1 => "1 user is pending again; the next run delivers".to_owned(),
         more => format!("{more} users are pending again; the next run delivers"),
     }

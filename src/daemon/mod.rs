@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `crew` | who is attended, and how a new configuration changes that |
 //! | `attend` | attending one connector: when it runs, what a person asks of it |
+//! | `open` | opening a connector's state, and what is done while that cannot be |
 //! | `removal` | a connector that a person removes, and one that was removed |
 //! | `control` | the control socket |
 //! | `deeds` | what people ask of a connector's state, with or without a daemon |
@@ -16,7 +17,9 @@ pub mod control;
 mod crew;
 pub mod deeds;
 mod due;
+mod open;
 mod removal;
+mod supervisor;
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -35,6 +38,7 @@ use crate::web::{self, Access, Board};
 use control::{Control, Desks, Reload};
 pub use crew::Relog;
 use crew::{Crew, Ended};
+use supervisor::{News, Supervisor};
 
 /// How long what is in flight may take after the daemon was told to stop. `docker stop` kills after 10 s.
 pub const GRACE: Duration = Duration::from_secs(8);
@@ -144,15 +148,33 @@ pub async fn run(
             "the web server"
         });
     }
-    let crew = Crew::start(config, origin, relog, board.clone(), desks.clone(), stop.clone());
+    let supervisor = origin.as_ref().and_then(|origin| Supervisor::of(&origin.env));
     let (reloads, asked) = mpsc::channel(16);
+    let crew = Crew::start(
+        config,
+        origin,
+        relog,
+        board.clone(),
+        desks.clone(),
+        reloads.clone(),
+        stop.clone(),
+    );
+    let (news, heard) = mpsc::unbounded_channel();
+    // Everybody has a seat by now, or the process would count as ready without those who have none.
+    if let Some(supervisor) = supervisor {
+        let attending = supervisor.attend(board.clone(), heard, stop.clone());
+        tasks.spawn(async move {
+            attending.await;
+            "the service manager"
+        });
+    }
     let until = stop.clone();
     tasks.spawn(async move {
         control.serve(desks, board, reloads, until).await;
         "the control socket"
     });
     tracing::info!(connectors = crew.len(), version = env!("CARGO_PKG_VERSION"), "started");
-    supervise(tasks, crew, reload, asked, stop).await
+    supervise(tasks, crew, reload, asked, news, stop).await
 }
 
 /// Watches over the tasks, and reads the configuration again when asked to, until the process is to end or a task ends unasked.
@@ -161,6 +183,7 @@ async fn supervise(
     mut crew: Crew,
     mut reload: watch::Receiver<u64>,
     mut asked: mpsc::Receiver<Reload>,
+    news: mpsc::UnboundedSender<News>,
     stop: CancellationToken,
 ) -> Result<(), DaemonError> {
     let fault = loop {
@@ -180,8 +203,11 @@ async fn supervise(
                 Ended::Fault(name, how) => break Some((format!("connector {name}"), how)),
             },
             Ok(()) = reload.changed() => {
+                // Without a service manager nobody listens.
+                let _ = news.send(News::Reloading);
                 // What is wrong with it was logged.
-                let _ = crew.reload(&[], false).await;
+                let taken = crew.reload(&[], false).await.is_ok();
+                let _ = news.send(News::Reloaded { taken, in_force: crew.in_force() });
             }
             Some(Reload { asked_for, only_these, done }) = asked.recv() => {
                 let problems = crew.reload(&asked_for, only_these).await.err();
@@ -209,4 +235,56 @@ async fn supervise(
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// A daemon without connectors whose one server does this, until `stop`.
+    async fn supervised(server: fn(), stop: CancellationToken) -> Result<(), DaemonError> {
+        let text = "[connectors.main]
+            torq = { region = \"us\", client_id = \"a\", client_secret = \"bbbb\" }
+            jumpcloud = { region = \"us\", client_id = \"c\", client_secret = \"dddd\" }\n";
+        let mut config = crate::config::parse(text, Path::new("/"), Some(0o600), &BTreeMap::new()).unwrap();
+        config.connectors.clear();
+        let (reloads, asked) = mpsc::channel(1);
+        let (_reload, reloaded) = watch::channel(0);
+        let crew = Crew::start(
+            config,
+            None,
+            None,
+            Board::new(),
+            Desks::default(),
+            reloads,
+            stop.clone(),
+        );
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            server();
+            "a server"
+        });
+        supervise(tasks, crew, reloaded, asked, mpsc::unbounded_channel().0, stop).await
+    }
+
+    #[tokio::test]
+    async fn a_task_that_dies_takes_the_process_down_unless_it_is_stopping_anyway() {
+        let ends: [(fn(), &str); 2] = [
+            (|| {}, "it returned"),
+            (
+                || std::panic::resume_unwind(Box::new("a fault in a test")),
+                "it panicked",
+            ),
+        ];
+        for (server, how) in ends {
+            let error = supervised(server, CancellationToken::new()).await.unwrap_err();
+            assert!(matches!(&error, DaemonError::TaskEnded { .. }), "{error}");
+            assert!(error.to_string().contains(how), "{error}");
+            let stopping = CancellationToken::new();
+            stopping.cancel();
+            supervised(server, stopping).await.unwrap();
+        }
+    }
 }

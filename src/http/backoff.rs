@@ -20,14 +20,13 @@ pub(super) fn delay(first: Duration, failures: u32, roll: f64) -> Duration {
 }
 
 /// The wait that an answer asked for (RFC 9110, 10.2.3: seconds, or an HTTP date). `None` when it did not, or unreadably.
-pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
-    let wait = match text.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => httpdate::parse_http_date(text)
-            .ok()?
-            .duration_since(now)
-            .unwrap_or_default(),
+    let wait = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        Duration::from_secs(text.parse().unwrap_or(u64::MAX))
+    } else {
+        let date = httpdate::parse_http_date(text).ok()?;
+        date.duration_since(now).unwrap_or_default()
     };
     Some(wait.min(MAX_RETRY_AFTER))
 }
@@ -62,6 +61,8 @@ mod tests {
         assert_eq!(read(&past), Some(Duration::ZERO));
         assert_eq!(read("soon"), None);
         assert_eq!(read("99999999"), Some(MAX_RETRY_AFTER));
+        assert_eq!(read("99999999999999999999999999"), Some(MAX_RETRY_AFTER));
+        assert_eq!(read("-7"), None);
         assert_eq!(retry_after(&HeaderMap::new(), now), None);
     }
 }

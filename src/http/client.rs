@@ -1,6 +1,5 @@
 //! The connections: TLS, trust, proxies, time-outs, no redirects.
 
-use std::path::Path;
 use std::time::Duration;
 
 use url::Url;
@@ -14,17 +13,10 @@ pub const USER_AGENT: &str = concat!("torq-connector/", env!("CARGO_PKG_VERSION"
 /// A client could not be made: what the system lacks, for a person.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The extra certificate authorities cannot be read.
-    #[error("cannot use the certificate authorities in {path}: {message}")]
-    CaFile {
-        /// The file.
-        path: String,
-        /// What is wrong with it.
-        message: String,
-    },
     /// The environment names a proxy that is none.
     #[error(
-        "the environment variable {variable} does not name a proxy that can be used: give http://HOST:PORT or https://HOST:PORT, or unset it"
+        "the environment variable {variable} does not name a proxy that can be used: give http://HOST:PORT or http://USER:PASSWORD@HOST:PORT (or \
+         https://), with anything but letters and digits in user and password encoded, such as %40 for @; or unset it"
     )]
     Proxy {
         /// Which variable. Its value may have a password in it.
@@ -83,8 +75,10 @@ fn builder(network: &Network) -> reqwest::ClientBuilder {
 fn secure(network: &Network) -> Result<reqwest::Client, ClientError> {
     super::check_environment()?;
     let mut builder = builder(network).https_only(true);
-    if let Some(path) = &network.ca_file {
-        builder = builder.tls_certs_merge(authorities(path)?);
+    if let Some(authorities) = &network.ca_file {
+        let certificates = authorities.certificates.iter();
+        let certificates: Result<Vec<_>, _> = certificates.map(|one| reqwest::Certificate::from_der(one)).collect();
+        builder = builder.tls_certs_merge(certificates.map_err(unusable)?);
     }
     built(builder)
 }
@@ -94,20 +88,11 @@ fn plain(network: &Network) -> Result<reqwest::Client, ClientError> {
 }
 
 fn built(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, ClientError> {
-    builder.build().map_err(|error| ClientError::Tls {
-        message: clean(&format!("{error:?}")),
-    })
+    builder.build().map_err(unusable)
 }
 
-fn authorities(path: &Path) -> Result<Vec<reqwest::Certificate>, ClientError> {
-    let problem = |message: String| ClientError::CaFile {
-        path: path.display().to_string(),
-        message,
-    };
-    let pem = std::fs::read(path).map_err(|error| problem(error.to_string()))?;
-    let found = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| problem(error.to_string()))?;
-    if found.is_empty() {
-        return Err(problem("there is no certificate in it".to_owned()));
+fn unusable(error: reqwest::Error) -> ClientError {
+    ClientError::Tls {
+        message: clean(&format!("{error:?}")),
     }
-    Ok(found)
 }

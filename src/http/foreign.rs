@@ -357,9 +357,33 @@ pub fn read_record<const MOST: usize>(
     Ok(is_object)
 }
 
+/// What serde_json says about JSON that is of the wrong kind, without the value that it quotes: the value is foreign, and may be
+/// a secret that somebody repeats.
+pub fn complaint(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let quotes = text.starts_with("invalid type: ") || text.starts_with("invalid value: ");
+    match text.rsplit_once(", expected ") {
+        Some((found, expected)) if quotes => {
+            let kind = found.split(['"', '`']).next().unwrap_or_default().trim_end();
+            super::clean(&format!("{kind}, expected {expected}"))
+        }
+        _ => super::clean(&text),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_complaint_names_the_kind_and_never_quotes_the_value() {
+        let error = serde_json::from_str::<Vec<u8>>("\"tok3n, expected more\"").unwrap_err();
+        let words = complaint(&error);
+        assert!(
+            words.starts_with("invalid type: string, expected a sequence"),
+            "{words}"
+        );
+    }
 
     fn text(text: &str) -> Field {
         Field::Text(text.to_owned())

@@ -27,6 +27,9 @@ const LARGE: usize = 128 * 1024;
 /// So many large bodies are held at a time in the whole process, however many connectors ask: each with what it is read into.
 static LARGE_BODIES: Semaphore = Semaphore::const_new(2);
 
+/// A trouble that comes and goes is said no more often.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
+
 /// Failures in a row, with no answer in between, after which a peer counts as down.
 const DOWN_AFTER: u32 = 5;
 
@@ -43,6 +46,8 @@ pub struct Trouble {
     pub reason: String,
     /// Failures in a row.
     pub failures: u32,
+    /// Whether it was said when it began.
+    said: bool,
 }
 
 /// How long to go on with a request that fails for now.
@@ -86,6 +91,8 @@ struct LaneInner {
     /// What all connectors of this process together may send to this address.
     road: Arc<Mutex<Pace>>,
     trouble: Mutex<Option<Trouble>>,
+    /// When it was last said that a trouble began: one that comes and goes is said once a minute.
+    said: Mutex<Option<Instant>>,
     stop: CancellationToken,
     /// How far our clock is ahead of the peer's, as its last answer said.
     clock: Mutex<Option<SignedDuration>>,
@@ -129,6 +136,7 @@ impl Lane {
                     Peer::Torq => Arc::new(Mutex::new(Pace::new(rate, Instant::now()))),
                 },
                 trouble: Mutex::new(None),
+                said: Mutex::new(None),
                 stop,
                 clock: Mutex::new(None),
                 activity: Mutex::new(std::time::Instant::now()),
@@ -365,7 +373,11 @@ impl Lane {
                 let pause = self.paused_until().saturating_duration_since(Instant::now());
                 if pause > self.inner.patience.within {
                     // Somebody else on this road was told so; nobody need wait for it to hear the same.
-                    let detail = format!("asked for a pause of {} s", pause.as_secs());
+                    let seconds = pause.as_secs();
+                    let detail = match self.trouble() {
+                        Some(trouble) => format!("is not asked for another {seconds} s, after: {}", trouble.reason),
+                        None => format!("asked for a pause of {seconds} s"),
+                    };
                     return Err(Failure {
                         sent: false,
                         ..Failure::new(self.inner.peer, operation, FailureKind::Later { after: None }, detail)
@@ -414,8 +426,14 @@ impl Lane {
                 None
             }
         };
-        if let Some(ended) = ended {
-            tracing::info!(connector = self.inner.connector, peer = self.inner.peer.as_str(), since = %ended.since, "answers again");
+        let Some(Trouble { since, said, .. }) = ended else {
+            return;
+        };
+        let (connector, peer) = (&self.inner.connector, self.inner.peer.as_str());
+        if said {
+            tracing::info!(connector, peer, %since, "answers again");
+        } else {
+            tracing::debug!(connector, peer, %since, "answers again");
         }
     }
 
@@ -442,33 +460,32 @@ impl Lane {
             (failures, wait)
         };
         metrics::retry(self.inner.peer);
+        let mut reason = failure.to_string();
+        if let Some(pause) = asked.filter(|pause| *pause > self.inner.patience.within) {
+            // So long that runs end without another request: nobody should wonder why nothing happens.
+            reason = format!("{reason}; asked for a pause of {} s", pause.as_secs());
+        }
         let at = Timestamp::now();
         let next_attempt = at + jiff::SignedDuration::try_from(wait).unwrap_or(jiff::SignedDuration::ZERO);
         let mut trouble = lock(&self.inner.trouble);
         let since = trouble.as_ref().map_or(at, |known| known.since);
-        if trouble.is_none() {
-            tracing::warn!(
-                connector = self.inner.connector,
-                peer = self.inner.peer.as_str(),
-                operation = failure.operation,
-                wait_ms = wait.as_millis() as u64,
-                "{failure}; trying again"
-            );
+        let news = trouble.is_none() && lock(&self.inner.said).is_none_or(|said| now.duration_since(said) >= SAY_AGAIN);
+        let said = news || trouble.as_ref().is_some_and(|known| known.said);
+        let (connector, peer, wait_ms) = (&self.inner.connector, self.inner.peer.as_str(), wait.as_millis() as u64);
+        if news {
+            *lock(&self.inner.said) = Some(now);
+            let operation = failure.operation;
+            tracing::warn!(connector, peer, operation, wait_ms, "{failure}; trying again");
         } else {
-            tracing::debug!(
-                connector = self.inner.connector,
-                peer = self.inner.peer.as_str(),
-                failures,
-                wait_ms = wait.as_millis() as u64,
-                "{failure}; trying again"
-            );
+            tracing::debug!(connector, peer, failures, wait_ms, "{failure}; trying again");
         }
         *trouble = Some(Trouble {
             peer: self.inner.peer,
             since,
             next_attempt,
-            reason: failure.to_string(),
+            reason,
             failures,
+            said,
         });
     }
 }

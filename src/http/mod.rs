@@ -14,6 +14,7 @@ pub mod foreign;
 mod lane;
 mod outcome;
 mod pace;
+mod post;
 mod proxy;
 
 use std::fmt;
@@ -24,10 +25,12 @@ use http::StatusCode;
 use secrecy::SecretString;
 use url::Url;
 
+pub(crate) use backoff::retry_after;
 pub use client::{Client, ClientError, USER_AGENT};
 pub use lane::{Lane, MAX_BODY, Patience, Trouble};
 pub use outcome::{Cause, Failure, FailureKind, NO_TOKEN_ENDPOINT, clean, is_page, words_of};
-pub use proxy::{address, check_environment};
+pub use post::Posted;
+pub use proxy::{address, check_environment, road};
 
 use crate::model::Peer;
 
@@ -141,8 +144,7 @@ pub fn unintelligible(peer: Peer, operation: &'static str, answer: &Answer, erro
     } else if error.is_eof() {
         format!("the JSON was cut short after {} bytes", body.len())
     } else {
-        // serde_json names the place and the type it wanted; a value it quotes is foreign text.
-        format!("the body is not what it should be: {}", clean(&error.to_string()))
+        format!("the body is not what it should be: {}", foreign::complaint(error))
     };
     Failure {
         status: Some(answer.status),

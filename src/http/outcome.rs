@@ -10,8 +10,8 @@ use http::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::foreign::{Field, read_record};
-use super::proxy;
-use crate::model::Peer;
+use super::proxy::{self, Proxy, Tunnel};
+use crate::model::{Peer, steers};
 
 /// The longest error body that is read for its words, in bytes.
 const MAX_ERROR: usize = 64 * 1024;
@@ -104,8 +104,14 @@ pub enum Cause {
     NoTls,
     /// Nobody took the connection.
     NotConnected,
-    /// A proxy did not connect us, or wants to know who we are.
-    Proxy,
+    /// The proxy cannot be reached itself.
+    ProxyAway,
+    /// The proxy's own certificate is not trusted.
+    ProxyUntrusted,
+    /// A proxy wants to know who we are, or does not believe it.
+    ProxyAsks,
+    /// The proxy did not connect us.
+    ProxyRefused,
     /// There is no token endpoint where one should be.
     NoTokenEndpoint,
     /// Something else, or nothing that a person could look at.
@@ -115,16 +121,23 @@ pub enum Cause {
 impl Cause {
     /// How the detail of a failure begins that has this cause; nothing else begins like this. The first that
     /// fits counts.
-    const WORDS: [(Cause, &str); 10] = [
-        (Cause::UnknownName, "the host name does not resolve"),
+    pub const WORDS: [(Cause, &str); 17] = [
+        (Cause::UnknownName, UNKNOWN_NAME),
         (Cause::NotValidNow, NOT_VALID_NOW),
         (Cause::OtherName, OF_ANOTHER_NAME),
         (Cause::Untrusted, NOT_TRUSTED),
         (Cause::NoTls, NO_TLS),
-        (Cause::NotConnected, "no connection within the connect time-out"),
-        (Cause::NotConnected, "cannot connect"),
-        (Cause::Proxy, "the proxy did not connect us"),
-        (Cause::Proxy, PROXY_ASKS),
+        (Cause::NotConnected, NOT_IN_TIME),
+        (Cause::NotConnected, NOT_CONNECTED),
+        (Cause::ProxyAway, PROXY_AWAY),
+        (Cause::ProxyAway, PROXY_HAS_NO_NAME),
+        (Cause::ProxyAway, PROXY_NOT_IN_TIME),
+        (Cause::ProxyUntrusted, PROXY_NOT_TRUSTED),
+        (Cause::ProxyAsks, PROXY_ASKS),
+        (Cause::ProxyAsks, PROXY_WANTS_NAME),
+        (Cause::ProxyAsks, PROXY_DISBELIEVES),
+        (Cause::ProxyRefused, PROXY_REFUSED),
+        (Cause::ProxyRefused, PROXY_TAKES_NO_SIX),
         (Cause::NoTokenEndpoint, NO_TOKEN_ENDPOINT),
     ];
 
@@ -146,8 +159,24 @@ const NOT_VALID_NOW: &str = "the TLS certificate is not trusted at this time";
 const OF_ANOTHER_NAME: &str = "the TLS certificate is not trusted for this name";
 const NO_TLS: &str = "no TLS is spoken there";
 
-/// What is said of a 407.
+/// What is said of names and connections.
+const UNKNOWN_NAME: &str = "the host name does not resolve";
+const NOT_IN_TIME: &str = "no connection within the connect time-out";
+const NOT_CONNECTED: &str = "cannot connect";
+
+/// What is said of a 407 that comes instead of an answer.
 pub(super) const PROXY_ASKS: &str = "a proxy asks for authentication";
+
+/// What is said of the proxy that the environment names.
+const PROXY_AWAY: &str = "the proxy does not answer";
+const PROXY_HAS_NO_NAME: &str = "the name of the proxy does not resolve";
+const PROXY_NOT_IN_TIME: &str = "no connection through the proxy within the connect time-out";
+const PROXY_NOT_TRUSTED: &str = "the TLS certificate of the proxy is not trusted";
+const PROXY_WANTS_NAME: &str = "the proxy wants a user name and a password";
+const PROXY_DISBELIEVES: &str = "the proxy does not accept its user name and password";
+const PROXY_TAKES_NO_SIX: &str =
+    "an IPv6 address cannot be reached through a proxy: give a name, or list it in NO_PROXY";
+const PROXY_REFUSED: &str = "the proxy did not connect us: it forbids this address, or cannot reach it";
 
 /// What is said of a token endpoint that answers 404, 405 or 410.
 pub const NO_TOKEN_ENDPOINT: &str = "there is no token endpoint at this address; check region and token_url";
@@ -271,18 +300,19 @@ pub fn words_of(body: &[u8], secrets: &[&SecretString]) -> String {
         [None, Some(description), Some(error)] => format!("{error}: {description}"),
         [None, description, error] => description.or(error).unwrap_or_default(),
     };
-    // Before it is shortened: of a secret that straddles the end, the beginning would stay.
-    clean(&scrub(words, secrets))
+    // As it will be shown, or a secret with a space would come out of one with a tab. And before it is shortened: of a secret
+    // that straddles the end, the beginning would stay.
+    shortened(&scrub(on_one_line(&words), secrets))
 }
 
 /// Removes secrets that a peer's words repeat.
 fn scrub(text: String, secrets: &[&SecretString]) -> String {
     secrets.iter().fold(text, |text, secret| {
-        let secret = secret.expose_secret();
+        let secret = on_one_line(secret.expose_secret());
         if secret.len() < 4 {
             text
         } else {
-            text.replace(secret, "[redacted]")
+            text.replace(&secret, "[redacted]")
         }
     })
 }
@@ -290,29 +320,54 @@ fn scrub(text: String, secrets: &[&SecretString]) -> String {
 /// Shortens foreign text and removes what could disturb a terminal or a log: control characters, and what turns the reading
 /// direction around.
 pub fn clean(text: &str) -> String {
-    let disturbs = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    let mut out: String = text
-        .chars()
-        .map(|c| if disturbs(c) { ' ' } else { c })
-        .take(MAX_WORDS)
-        .collect();
-    if text.chars().nth(MAX_WORDS).is_some() {
-        out.push('…');
+    shortened(&on_one_line(text))
+}
+
+/// With spaces in place of what could disturb a terminal or a log.
+fn on_one_line(text: &str) -> String {
+    text.chars().map(|c| if steers(c) { ' ' } else { c }).collect()
+}
+
+fn shortened(text: &str) -> String {
+    let text = text.trim();
+    match text.char_indices().nth(MAX_WORDS) {
+        Some((end, _)) => format!("{}…", text[..end].trim_end()),
+        None => text.to_owned(),
     }
-    out.trim().to_owned()
 }
 
 /// Describes a transport error for a person: what failed, and on the way to where; not which secret went along.
 pub(super) fn describe_transport(error: &reqwest::Error, timeout: Duration) -> String {
-    let what = describe(error, timeout);
-    let Some(url) = error.url() else { return what };
-    match proxy::towards(url) {
-        Some(proxy) => format!("{what} ({} through the proxy {proxy})", proxy::address(url)),
-        None => format!("{what} ({})", proxy::address(url)),
+    let proxy = error.url().and_then(proxy::towards);
+    let what = match proxy {
+        Some(proxy) => describe_proxy(error, &proxy).unwrap_or_else(|| describe(error, timeout)),
+        None => describe(error, timeout),
+    };
+    match error.url() {
+        Some(url) => format!("{what} ({})", proxy::road(url)),
+        None => what,
     }
+}
+
+/// What the proxy did to the connection; `None` when it made one.
+fn describe_proxy(error: &reqwest::Error, proxy: &Proxy) -> Option<String> {
+    let chain = chain(error);
+    let deepest = chain.last().map(String::as_str).unwrap_or_default();
+    let Some(tunnel) = Tunnel::of(&chain) else {
+        // The HTTP client takes the brackets for a part of the name.
+        if deepest == "Invalid Server Name" {
+            return Some(PROXY_TAKES_NO_SIX.to_owned());
+        }
+        return (error.is_connect() && error.is_timeout()).then(|| PROXY_NOT_IN_TIME.to_owned());
+    };
+    Some(match tunnel {
+        Tunnel::NoName => format!("{PROXY_HAS_NO_NAME}: {deepest}"),
+        Tunnel::Away => format!("{PROXY_AWAY}: {}", deepest.trim_start_matches("tunnel error: ")),
+        Tunnel::Untrusted => format!("{PROXY_NOT_TRUSTED}: {deepest}"),
+        Tunnel::Asks if proxy.knows_us => PROXY_DISBELIEVES.to_owned(),
+        Tunnel::Asks => PROXY_WANTS_NAME.to_owned(),
+        Tunnel::Refused => PROXY_REFUSED.to_owned(),
+    })
 }
 
 fn describe(error: &reqwest::Error, timeout: Duration) -> String {
@@ -334,20 +389,17 @@ fn describe(error: &reqwest::Error, timeout: Duration) -> String {
         return format!("{NO_TLS}: {deepest}");
     }
     if has("dns error") || has("failed to lookup address") {
-        return format!("the host name does not resolve: {deepest}");
+        return format!("{UNKNOWN_NAME}: {deepest}");
     }
     if error.is_timeout() {
         return if error.is_connect() {
-            "no connection within the connect time-out".to_owned()
+            NOT_IN_TIME.to_owned()
         } else {
             format!("no complete answer within {} s", timeout.as_secs())
         };
     }
-    if has("tunnel") || has("proxy") {
-        return format!("the proxy did not connect us: {deepest}");
-    }
     if error.is_connect() {
-        return format!("cannot connect: {deepest}");
+        return format!("{NOT_CONNECTED}: {deepest}");
     }
     if error.is_decode() || error.is_body() {
         return format!("the answer was cut short: {deepest}");

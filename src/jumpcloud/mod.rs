@@ -288,8 +288,22 @@ fn read<T: for<'a> Deserialize<'a>>(request: &Request, answer: &Answer) -> Resul
     decode(Peer::JumpCloud, request.operation, answer)
 }
 
-/// Reads an answer that is one row, or what is known of it.
+/// Reads a page of a list, for fuzzing.
+pub(crate) fn read_rows<T: Row>(answer: &Answer) -> Result<(Vec<T>, Vec<Unread>), Failure> {
+    pages::read_page("list", answer)
+}
+
+/// Reads a row that stands alone, for fuzzing.
+pub(crate) fn read_row<T: Row>(answer: &Answer) -> Result<Result<T, Unread>, Failure> {
+    row_of("get", answer)
+}
+
 fn one<T: Row>(request: &Request, answer: &Answer) -> Result<Result<T, Unread>, Failure> {
+    row_of(request.operation, answer)
+}
+
+/// Reads an answer that is one row, or what is known of it.
+fn row_of<T: Row>(operation: &'static str, answer: &Answer) -> Result<Result<T, Unread>, Failure> {
     struct One<T>(Result<T, Unread>);
 
     impl<'de, T: Row> Deserialize<'de> for One<T> {
@@ -298,7 +312,7 @@ fn one<T: Row>(request: &Request, answer: &Answer) -> Result<Result<T, Unread>, 
         }
     }
 
-    read(request, answer).map(|One(row)| row)
+    decode(Peer::JumpCloud, operation, answer).map(|One(row)| row)
 }
 
 /// The failure for an answer that is JSON and not what was asked for.

@@ -88,6 +88,13 @@ impl<'de, T: Row> Deserialize<'de> for Page<T> {
     }
 }
 
+/// Reads one page by itself: its rows, and those that cannot be read.
+pub(super) fn read_page<T: Row>(operation: &'static str, answer: &Answer) -> Result<(Vec<T>, Vec<Unread>), Failure> {
+    let page: Page<T> = decode(Peer::JumpCloud, operation, answer)?;
+    let good = page.good.into_iter().map(|(_, row)| row);
+    Ok((good.collect(), page.unread.into_iter().map(|(_, row)| row).collect()))
+}
+
 /// A list, bare or in an envelope.
 struct Envelope<'a> {
     records: Records<'a>,
@@ -108,7 +115,11 @@ impl<'de> Visitor<'de> for Envelope<'_> {
         let Records { names, show } = self.records;
         let mut found = Found::Nothing;
         while let Some(name) = object.next_key::<String>()? {
-            if name == "results" && found == Found::Nothing {
+            if name == "results" {
+                // Whichever of the two was believed, the rows of the other would be forgotten.
+                if found != Found::Nothing {
+                    return Err(A::Error::duplicate_field("results"));
+                }
                 let show = &mut *show;
                 found = object.next_value_seed(Records { names, show })?;
             } else {

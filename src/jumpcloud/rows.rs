@@ -5,7 +5,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::http::foreign::{Field, Record};
-use crate::model::{AccountId, ApplicationId, DirectoryUserId, EmailKey};
+use crate::model::{AccountId, ApplicationId, DirectoryUserId, EmailKey, is_id};
 
 /// A row of one of JumpCloud's lists.
 pub trait Row: Sized {
@@ -41,9 +41,6 @@ pub(super) fn row<'de, T: Row, D: Deserializer<'de>>(deserializer: D) -> Result<
         false => Err(D::Error::custom("not an object")),
     }
 }
-
-/// The longest id that is believed, in bytes: it goes into a path.
-const MAX_ID: usize = 200;
 
 /// Torq's entry in SaaS Management.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,7 +139,7 @@ impl Account {
 
     /// The directory user whom it is associated with.
     pub fn directory_user(&self) -> Option<DirectoryUserId> {
-        let id = self.user_id.as_deref().filter(|id| !id.is_empty())?;
+        let id = self.user_id.as_deref().filter(|id| is_id(id))?;
         Some(DirectoryUserId::new(id))
     }
 }
@@ -187,6 +184,5 @@ fn taken<const N: usize>(fields: &mut [Field]) -> [Field; N] {
 }
 
 fn readable_id(id: Field) -> Option<String> {
-    let id = id.into_id()?;
-    (id.len() <= MAX_ID && !id.chars().any(char::is_control)).then_some(id)
+    id.into_id().filter(|id| is_id(id))
 }

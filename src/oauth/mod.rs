@@ -21,6 +21,8 @@ use crate::http::{Answer, Body, Failure, FailureKind, Lane, NO_TOKEN_ENDPOINT, R
 use crate::metrics;
 use crate::model::Peer;
 
+/// What is being done, for messages.
+const OPERATION: &str = "get a token";
 /// The lifetime of a token whose answer does not say it (RFC 6749 makes `expires_in` optional).
 const UNSTATED_LIFETIME: Duration = Duration::from_secs(300);
 /// The longest token that is taken, in bytes: servers limit their headers.
@@ -178,9 +180,7 @@ impl TokenManager {
     }
 
     async fn refresh(&self, generation: u64) -> Result<Token, Failure> {
-        const OPERATION: &str = "get a token";
         let peer = self.lane.peer();
-        let unusable = |detail: &str| Failure::new(peer, OPERATION, FailureKind::Unintelligible, detail);
         let request = Request {
             operation: OPERATION,
             method: Method::POST,
@@ -190,32 +190,16 @@ impl TokenManager {
         };
         let asked_at = Instant::now();
         let answer = self.lane.exchange(&request, self.basic()).await?;
-        if !answer.status.is_success() {
-            return Err(self.refusal(OPERATION, answer));
-        }
-        // Hand-picked messages: what serde_json would quote of a token answer may be the token.
-        let grant: Grant = serde_json::from_slice(&answer.body)
-            .map_err(|error| redacted(crate::http::unintelligible(peer, OPERATION, &answer, &error), &error))?;
-        if !grant.token_type.is_none_or(|kind| kind.eq_ignore_ascii_case("bearer")) {
-            return Err(unusable(
-                "the token endpoint answered with a token that is not a bearer token",
-            ));
-        }
-        if grant.access_token.is_empty() {
-            return Err(unusable("the token endpoint answered with an empty token"));
-        }
-        if grant.access_token.len() > MAX_TOKEN {
-            return Err(unusable(
-                "the token endpoint answered with a token that is too long for a header",
-            ));
-        }
-        let mut header = HeaderValue::from_str(&format!("Bearer {}", grant.access_token))
-            .map_err(|_| unusable("the token endpoint answered with a token that no header can carry"))?;
-        header.set_sensitive(true);
-        let lifetime = lifetime(&grant.expires_in);
+        let secrets = self.secrets(None);
+        let secrets: Vec<&SecretString> = secrets.iter().collect();
+        let Granted {
+            value,
+            header,
+            lifetime,
+        } = read_grant(peer, answer, &secrets)?;
         tracing::debug!(peer = peer.as_str(), lifetime_s = lifetime.as_secs(), "new token");
         Ok(Token {
-            value: grant.access_token.into(),
+            value,
             header,
             // Counted from when we asked: the token cannot have been made before.
             renew_at: asked_at + lifetime - margin(lifetime),
@@ -250,39 +234,84 @@ impl TokenManager {
         }
         headers
     }
+}
 
-    /// What an answer of the token endpoint other than 2xx means. Wrong or expired credentials are a 400 or a 401 with an
-    /// `error` in JSON (RFC 6749, 5.2); the same status with anything else may be a proxy speaking, and not the peer.
-    fn refusal(&self, operation: &'static str, answer: Answer) -> Failure {
-        let status = answer.status.as_u16();
-        let mut error = [Field::<MAX_TEXT>::Absent];
-        let is_json = read_record(&answer.body, &["error"], &mut error).unwrap_or_default();
-        let [error] = error.map(Field::into_text);
-        let secrets = self.secrets(None);
-        let secrets: Vec<&SecretString> = secrets.iter().collect();
-        let mut failure = match judge(self.lane.peer(), operation, answer, &secrets) {
-            Err(failure) => failure,
-            // Not reached: only called for other statuses than 2xx.
-            Ok(_) => Failure::new(self.lane.peer(), operation, FailureKind::Unintelligible, ""),
-        };
-        failure.kind = match (status, error.as_deref()) {
-            (400 | 401, Some("temporarily_unavailable" | "server_error")) => FailureKind::Later { after: None },
-            (404 | 405 | 410, _) => {
-                failure.detail = NO_TOKEN_ENDPOINT.to_owned();
-                FailureKind::Unreachable
-            }
-            _ if failure.is_temporary() => failure.kind,
-            // A 401 says it all, with or without words.
-            (401, _) => FailureKind::Credentials,
-            (400..=499, _) if is_json => FailureKind::Credentials,
-            (400..=499, _) => {
-                failure.detail = "the token endpoint's answer is no JSON; is a proxy in between?".to_owned();
-                FailureKind::Unintelligible
-            }
-            _ => failure.kind,
-        };
-        failure
+/// A token as it was granted. `Debug` shows nothing of it.
+#[derive(Debug)]
+pub struct Granted {
+    /// The token.
+    pub value: SecretString,
+    /// `Bearer …`, marked as sensitive.
+    pub header: HeaderValue,
+    /// How long it lasts, as far as that is said and can be believed.
+    pub lifetime: Duration,
+}
+
+/// Reads an answer of the token endpoint, of any status. `secrets` are what was sent along, which its words must not repeat.
+pub(crate) fn read_grant(peer: Peer, answer: Answer, secrets: &[&SecretString]) -> Result<Granted, Failure> {
+    if !answer.status.is_success() {
+        return Err(refusal(peer, answer, secrets));
     }
+    let unusable = |detail: &str| Failure::new(peer, OPERATION, FailureKind::Unintelligible, detail);
+    // A struct would also be read from a list, by the order of its fields, which no peer means.
+    if answer.body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(unusable("the token endpoint answered with a list"));
+    }
+    // Hand-picked messages: what serde_json would quote of a token answer may be the token.
+    let grant: Grant = serde_json::from_slice(&answer.body)
+        .map_err(|error| redacted(crate::http::unintelligible(peer, OPERATION, &answer, &error), &error))?;
+    if !grant.token_type.is_none_or(|kind| kind.eq_ignore_ascii_case("bearer")) {
+        return Err(unusable(
+            "the token endpoint answered with a token that is not a bearer token",
+        ));
+    }
+    if grant.access_token.is_empty() {
+        return Err(unusable("the token endpoint answered with an empty token"));
+    }
+    if grant.access_token.len() > MAX_TOKEN {
+        return Err(unusable(
+            "the token endpoint answered with a token that is too long for a header",
+        ));
+    }
+    let mut header = HeaderValue::from_str(&format!("Bearer {}", grant.access_token))
+        .map_err(|_| unusable("the token endpoint answered with a token that no header can carry"))?;
+    header.set_sensitive(true);
+    Ok(Granted {
+        lifetime: lifetime(&grant.expires_in),
+        value: grant.access_token.into(),
+        header,
+    })
+}
+
+/// What an answer of the token endpoint other than 2xx means. Wrong or expired credentials are a 400 or a 401 with an
+/// `error` in JSON (RFC 6749, 5.2); the same status with anything else may be a proxy speaking, and not the peer.
+fn refusal(peer: Peer, answer: Answer, secrets: &[&SecretString]) -> Failure {
+    let status = answer.status.as_u16();
+    let mut error = [Field::<MAX_TEXT>::Absent];
+    let is_json = read_record(&answer.body, &["error"], &mut error).unwrap_or_default();
+    let [error] = error.map(Field::into_text);
+    let mut failure = match judge(peer, OPERATION, answer, secrets) {
+        Err(failure) => failure,
+        // Not reached: only called for other statuses than 2xx.
+        Ok(_) => Failure::new(peer, OPERATION, FailureKind::Unintelligible, ""),
+    };
+    failure.kind = match (status, error.as_deref()) {
+        (400 | 401, Some("temporarily_unavailable" | "server_error")) => FailureKind::Later { after: None },
+        (404 | 405 | 410, _) => {
+            failure.detail = NO_TOKEN_ENDPOINT.to_owned();
+            FailureKind::Unreachable
+        }
+        _ if failure.is_temporary() => failure.kind,
+        // A 401 says it all, with or without words.
+        (401, _) => FailureKind::Credentials,
+        (400..=499, _) if is_json => FailureKind::Credentials,
+        (400..=499, _) => {
+            failure.detail = "the token endpoint's answer is no JSON; is a proxy in between?".to_owned();
+            FailureKind::Unintelligible
+        }
+        _ => failure.kind,
+    };
+    failure
 }
 
 /// A token endpoint's answer (RFC 6749, 5.1).
@@ -313,12 +342,12 @@ fn lifetime(expires_in: &Field) -> Duration {
         Field::Number(text) | Field::Text(text) => text.trim().parse().ok(),
         _ => None,
     };
-    match seconds {
-        Some(seconds) if seconds > 0.0 => Duration::try_from_secs_f64(seconds)
-            .unwrap_or(UNSTATED_LIFETIME)
-            .min(Duration::from_secs(24 * 3600)),
-        _ => UNSTATED_LIFETIME,
-    }
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .filter(|lifetime| !lifetime.is_zero())
+        .map_or(UNSTATED_LIFETIME, |lifetime| {
+            lifetime.min(Duration::from_secs(24 * 3600))
+        })
 }
 
 /// How long before its end a token is renewed: a tenth of its life, within bounds, and never more than half of it.
@@ -393,7 +422,7 @@ impl Session {
         match &self.auth {
             Auth::Token(tokens) => {
                 self.lane
-                    .persist("get a token", || async { tokens.token().await.map(drop) })
+                    .persist(OPERATION, || async { tokens.token().await.map(drop) })
                     .await
             }
             Auth::ApiKey(_) => Ok(()),

@@ -361,6 +361,7 @@ impl Store {
         let run = self.run;
         let transaction = self.db.transaction()?;
         let user = user_of(&transaction, &deletion.key)?;
+        let was = known_account(&transaction, &deletion.key, &deletion.account)?;
         transaction.execute("DELETE FROM accounts WHERE email_key = ?1", [deletion.key.as_str()])?;
         events::count(
             &transaction,
@@ -373,7 +374,7 @@ impl Store {
         let event = NewEvent {
             user_id: user.as_deref(),
             email: Some(deletion.key.as_str()),
-            before: Some(json!({ "account_id": deletion.account.as_str() })),
+            before: Some(was),
             ..NewEvent::default()
         };
         events::record(&transaction, now, run, EventKind::AccountDeleted, event)?;
@@ -404,6 +405,18 @@ impl Store {
         transaction.commit()?;
         Ok(parked as u64)
     }
+}
+
+/// What is known of an account that is about to be forgotten, for the event that says so.
+pub(super) fn known_account(db: &Connection, key: &EmailKey, account: &AccountId) -> Sql<serde_json::Value> {
+    let known = db
+        .prepare_cached("SELECT origin, directory_user_id FROM accounts WHERE email_key = ?1 AND account_id = ?2")?
+        .query_row([key.as_str(), account.as_str()], |row| {
+            let (origin, directory_user): (Option<String>, Option<String>) = (row.get(0)?, row.get(1)?);
+            Ok(json!({ "account_id": account, "origin": origin, "directory_user_id": directory_user }))
+        })
+        .optional()?;
+    Ok(known.unwrap_or_else(|| json!({ "account_id": account })))
 }
 
 pub(super) fn set_account(

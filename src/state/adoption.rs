@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::json;
 
-use super::accounts::{Deletion, park, set_account, user_of};
+use super::accounts::{Deletion, known_account, park, set_account, user_of};
 use super::{NewEvent, Sql, Store, events, instant, stored};
 use crate::jumpcloud::{Account, account_print};
 use crate::model::{AccountId, DirectoryUserId, EmailKey};
@@ -99,6 +99,7 @@ impl Store {
         }
         let run = self.run;
         let transaction = self.db.transaction()?;
+        let was = known_account(&transaction, &lost.key, &lost.account)?;
         transaction.execute(
             "UPDATE accounts SET account_id = NULL, origin = NULL, directory_user_id = NULL, intent_at = NULL, release = NULL,
                 refused = NULL, refused_at = NULL, association_refused = NULL
@@ -109,7 +110,7 @@ impl Store {
         let event = NewEvent {
             user_id: user.as_deref(),
             email: Some(lost.key.as_str()),
-            before: Some(json!({ "account_id": lost.account.as_str() })),
+            before: Some(was),
             reason: Some(match why {
                 Lost::Gone => "it is not in JumpCloud any more",
                 Lost::Renamed => "it has another e-mail in JumpCloud now",
@@ -243,13 +244,11 @@ fn adopt_one(
         }
         _ => {}
     }
-    let Some(user) = user_of(db, key)? else {
+    let user = user_of(db, key)?;
+    if user.is_none() && known.as_ref().is_none_or(|known| !known.unanswered) {
         // Nobody in Torq has this e-mail; unless we asked for it ourselves, the account is none of our business.
-        if known.is_none_or(|known| !known.unanswered) {
-            return Ok(());
-        }
-        return set_account(db, key, &account.id, "created", directory_user.as_ref());
-    };
+        return Ok(());
+    }
     // It was not there before a create of ours that was not answered, and is now: it is ours.
     let ours = known.is_some_and(|known| known.unanswered);
     // Or we made it before something else was configured for a while.
@@ -282,10 +281,16 @@ fn adopt_one(
     };
     set_account(db, key, &account.id, origin, directory_user.as_ref())?;
     events::count(db, run, counts)?;
+    let mut after = json!({ "account_id": account.id, "directory_user_id": directory_user });
+    if again {
+        after["origin"] = json!(origin);
+    }
+    let names = [&account.email, &account.username].into_iter().flatten();
     let event = NewEvent {
-        user_id: Some(&user),
-        email: account.email.as_deref().or(account.username.as_deref()),
-        after: Some(json!({ "account_id": account.id, "directory_user_id": directory_user })),
+        user_id: user.as_deref(),
+        // The one that it was recognised by.
+        email: names.map(String::as_str).find(|name| EmailKey::fold(name) == *key),
+        after: Some(after),
         reason,
         ..NewEvent::default()
     };

@@ -65,7 +65,7 @@ impl Origin {
         }
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         [Self::Created, Self::Found]
             .into_iter()
             .find(|origin| origin.as_str() == text)
@@ -137,6 +137,17 @@ impl Store {
             })
     }
 
+    /// Since when it is noted to be in this state; `None` when it is noted to be in another.
+    pub fn state_since(&self, state: ConnectorState) -> Sql<Option<Timestamp>> {
+        self.db
+            .query_row(
+                "SELECT iif(state = ?1, state_since, NULL) FROM connector",
+                [state.as_str()],
+                |row| row.get(0),
+            )
+            .map(instant)
+    }
+
     /// Notes the state; a change of it leaves an event. That a run is going on (`collecting`, `syncing`) is not noted: the
     /// status says it of the process that runs, and what was there before stays true until the run ends.
     pub fn note_state(
@@ -200,6 +211,7 @@ impl Store {
                     Ok((row.get(0)?, row.get(1)?))
                 })?;
         let mut changes = Vec::new();
+        let mut forgotten = None;
         let transaction = self.db.transaction()?;
         if torq.as_ref() != Some(&sides.torq) {
             // A new key of the same workspace looks just the same: a poll that is under way goes on, and only if users
@@ -221,17 +233,25 @@ impl Store {
                     accounts_offered = NULL, accounts_tried_at = NULL, associations_offered = NULL, associations_tried_at = NULL",
                 [&sides.jumpcloud],
             )?;
+            let known: u64 = transaction.query_row(
+                "SELECT count(*) FROM accounts WHERE account_id IS NOT NULL",
+                [],
+                |row| row.get(0),
+            )?;
             transaction.execute("DELETE FROM accounts", [])?;
             if jumpcloud.is_some() {
+                forgotten = Some(known);
                 changes.push(format!(
                     "the JumpCloud organisation, region or application is another one than before: what is there is read first, \
                      and {left} accounts that were made before stay where they are"
                 ));
             }
         }
-        for change in &changes {
+        for (number, change) in (1..).zip(&changes) {
             tracing::warn!(connector = %self.name, "{change}");
-            notice(&transaction, now, self.run, change)?;
+            // Whoever looks back from later must see where the accounts of before went. They are the last of the changes.
+            let forgotten = forgotten.filter(|_| number == changes.len());
+            notice_forgetting(&transaction, now, self.run, change, forgotten)?;
         }
         transaction.commit()?;
         Ok(changes)
@@ -394,11 +414,18 @@ fn keep_made(db: &Connection) -> Sql<usize> {
 
 /// Notes that something is configured otherwise than before: as an event, and for the status.
 pub(super) fn notice(db: &Connection, now: Timestamp, run: Option<i64>, text: &str) -> Sql<()> {
+    notice_forgetting(db, now, run, text, None)
+}
+
+/// The same, and that so many accounts are not known any more because of it.
+fn notice_forgetting(db: &Connection, now: Timestamp, run: Option<i64>, text: &str, forgotten: Option<u64>) -> Sql<()> {
     db.execute(
         "UPDATE connector SET notice = ?1, noticed_at = ?2",
         [text, &stored(now)],
     )?;
     let event = NewEvent {
+        before: forgotten.map(|accounts| serde_json::json!({ "accounts": accounts })),
+        after: forgotten.map(|_| serde_json::json!({ "accounts": 0 })),
         reason: Some(text),
         ..NewEvent::default()
     };

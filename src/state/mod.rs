@@ -19,9 +19,14 @@
 //! | `accounts` | what JumpCloud is known to have, and what remains to be done |
 //! | `adoption` | JumpCloud's list of accounts compared with that |
 //! | `events` | events and runs |
+//! | `erase` | forgetting a person who left |
+//! | `retention` | what is kept for how long |
 //! | `takedown` | which accounts go when the connector is removed, and what is left of that |
+//! | `told` | what a person was told, and messages on their way |
 //! | `shown` | status, users, events as people see them |
 //! | `pages` | users and events a page at a time |
+//! | `past` | who was there at a moment, reconstructed from the events |
+//! | `reported` | small questions of reports |
 //! | `course` | the course of things: users over time, runs |
 
 mod accounts;
@@ -33,19 +38,24 @@ mod connector;
 mod course;
 mod disk;
 mod doubt;
+mod erase;
 mod events;
 #[cfg(test)]
 mod migrating;
 mod open;
 mod pages;
+mod past;
 mod poll;
 mod removal;
 mod removed;
+mod reported;
+mod retention;
 mod seen;
 mod shown;
 mod takedown;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+mod told;
 mod whereabouts;
 
 use std::path::{Path, PathBuf};
@@ -60,14 +70,20 @@ pub use adoption::{Adopted, Lost, Unresolved};
 pub use backup::{Copied, backup, is_state_dir};
 pub use connector::{About, Offered, Origin, Sides};
 pub use course::{Course, Point, Step};
+pub use erase::{Erased, Erasure};
 pub use events::NewEvent;
 pub use open::{Lock, read};
-pub use pages::{EventPage, EventPageQuery, PageUser, Survey, UserOrder, UserPage, UserPageQuery, UserSelection};
+pub use pages::{
+    EventPage, EventPageQuery, INVITED, PageUser, Survey, UserOrder, UserPage, UserPageQuery, UserSelection,
+};
+pub use past::{Horizon, Past, PastAccount, PastUser};
 pub use poll::{Applied, Cursor};
 pub use removal::{PollEnd, RemovalRules};
 pub use removed::{Removed, drop_marks, files, forget, removed, set_up_again};
+pub use retention::Pruned;
 pub use shown::EventQuery;
 pub use takedown::Remaining;
+pub use told::{Bearing, Outgoing, Stage, Told};
 
 use crate::model::ConnectorName;
 use whereabouts::{Moved, Whereabouts};

@@ -15,12 +15,13 @@ use super::{State, StateError, Store, disk, removed, stored};
 use crate::model::ConnectorName;
 
 /// The numbered schema files, in order. `PRAGMA user_version` says how many of them a file has.
-pub(super) const MIGRATIONS: [&str; 5] = [
+pub(super) const MIGRATIONS: [&str; 6] = [
     include_str!("schema/0001.sql"),
     include_str!("schema/0002.sql"),
     include_str!("schema/0003.sql"),
     include_str!("schema/0004.sql"),
     include_str!("schema/0005.sql"),
+    include_str!("schema/0006.sql"),
 ];
 
 /// Marks our files (`PRAGMA application_id`): "torq".
@@ -68,6 +69,13 @@ impl Lock {
     /// Takes the lock of the daemon that serves this folder's control socket.
     pub fn take_daemon(state_dir: &Path) -> Result<Self, StateError> {
         Self::take_file(state_dir, ".daemon.lock", "(all)")
+    }
+
+    /// Who holds the daemon's lock, or held it last, as they wrote into it.
+    pub fn daemon_holder(state_dir: &Path) -> Option<String> {
+        let holder = std::fs::read_to_string(state_dir.join(".daemon.lock")).ok()?;
+        let holder = holder.trim();
+        (!holder.is_empty()).then(|| format!("process {holder}"))
     }
 
     fn take_file(state_dir: &Path, name_of_file: &str, name: &str) -> Result<Self, StateError> {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, params_from_iter};
 
@@ -40,7 +40,7 @@ pub struct UserSelection {
     pub search: Option<String>,
     /// Where the account stands.
     pub account: Option<AccountStanding>,
-    /// Torq's status.
+    /// Torq's status, in any case.
     pub status: Option<String>,
     /// Through SSO, or local.
     pub sso: Option<bool>,
@@ -49,6 +49,41 @@ pub struct UserSelection {
     /// Only who did not log in since; of whom never did, who was created before.
     pub dormant_since: Option<Timestamp>,
 }
+
+impl UserSelection {
+    /// Users who are not known to be anybody of the JumpCloud directory.
+    pub fn unmatched() -> Self {
+        Self {
+            unmatched: true,
+            ..Self::default()
+        }
+    }
+
+    /// Users who did not log in since.
+    pub fn dormant(since: Timestamp) -> Self {
+        Self {
+            dormant_since: Some(since),
+            ..Self::default()
+        }
+    }
+
+    /// So many days before a moment.
+    pub fn days_before(at: Timestamp, days: u32) -> Timestamp {
+        let hours = SignedDuration::from_hours(24 * i64::from(days));
+        at.checked_sub(hours).unwrap_or(Timestamp::MIN)
+    }
+
+    /// Users who were invited and have not accepted yet.
+    pub fn invited() -> Self {
+        Self {
+            status: Some(INVITED.to_owned()),
+            ..Self::default()
+        }
+    }
+}
+
+/// Torq's status of somebody who was invited and has not accepted yet.
+pub const INVITED: &str = "INVITATION_SENT";
 
 /// A page of users.
 #[derive(Clone, Debug, Default)]
@@ -145,6 +180,9 @@ impl Conditions {
 const UNMATCHED: &str = "EXISTS (SELECT 1 FROM accounts m WHERE m.email_key = s.email_key AND m.matched_at IS NOT NULL
       AND m.match_id IS NULL AND m.directory_user_id IS NULL)";
 
+/// The last sign of life is older than a moment: the last login; of whom never logged in, that they were made.
+const DORMANT: &str = "unixepoch(coalesce(s.last_login, s.created, s.first_seen)) < ?";
+
 /// Whether selecting looks at the account of each user, which takes ten times as long as looking at the user.
 fn joins(selection: &UserSelection) -> bool {
     selection.account.is_some() || selection.unmatched
@@ -186,7 +224,7 @@ fn selected(selection: &UserSelection) -> (&'static str, Conditions) {
         );
     }
     if let Some(status) = &selection.status {
-        conditions.add("s.status = ?", [status.clone().into()]);
+        conditions.add("s.status = ? COLLATE NOCASE", [status.clone().into()]);
     }
     if let Some(sso) = selection.sso {
         conditions.add("s.sso = ?", [i64::from(sso).into()]);
@@ -195,10 +233,7 @@ fn selected(selection: &UserSelection) -> (&'static str, Conditions) {
         conditions.add(UNMATCHED, []);
     }
     if let Some(since) = selection.dormant_since {
-        conditions.add(
-            "unixepoch(coalesce(s.last_login, s.created, s.first_seen)) < ?",
-            [since.as_second().into()],
-        );
+        conditions.add(DORMANT, [since.as_second().into()]);
     }
     (from, conditions)
 }
@@ -328,6 +363,32 @@ impl Store {
             users.push(self.page_user(no)?);
         }
         Ok(UserPage { users, total })
+    }
+
+    /// All who are selected, in the order of their e-mails.
+    pub fn selected_users(&mut self, selection: UserSelection) -> Sql<Vec<PageUser>> {
+        let query = UserPageQuery {
+            selection,
+            limit: u32::MAX,
+            ..UserPageQuery::default()
+        };
+        Ok(self.user_page(&query)?.users)
+    }
+
+    /// Whether somebody with these times is dormant: the same that [`UserSelection::dormant`] selects, of people of the past, too.
+    pub fn is_dormant(
+        &self,
+        (last_login, created, first_seen): (Option<&str>, Option<&str>, Option<Timestamp>),
+        since: Timestamp,
+    ) -> Sql<bool> {
+        self.db
+            .prepare_cached(&format!(
+                "SELECT coalesce({DORMANT}, 0) FROM (SELECT ?2 AS last_login, ?3 AS created, ?4 AS first_seen) s"
+            ))?
+            .query_row(
+                rusqlite::params![since.as_second(), last_login, created, first_seen.map(stored)],
+                |row| row.get(0),
+            )
     }
 
     /// How many are selected.

@@ -258,6 +258,7 @@ struct Row {
     last_login: Option<String>,
     filtered: Option<String>,
     removed: bool,
+    first_seen: String,
 }
 
 /// What became of a record that is not known in just this form.
@@ -281,7 +282,7 @@ fn apply_user(
 ) -> Sql<Taken> {
     let known = db
         .prepare_cached(
-            "SELECT no, email, status, sso, role_id, created, last_login, filtered, removed_at IS NOT NULL
+            "SELECT no, email, status, sso, role_id, created, last_login, filtered, removed_at IS NOT NULL, first_seen
              FROM users WHERE id = ?1",
         )?
         .query_row([&user.id], |row| {
@@ -295,6 +296,7 @@ fn apply_user(
                 last_login: row.get(6)?,
                 filtered: row.get(7)?,
                 removed: row.get(8)?,
+                first_seen: row.get(9)?,
             })
         })
         .optional()?;
@@ -319,10 +321,10 @@ fn apply_user(
             filtered,
         ])?;
         applied.appeared += 1;
-        // Rows are numbered from 1 and never deleted; 4 billion users would be refused by SQLite's integer conversion below.
+        // Rows are numbered from 1; 4 billion users would be refused by SQLite's integer conversion below.
         let no = u32::try_from(db.last_insert_rowid())
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-        record_appeared(db, now, run, user)?;
+        record_appeared(db, now, run, no, None)?;
         return Ok(Taken { no, moved: true });
     };
 
@@ -392,7 +394,9 @@ fn apply_user(
         )?
         .execute(params![known.no, stored(now)])?;
         applied.appeared += 1;
-        record_appeared(db, now, run, user)?;
+        // What they were when they left is not in the row any more, and is asked for whenever somebody looks back.
+        before.insert("first_seen".to_owned(), json!(known.first_seen));
+        record_appeared(db, now, run, known.no, Some(before))?;
     } else if !before.is_empty() {
         applied.changed += 1;
         let event = NewEvent {
@@ -416,14 +420,30 @@ fn apply_user(
     Ok(Taken { no: known.no, moved })
 }
 
-fn record_appeared(db: &Connection, now: Timestamp, run: Option<i64>, user: &User) -> Sql<()> {
-    let after = json!({
-        "email": user.email, "status": user.status, "sso": user.sso, "role_id": user.role_id,
-        "created": user.created, "last_login": user.last_login,
-    });
+/// Somebody is new, or is back: `before` is what was otherwise when they left. Told is what was taken over, which is not always
+/// what the record says.
+fn record_appeared(
+    db: &Connection,
+    now: Timestamp,
+    run: Option<i64>,
+    no: u32,
+    before: Option<Map<String, Value>>,
+) -> Sql<()> {
+    let (id, email, after) = db
+        .prepare_cached("SELECT id, email, status, sso, role_id, created, last_login FROM users WHERE no = ?1")?
+        .query_row([no], |row| {
+            let (id, email): (String, String) = (row.get(0)?, row.get(1)?);
+            let after = json!({
+                "email": email, "status": row.get::<_, String>(2)?, "sso": row.get::<_, bool>(3)?,
+                "role_id": row.get::<_, String>(4)?, "created": row.get::<_, Option<String>>(5)?,
+                "last_login": row.get::<_, Option<String>>(6)?,
+            });
+            Ok((id, email, after))
+        })?;
     let event = NewEvent {
-        user_id: Some(&user.id),
-        email: Some(user.email.trim()),
+        user_id: Some(&id),
+        email: Some(&email),
+        before: before.map(Value::from),
         after: Some(after),
         ..NewEvent::default()
     };

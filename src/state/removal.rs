@@ -364,7 +364,7 @@ impl Judged<'_> {
         match self.doubt.reason() {
             Some(reason) => reason.to_owned(),
             None => format!(
-                "{} removals, and {} in the last 24 hours, are more than the {} that are believed unasked",
+                "{} removals now, beside {} that were carried out in the last 24 hours, are more than the {} a day that are believed unasked",
                 guard.candidates, guard.removals_24h, guard.limit
             ),
         }

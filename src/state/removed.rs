@@ -32,11 +32,13 @@ fn mark(state_dir: &Path, name: &ConnectorName) -> PathBuf {
 
 /// Whether the connector was removed.
 pub fn removed(state_dir: &Path, name: &ConnectorName) -> Option<Removed> {
-    let text = match fs::read_to_string(mark(state_dir, name)) {
+    let mark = mark(state_dir, name);
+    let text = match fs::read_to_string(&mark) {
         Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return None,
         // There is one, whatever is in it.
-        Err(_) => String::new(),
+        Err(_) if mark.symlink_metadata().is_ok() => String::new(),
+        // None, or nobody may look: then whatever is asked next says so.
+        Err(_) => return None,
     };
     Some(Removed {
         at: text.lines().next().and_then(|line| line.parse().ok()),

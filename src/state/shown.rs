@@ -29,6 +29,8 @@ pub(super) struct Counts {
 pub struct EventQuery {
     /// Only after this moment.
     pub since: Option<Timestamp>,
+    /// Only up to this moment.
+    pub until: Option<Timestamp>,
     /// Only about users or e-mails that contain this text.
     pub user: Option<String>,
     /// Only these kinds; empty: all.
@@ -234,6 +236,7 @@ impl Store {
             .prepare_cached(
                 "SELECT at, run, kind, user_id, email, before, after, reason FROM events
                  WHERE (?1 IS NULL OR at > ?1)
+                   AND (?6 IS NULL OR at <= ?6)
                    AND (?2 IS NULL OR user_id = ?2 OR instr(lower(email), lower(?2)) > 0)
                    AND (?3 = '' OR instr(',' || ?3 || ',', ',' || kind || ',') > 0)
                    AND (?4 IS NULL OR run = ?4)
@@ -245,7 +248,8 @@ impl Store {
                     query.user,
                     kinds,
                     query.run,
-                    query.limit
+                    query.limit,
+                    query.until.map(super::stored)
                 ],
                 |row| read_event(&self.name, row),
             )?

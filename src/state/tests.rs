@@ -1,6 +1,7 @@
 //! The state against a model: arbitrary polls, cut short anywhere; and files as a disk and a person may leave them.
 
 mod laws;
+mod past;
 mod removals;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +23,7 @@ fn name() -> ConnectorName {
 }
 
 /// A store in memory.
-pub(super) fn store() -> Store {
+pub(crate) fn store() -> Store {
     let nowhere = Path::new("/nonexistent");
     let state = State::scratch(nowhere, &name()).unwrap();
     let shared = Arc::into_inner(state.shared).unwrap();

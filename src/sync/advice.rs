@@ -74,7 +74,14 @@ pub fn about_cause(cause: Cause, peer: Peer) -> Option<String> {
         ),
         Cause::NoTls => format!("is a proxy or a login page in between? Check {base} and the proxy (HTTPS_PROXY)"),
         Cause::NotConnected => format!("check the network: a firewall in between, or a proxy that is needed (HTTPS_PROXY); and {base}"),
-        Cause::Proxy => "check the proxy (HTTPS_PROXY, NO_PROXY)".to_owned(),
+        Cause::ProxyAway => "check the proxy's address (HTTPS_PROXY), and whether it works; NO_PROXY names what needs none".to_owned(),
+        Cause::ProxyUntrusted => "set network.ca_file to the authority of the proxy, or name it with http:// in HTTPS_PROXY".to_owned(),
+        Cause::ProxyAsks => {
+            "give the proxy's user name and password in HTTPS_PROXY: http://USER:PASSWORD@HOST:PORT, with %40 for @ and so on".to_owned()
+        }
+        Cause::ProxyRefused => {
+            format!("the proxy must let us through to this address (its log says why it does not); or check HTTPS_PROXY, NO_PROXY and {base}")
+        }
         Cause::NoTokenEndpoint => match peer {
             Peer::Torq => "check torq.region (or torq.token_url) in the configuration".to_owned(),
             Peer::JumpCloud => "check jumpcloud.region (or jumpcloud.token_url) in the configuration".to_owned(),

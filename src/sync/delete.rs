@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 
-use super::deliver::{CHUNK, CONCURRENCY, Delivery, MAX_ATTEMPTS, Trouble, Write, each, words};
+use super::deliver::{CHUNK, CONCURRENCY, Delivery, MAX_ATTEMPTS, Trouble, each, words};
+use super::tally::Write;
 use crate::http::FailureKind;
-use crate::model::EmailKey;
 use crate::state::{Deletion, Lost, Unresolved};
 
 /// Whose an account is that is to be deleted.
@@ -24,18 +24,13 @@ impl Delivery<'_> {
     pub(super) async fn delete(&self) -> Result<(), Trouble> {
         for _ in 0..MAX_ATTEMPTS {
             let failures = self.begin_pass();
-            let (mut after, mut whole) = self.resumes_after(Write::Delete);
+            let mut walk = self.walk(Write::Delete);
             while self.may_write() {
-                let from = after.clone();
-                let rows = self.state.call(move |store| store.to_delete(&from, CHUNK)).await?;
-                let Some(last) = rows.last() else {
-                    if whole {
-                        break;
-                    }
-                    (after, whole) = (EmailKey::fold(""), true);
-                    continue;
-                };
-                after = last.key.clone();
+                let after = walk.after();
+                let rows = self.state.call(move |store| store.to_delete(&after, CHUNK)).await?;
+                if !walk.goes_on(rows.last().map(|last| &last.key)) {
+                    break;
+                }
                 each(rows, CONCURRENCY, |deletion| async {
                     self.connector.go_on()?;
                     if self.is_exhausted(Write::Delete, &deletion.key) || !self.may_write() {

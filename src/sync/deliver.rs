@@ -7,20 +7,20 @@
 //! Nothing is created before the accounts that are there were read to the end of the list, and nothing is created again before
 //! the list was looked into: that is what makes a second account for an e-mail impossible on our side.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 
 use super::application::{find_application, recently_not_offered, refusal, shares_application};
-use super::{Connector, Halt, NOT_OFFERED_AGE, Phase, is_younger, settle};
+use super::tally::{DeniedRow, Tally, Write};
+use super::{Connector, Halt, NOT_OFFERED_AGE, is_younger, settle};
 use crate::config::Removals;
 use crate::http::{Failure, FailureKind};
 use crate::jumpcloud::{Account, JumpCloud};
-use crate::model::{ApplicationId, EmailKey};
-use crate::state::{Association, Creation, Lost, Offered, State, Store, Unresolved};
+use crate::model::ApplicationId;
+use crate::state::{Creation, Offered, State, Store};
 
 /// Requests in flight at a time.
 pub(super) const CONCURRENCY: usize = 8;
@@ -30,10 +30,8 @@ pub(super) const CHUNK: usize = 256;
 pub(super) const MAX_ATTEMPTS: u32 = 5;
 /// How many passes may go by without any answer to a write.
 const MAX_BARREN: u32 = 3;
-/// Writes in a row without an answer, while reads are answered, after which a pass ends.
-const MAX_SILENT: u32 = 2 * CONCURRENCY as u32;
 /// So many rows without an answer are those rows' own trouble, also where no other write was there to be answered.
-const FEW: usize = 2;
+pub(super) const FEW: usize = 2;
 /// How often a delivery starts again because the application disappeared under it.
 const MAX_APPLICATIONS: u32 = 3;
 
@@ -82,63 +80,16 @@ pub(super) struct Delivery<'a> {
     pub(super) jumpcloud: &'a JumpCloud,
     pub(super) state: &'a State,
     pub(super) application: ApplicationId,
-    tally: Mutex<Tally>,
+    pub(super) tally: Mutex<Tally>,
     /// Account writes turned out not to be offered.
     not_offered: AtomicBool,
     /// Associating turned out not to be offered.
-    associating_not_offered: AtomicBool,
+    pub(super) associating_not_offered: AtomicBool,
     /// Creating is known to be offered: it worked before.
-    creating_works: AtomicBool,
+    pub(super) creating_works: AtomicBool,
     /// Associating is known to be offered: it worked in this delivery, or before.
-    associating_works: AtomicBool,
-    writes: AtomicU64,
-}
-
-/// What can be written about an account.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Write {
-    Create,
-    Associate,
-    Delete,
-}
-
-/// A write that these credentials may not do, or that finds nothing: be it this one or any.
-struct Denied {
-    row: DeniedRow,
-    failure: Failure,
-}
-
-/// What it was about.
-enum DeniedRow {
-    Create(EmailKey),
-    Associate(Association),
-}
-
-/// How the writes of this delivery go.
-#[derive(Default)]
-pub(super) struct Tally {
-    /// Rows that failed for now, and how often.
-    attempts: HashMap<(Write, EmailKey), u32>,
-    /// Writes that were answered.
-    answered: u64,
-    /// Writes that were done.
-    accepted: HashMap<Write, u64>,
-    /// Writes that were answered with 403, or associations with 404: is it these, or all?
-    denied: Vec<Denied>,
-    /// Writes that were not.
-    pub(super) failures: u64,
-    /// Those of them that were told to come later, for being too many.
-    throttled: u64,
-    /// Those of them in a row, in this pass.
-    silent: u32,
-    /// Passes over the creates in a row without any progress.
-    barren: u32,
-    /// Creates whose answers were lost turned out to have taken effect.
-    recovered: bool,
-    /// Behind which row the next pass goes on: not at the front, where the rows stand that nobody answers for.
-    resume: HashMap<Write, EmailKey>,
-    /// What the last of those said.
-    last_failure: Option<Failure>,
+    pub(super) associating_works: AtomicBool,
+    pub(super) writes: AtomicU64,
 }
 
 impl<'a> Delivery<'a> {
@@ -257,18 +208,13 @@ impl<'a> Delivery<'a> {
     async fn create_pass(&self) -> Result<u64, Trouble> {
         self.begin_pass();
         let sent = AtomicU64::new(0);
-        let (mut after, mut whole) = self.resumes_after(Write::Create);
+        let mut walk = self.walk(Write::Create);
         while self.may_write() && !self.not_offered.load(Ordering::Relaxed) {
-            let from = after.clone();
-            let rows = self.state.call(move |store| store.to_create(&from, CHUNK)).await?;
-            let Some(last) = rows.last() else {
-                if whole {
-                    break;
-                }
-                (after, whole) = (EmailKey::fold(""), true);
-                continue;
-            };
-            after = last.key.clone();
+            let after = walk.after();
+            let rows = self.state.call(move |store| store.to_create(&after, CHUNK)).await?;
+            if !walk.goes_on(rows.last().map(|last| &last.key)) {
+                break;
+            }
             each(rows, CONCURRENCY, |creation| async {
                 self.connector.go_on()?;
                 let exhausted = self.is_exhausted(Write::Create, &creation.key);
@@ -284,57 +230,6 @@ impl<'a> Delivery<'a> {
             self.judge_denied(Write::Create).await?;
         }
         Ok(sent.into_inner())
-    }
-
-    /// What a 403 on some writes of a kind means, or a 404 on some associations: where others were done, it is about those rows (a
-    /// 404: about a directory user who is not there any more), and they are parked. Where none was, these credentials may not write
-    /// that at all, or associating is not offered; unless it is known to work, and it is about no more than a few.
-    async fn judge_denied(&self, write: Write) -> Result<(), Trouble> {
-        let works = self.works(write);
-        let (denied, accepted) = {
-            let mut tally = self.tally();
-            let accepted = tally.accepted.get(&write).copied().unwrap_or_default();
-            (std::mem::take(&mut tally.denied), accepted)
-        };
-        let about_rows = accepted > 0 || (works && denied.len() <= FEW);
-        for Denied { row, failure } in denied {
-            if failure.kind == FailureKind::NotFound {
-                if !works {
-                    return self.associations_not_offered(&failure).await;
-                }
-            } else if !about_rows {
-                return Err(self.halt_write(failure).await);
-            }
-            self.answered();
-            let reason = words(&failure);
-            self.state
-                .call(move |store| match row {
-                    DeniedRow::Create(key) => store.create_refused(Timestamp::now(), &key, &reason),
-                    DeniedRow::Associate(association) => {
-                        store.association_refused(Timestamp::now(), &association, &reason)
-                    }
-                })
-                .await?;
-        }
-        Ok(())
-    }
-
-    /// Whether a kind of write is known to work.
-    fn works(&self, write: Write) -> bool {
-        match write {
-            Write::Associate => self.associating_works.load(Ordering::Relaxed),
-            Write::Create | Write::Delete => self.creating_works.load(Ordering::Relaxed),
-        }
-    }
-
-    /// Whether it looks as if this cannot be written at all: enough to ask no further.
-    fn may_not_write(&self, write: Write) -> bool {
-        let tally = self.tally();
-        !tally.accepted.contains_key(&write) && tally.denied.len() >= CONCURRENCY
-    }
-
-    fn denied(&self, row: DeniedRow, failure: Failure) {
-        self.tally().denied.push(Denied { row, failure });
     }
 
     /// Sends one create, and notes what came of it. The intent is in the state before the request is on the wire.
@@ -441,195 +336,6 @@ impl<'a> Delivery<'a> {
                 Ok(())
             }
             Err(other) => Err(self.halt(other).await),
-        }
-    }
-
-    /// Associates accounts with the directory users whom they belong to by e-mail.
-    async fn associate(&self) -> Result<(), Trouble> {
-        for _ in 0..MAX_ATTEMPTS {
-            let failures = self.begin_pass();
-            let (mut after, mut whole) = self.resumes_after(Write::Associate);
-            while self.may_write() && !self.associating_not_offered.load(Ordering::Relaxed) {
-                let from = after.clone();
-                let rows = self.state.call(move |store| store.to_associate(&from, CHUNK)).await?;
-                let Some(last) = rows.last() else {
-                    if whole {
-                        break;
-                    }
-                    (after, whole) = (EmailKey::fold(""), true);
-                    continue;
-                };
-                after = last.key.clone();
-                each(rows, CONCURRENCY, |association| async {
-                    self.connector.go_on()?;
-                    let exhausted = self.is_exhausted(Write::Associate, &association.key);
-                    let denied = self.may_not_write(Write::Associate);
-                    if exhausted || denied || !self.may_write() || self.associating_not_offered.load(Ordering::Relaxed)
-                    {
-                        return Ok(());
-                    }
-                    self.began(Write::Associate, &association.key);
-                    self.associate_one(association).await
-                })
-                .await?;
-                self.judge_denied(Write::Associate).await?;
-            }
-            if self.tally().failures == failures {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    async fn associate_one(&self, association: Association) -> Result<(), Trouble> {
-        let result = self
-            .jumpcloud
-            .associate(&self.application, &association.account, &association.directory_user)
-            .await;
-        let now = Timestamp::now();
-        let failure = match result {
-            Ok(()) => {
-                self.wrote(Write::Associate);
-                self.associating_works.store(true, Ordering::Relaxed);
-                self.state
-                    .call(move |store| {
-                        store.associated(now, &association)?;
-                        store.note_associations_offered(now, true)
-                    })
-                    .await?;
-                return Ok(());
-            }
-            Err(failure) => failure,
-        };
-        match failure.kind {
-            _ if failure.is_temporary() => self.unanswered(Write::Associate, &association.key, failure).await,
-            FailureKind::Refused | FailureKind::Conflict => {
-                self.answered();
-                let reason = words(&failure);
-                self.state
-                    .call(move |store| store.association_refused(now, &association, &reason))
-                    .await?;
-                Ok(())
-            }
-            FailureKind::NotFound => match self.jumpcloud.account(&self.application, &association.account).await {
-                Ok(Some(_)) => {
-                    self.denied(DeniedRow::Associate(association), failure);
-                    Ok(())
-                }
-                // Gone since the list was read: the next run makes it again.
-                Ok(None) => {
-                    self.answered();
-                    let lost = Unresolved {
-                        key: association.key,
-                        account: association.account,
-                    };
-                    self.state
-                        .call(move |store| store.account_lost(now, &lost, Lost::Gone))
-                        .await?;
-                    Ok(())
-                }
-                Err(other) => Err(self.halt(other).await),
-            },
-            FailureKind::NotOffered => self.associations_not_offered(&failure).await,
-            FailureKind::Permission => {
-                self.denied(DeniedRow::Associate(association), failure);
-                Ok(())
-            }
-            _ => Err(self.halt_write(failure).await),
-        }
-    }
-
-    async fn associations_not_offered(&self, failure: &Failure) -> Result<(), Trouble> {
-        if !self.associating_not_offered.swap(true, Ordering::Relaxed) {
-            tracing::warn!(connector = %self.connector.name(), "{failure}: associating is not offered; creates go on");
-        }
-        self.answered();
-        self.state
-            .call(|store| store.note_associations_offered(Timestamp::now(), false))
-            .await?;
-        Ok(())
-    }
-
-    /// What the last write said that was not answered, and whether any other was.
-    pub(super) fn unanswered_write(&self) -> Option<(Failure, bool)> {
-        let tally = self.tally();
-        Some((tally.last_failure.clone()?, tally.answered > 0))
-    }
-
-    pub(super) fn tally(&self) -> MutexGuard<'_, Tally> {
-        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Begins a pass over what remains. Returns how many writes went unanswered before it.
-    pub(super) fn begin_pass(&self) -> u64 {
-        let mut tally = self.tally();
-        tally.silent = 0;
-        tally.failures
-    }
-
-    /// A row is begun: a pass that ends early is gone on with behind it.
-    pub(super) fn began(&self, write: Write, key: &EmailKey) {
-        let mut tally = self.tally();
-        let furthest = tally.resume.entry(write).or_insert_with(|| EmailKey::fold(""));
-        if key > furthest {
-            *furthest = key.clone();
-        }
-    }
-
-    /// Behind which row a pass begins, and whether that is the whole of them: a pass that begins in between starts over at the end.
-    pub(super) fn resumes_after(&self, write: Write) -> (EmailKey, bool) {
-        let last = self.tally().resume.remove(&write);
-        let whole = last.is_none();
-        (last.unwrap_or_else(|| EmailKey::fold("")), whole)
-    }
-
-    /// Whether a pass goes on: not after so many writes in a row without an answer.
-    pub(super) fn may_write(&self) -> bool {
-        self.tally().silent < MAX_SILENT
-    }
-
-    pub(super) fn is_exhausted(&self, write: Write, key: &EmailKey) -> bool {
-        let tally = self.tally();
-        tally
-            .attempts
-            .get(&(write, key.clone()))
-            .is_some_and(|attempts| *attempts >= MAX_ATTEMPTS)
-    }
-
-    /// A write was answered, be it with a refusal: JumpCloud takes writes.
-    pub(super) fn answered(&self) {
-        let mut tally = self.tally();
-        tally.answered += 1;
-        tally.silent = 0;
-    }
-
-    pub(super) fn wrote(&self, write: Write) {
-        self.answered();
-        *self.tally().accepted.entry(write).or_default() += 1;
-        let writes = self.writes.fetch_add(1, Ordering::Relaxed) + 1;
-        self.connector.note_phase(Phase::Delivering { writes });
-    }
-
-    /// A write was not answered. Is it the peer, or only this row? Something harmless is asked, with all the patience there is: if
-    /// that is answered, the row waits and the others go on.
-    pub(super) async fn unanswered(&self, write: Write, key: &EmailKey, failure: Failure) -> Result<(), Trouble> {
-        let too_fast = failure.status == Some(http::StatusCode::TOO_MANY_REQUESTS);
-        {
-            let mut tally = self.tally();
-            tally.failures += 1;
-            tally.silent += 1;
-            tally.last_failure = Some(failure);
-            if too_fast {
-                // Nobody's fault in particular.
-                tally.throttled += 1;
-            } else {
-                *tally.attempts.entry((write, key.clone())).or_default() += 1;
-            }
-        }
-        match self.jumpcloud.application(&self.application).await {
-            Ok(Some(_)) => Ok(()),
-            Ok(None) => Err(Trouble::ApplicationGone),
-            Err(failure) => Err(self.halt(failure).await),
         }
     }
 

@@ -1,10 +1,9 @@
 //! A dry run: a run on a copy of the state in memory, which reads everything and writes nothing anywhere. What it would
 //! change is what the copy's events and its remaining work say.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use serde_json::Value;
 
 use super::application;
 use super::deliver::{Delivery, Trouble};
@@ -14,7 +13,7 @@ use crate::config::Removals;
 use crate::model::EmailKey;
 use crate::state::{Creation, EventQuery, Sql, Store};
 use crate::view::{AccountStanding, DryRun, DryRunCounts, EventKind, EventView};
-use crate::wording::counted;
+use crate::wording::{counted, name_roles};
 
 /// The ids of the users whom the filters leave out.
 fn filtered(store: &mut Store) -> Sql<BTreeSet<String>> {
@@ -37,35 +36,6 @@ fn left_pending(store: &mut Store, creations: &[Creation]) -> Sql<u64> {
         user.account == AccountStanding::Pending && (key.is_empty() || !keys.contains(&key))
     });
     Ok(pending.count() as u64)
-}
-
-/// Adds the names of roles, by which people know them, to the ids of which events speak.
-fn name_roles(store: &mut Store, events: &mut [EventView]) -> Sql<()> {
-    let has_role = |side: &Option<Value>| side.as_ref().is_some_and(|side| side.get("role_id").is_some());
-    if !events
-        .iter()
-        .any(|event| has_role(&event.before) || has_role(&event.after))
-    {
-        return Ok(());
-    }
-    let users = store.users()?.into_iter();
-    let names: BTreeMap<String, String> = users.filter_map(|user| Some((user.role_id, user.role?))).collect();
-    for event in events {
-        let named = |side: &Option<Value>| match side.as_ref().and_then(|side| side.get("role_id")) {
-            Some(id) => id.as_str().and_then(|id| names.get(id)).cloned().map(Some),
-            None => Some(None),
-        };
-        // Both or neither: half of a change would be none.
-        let (Some(before), Some(after)) = (named(&event.before), named(&event.after)) else {
-            continue;
-        };
-        for (side, name) in [(&mut event.before, before), (&mut event.after, after)] {
-            if let (Some(Value::Object(side)), Some(name)) = (side, name) {
-                side.insert("role".to_owned(), name.into());
-            }
-        }
-    }
-    Ok(())
 }
 
 /// What the filters leave out, and what changed filters make of users who are known.
@@ -145,7 +115,7 @@ impl Connector {
                 let status = store.status()?;
                 let left_out = filtered(store)?;
                 let mut events = store.events(&query)?;
-                name_roles(store, &mut events)?;
+                name_roles(&mut events, &store.roles()?);
                 let creations = store.to_create(&first, all)?;
                 let pending = left_pending(store, &creations)?;
                 Ok((

@@ -3,10 +3,11 @@
 use jiff::Timestamp;
 
 use crate::config::{self, Problem};
-use crate::http::{Failure, FailureKind};
+use crate::http::{Failure, FailureKind, Trouble};
 use crate::model::Peer;
 use crate::state::{Sql, StateError, Store};
 use crate::view::{ConnectorState, RunOutcome};
+use crate::wording;
 
 /// Why a run did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +79,14 @@ impl Halt {
         }
     }
 
+    /// The peer that is unreachable or fails, if it is that.
+    pub fn peer_away(&self) -> Option<Peer> {
+        match self {
+            Halt::Unavailable(failure) => Some(failure.peer),
+            _ => None,
+        }
+    }
+
     /// How the run counts.
     pub fn outcome(&self) -> RunOutcome {
         match self {
@@ -94,8 +103,14 @@ impl Halt {
         })
     }
 
-    /// Notes what the halt means as the connector's state.
-    pub(super) fn note(&self, store: &mut Store, now: Timestamp, action: Option<&str>) -> Sql<()> {
+    /// Notes what the halt means as the connector's state. `trouble`: what is known of the peer that fails.
+    pub(super) fn note(
+        &self,
+        store: &mut Store,
+        now: Timestamp,
+        action: Option<&str>,
+        trouble: Option<Trouble>,
+    ) -> Sql<()> {
         let state = match self {
             // As it was: a later process goes on.
             Halt::Stopped | Halt::State(_) => return Ok(()),
@@ -103,7 +118,14 @@ impl Halt {
             Halt::Reconnect { .. } | Halt::NoSecret { .. } => ConnectorState::ReconnectRequired,
             Halt::NotLicensed(_) => ConnectorState::NotLicensed,
         };
-        let reason = self.to_string();
+        let mut reason = self.to_string();
+        if state == ConnectorState::Retrying {
+            // What happened, and not that nobody was asked because of it.
+            let (first, happened) = trouble.map_or((now, reason), |trouble| (trouble.since, trouble.reason));
+            // An earlier process may have met it before.
+            let since = store.state_since(state)?.map_or(first, |noted| noted.min(first));
+            reason = format!("{happened} (since {})", wording::moment(since));
+        }
         store.note_state(now, state, Some(&reason), action)
     }
 }

@@ -10,16 +10,20 @@
 
 mod advice;
 mod application;
+mod associate;
 mod collect;
 mod delete;
 mod deliver;
+mod drift;
 mod dry_run;
 mod halt;
 mod learn;
 mod neighbours;
 mod notice;
+mod prune;
 mod remove;
 mod settle;
+mod tally;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,6 +45,7 @@ use crate::view::{ConnectorStatus, RunCounts, RunOutcome};
 
 pub use advice::{Again, about_cause};
 pub use application::{forget_tenant, note_tenants};
+pub use drift::Listed;
 pub use halt::Halt;
 pub use neighbours::Neighbourhood;
 use notice::KeyEnd;
@@ -85,6 +90,13 @@ pub enum Phase {
     },
 }
 
+/// How much of a run there is to do.
+#[derive(Clone, Copy, Debug)]
+enum Extent {
+    PollAndDelivery,
+    Delivery,
+}
+
 /// How a run ended.
 #[derive(Debug)]
 pub struct RunEnd {
@@ -103,10 +115,11 @@ pub struct RunEnd {
 }
 
 impl RunEnd {
-    /// Logs it. A command tells the same in its own words instead.
-    pub fn log(&self, connector: &ConnectorName) {
+    /// Logs it. A command tells the same in its own words instead. `again`: that it was halted so is known, and no news.
+    pub fn log(&self, connector: &ConnectorName, again: bool) {
         let (connector, run) = (connector.as_str(), self.run);
         match &self.halt {
+            Some(halt) if again => tracing::debug!(connector, run, outcome = self.outcome.as_str(), "{halt}"),
             Some(Halt::Stopped) => tracing::info!(connector, run, "stopped; the next run goes on here"),
             Some(halt) => {
                 tracing::error!(
@@ -273,11 +286,15 @@ impl Connector {
 
     /// The peer that does not answer as it should, if one does not.
     pub fn trouble(&self) -> Option<Trouble> {
-        let lanes = [self.torq.session().lane(), self.jumpcloud.session().lane()];
-        lanes
-            .into_iter()
-            .filter_map(Lane::trouble)
-            .min_by_key(|trouble| trouble.since)
+        let troubles = [Peer::Torq, Peer::JumpCloud].map(|peer| self.trouble_of(peer));
+        troubles.into_iter().flatten().min_by_key(|trouble| trouble.since)
+    }
+
+    fn trouble_of(&self, peer: Peer) -> Option<Trouble> {
+        match peer {
+            Peer::Torq => self.torq.session().lane().trouble(),
+            Peer::JumpCloud => self.jumpcloud.session().lane().trouble(),
+        }
     }
 
     /// One run: a poll and the delivery that follows it. Notes the state, the run and its events; never fails by itself.
@@ -285,11 +302,27 @@ impl Connector {
     /// # Errors
     /// Only when the state cannot be read or written at all.
     pub async fn run(&self) -> Result<RunEnd, StateError> {
+        self.run_to(Extent::PollAndDelivery).await
+    }
+
+    /// The same without a poll, for what the last one found and JumpCloud could not be told: while it is away, Torq need not be
+    /// asked more often than on schedule.
+    ///
+    /// # Errors
+    /// Only when the state cannot be read or written at all.
+    pub async fn repeat_delivery(&self) -> Result<RunEnd, StateError> {
+        self.run_to(Extent::Delivery).await
+    }
+
+    async fn run_to(&self, extent: Extent) -> Result<RunEnd, StateError> {
         let began = Instant::now();
         let name = self.name().to_string();
         let run = self.begin().await?;
         tracing::debug!(connector = %name, run, "run begins");
-        let result = self.poll_and_deliver(run).await;
+        let result = match extent {
+            Extent::PollAndDelivery => self.poll_and_deliver(run).await,
+            Extent::Delivery => self.deliver().await,
+        };
         self.phase.send_replace(Phase::Idle);
         let (outcome, halt) = match result {
             Ok(()) => (None, None),
@@ -329,6 +362,12 @@ impl Connector {
             );
         }
         self.read_roles().await?;
+        deliver::deliver(self).await?;
+        prune::prune(self).await
+    }
+
+    async fn deliver(&self) -> Result<(), Halt> {
+        self.has_secrets()?;
         deliver::deliver(self).await
     }
 
@@ -372,6 +411,10 @@ impl Connector {
         let halt = halt.map(|halt| halt.explained(why));
         let todo = halt.as_ref().and_then(|halt| self.action(halt));
         let clock = self.clock_ahead().map(notice::of_clock);
+        let trouble = halt
+            .as_ref()
+            .and_then(Halt::peer_away)
+            .and_then(|peer| self.trouble_of(peer));
         self.state
             .call(move |store| {
                 let status = store.status()?;
@@ -391,7 +434,7 @@ impl Connector {
                 let reason = halt.as_ref().map(ToString::to_string);
                 let counts = store.end_run(now, outcome, reason.as_deref())?;
                 match &halt {
-                    Some(halt) => halt.note(store, now, todo.as_deref())?,
+                    Some(halt) => halt.note(store, now, todo.as_deref(), trouble)?,
                     None => {
                         let unseen = if status.pending > 0 { store.pending_unseen()? } else { 0 };
                         let (state, notice) = notice::of_end(&status, &about, report_only, unseen, name.as_str(), now);

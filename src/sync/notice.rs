@@ -41,7 +41,7 @@ pub(super) fn of_end(
         let why = about.hold_reason.as_deref().unwrap_or("more than are believed unasked");
         let reason = format!("{} removals are held: {why}", status.held);
         let action = format!(
-            "look at them (torq-connector users {name}), then: torq-connector approve {name}; they are dropped by themselves when the users are back"
+            "look at them (torq-connector users {name} --account held), then: torq-connector approve {name}; they are dropped by themselves when the users are back"
         );
         return (ConnectorState::Held, Some((reason, action)));
     }
@@ -104,8 +104,9 @@ fn shortfall(status: &ConnectorStatus, about: &About, unseen: u64, name: &str) -
             "{} {are} parked: JumpCloud refuses them, or they have no e-mail",
             wording::counted(status.parked, "user")
         );
-        let action =
-            format!("see why (torq-connector users {name}); when that is settled: torq-connector retry {name}");
+        let action = format!(
+            "see why (torq-connector users {name} --account parked); when that is settled: torq-connector retry {name}"
+        );
         return Some((reason, action));
     }
     None

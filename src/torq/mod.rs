@@ -2,18 +2,19 @@
 //!
 //! Facts: Torq developer reference (authentication, pagination, errors, list-users, list-roles).
 
+mod roles;
 mod users;
 
 use std::collections::BTreeMap;
 
 use http::Method;
-use serde::Deserialize;
 use url::Url;
 
-use crate::http::{Body, Failure, FailureKind, Request, decode};
-use crate::model::{Listing, Peer};
+use crate::http::{Body, Failure, FailureKind, Request};
+use crate::model::Listing;
 use crate::oauth::Session;
 
+pub(crate) use roles::read_roles;
 pub use users::{Unreadable, User, UsersPage, read_page};
 
 /// The page size asked for: the documented maximum (the default is 50).
@@ -105,19 +106,7 @@ impl Torq {
     }
 
     async fn roles_at(&self, path: &[&str]) -> Result<BTreeMap<String, String>, Failure> {
-        const OPERATION: &str = "list roles";
-        #[derive(Deserialize)]
-        struct Roles {
-            #[serde(default)]
-            roles: Option<Vec<Role>>,
-        }
-        #[derive(Deserialize)]
-        struct Role {
-            #[serde(default)]
-            id: Option<String>,
-            #[serde(default)]
-            name: Option<String>,
-        }
+        const OPERATION: &str = roles::OPERATION;
         let request = Request {
             operation: OPERATION,
             method: Method::GET,
@@ -129,9 +118,7 @@ impl Torq {
         // are not to be had says nothing about the users.
         self.session.lane().await_turn(OPERATION).await?;
         let answer = self.session.attempt(&request).await?;
-        let found: Roles = decode(Peer::Torq, OPERATION, &answer)?;
-        let named = |role: Role| Some((role.id?, role.name?)).filter(|(id, name)| !id.is_empty() && !name.is_empty());
-        Ok(found.roles.unwrap_or_default().into_iter().filter_map(named).collect())
+        read_roles(&answer)
     }
 }
 

@@ -3,18 +3,18 @@
 
 use std::fmt;
 
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::PageToken;
 use crate::http::foreign::{Field, Found, Records, Skipped};
-use crate::http::{Answer, Failure, FailureKind, clean, unintelligible};
-use crate::model::{Email, Peer, UserId};
+use crate::http::{Answer, Failure, FailureKind, unintelligible};
+use crate::model::{Email, Peer, UserId, is_id};
 
 const OPERATION: &str = "list users";
 
-/// The longest id that is believed, in bytes.
-const MAX_ID: usize = 200;
+/// The first value of the enum: what a status is that is not there.
+const UNSPECIFIED: &str = "STATUS_UNSPECIFIED";
 /// The longest page token that is taken, in bytes: it goes into a URL.
 const MAX_TOKEN: usize = 8 * 1024;
 /// How many records without a readable id are named, of one page.
@@ -57,12 +57,13 @@ impl User {
     pub fn fingerprint(&self, scratch: &mut Vec<u8>) -> u64 {
         scratch.clear();
         let absent = |text: &Option<String>| text.is_none() as u8;
-        for text in [&self.id, &self.email, &self.role_id, &self.status] {
-            scratch.extend_from_slice(text.as_bytes());
-            scratch.push(0);
-        }
-        for text in [&self.created, &self.last_login] {
-            scratch.extend_from_slice(text.as_deref().unwrap_or_default().as_bytes());
+        let optional = [&self.created, &self.last_login].map(|text| text.as_deref().unwrap_or_default());
+        for text in [&*self.id, &self.email, &self.role_id, &self.status]
+            .into_iter()
+            .chain(optional)
+        {
+            // A zero ends a text. One within is written as a byte that no text has.
+            scratch.extend(text.bytes().map(|byte| if byte == 0 { 0xff } else { byte }));
             scratch.push(0);
         }
         scratch.push(self.sso as u8 | absent(&self.created) << 1 | absent(&self.last_login) << 2);
@@ -125,7 +126,7 @@ pub fn read_page(answer: &Answer) -> Result<UsersPage, Failure> {
         // An empty list is left out in proto3 JSON. An object that speaks of something else is not an empty page.
         Found::Nothing => {
             if let Some(other) = top.other {
-                return Err(wrong(format!("the body has no users, but “{other}”")));
+                return Err(wrong(format!("the body has no users, but {other}")));
             }
         }
         Found::Other => return Err(wrong("users is not a list".to_owned())),
@@ -140,6 +141,16 @@ pub fn read_page(answer: &Answer) -> Result<UsersPage, Failure> {
         }
     };
     Ok(page)
+}
+
+/// What a body without users is about. The name is shown if it looks like one: it is foreign, and might be anything.
+fn about(name: &str) -> String {
+    let plain = name.len() <= 24 && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    if plain {
+        format!("“{name}”")
+    } else {
+        "something else".to_owned()
+    }
 }
 
 /// What stands around the users.
@@ -168,6 +179,9 @@ impl<'de> Visitor<'de> for Body<'_> {
         while let Some(name) = object.next_key::<String>()? {
             match name.as_str() {
                 "users" => {
+                    if top.users != Found::Nothing {
+                        return Err(A::Error::duplicate_field("users"));
+                    }
                     let mut records = Reading {
                         page: &mut *self.page,
                         number: 0,
@@ -180,11 +194,14 @@ impl<'de> Visitor<'de> for Body<'_> {
                     records.finish();
                 }
                 "next_page_token" | "nextPageToken" => match object.next_value()? {
+                    // The empty one says no more than none.
                     Field::Absent => {}
-                    next => top.next = next,
+                    Field::Text(token) if token.is_empty() => {}
+                    next if top.next == Field::Absent || top.next == next => top.next = next,
+                    _ => return Err(A::Error::custom("two different tokens of a next page")),
                 },
                 other => {
-                    top.other.get_or_insert_with(|| clean(other));
+                    top.other.get_or_insert_with(|| about(other));
                     object.next_value::<Skipped>()?;
                 }
             }
@@ -209,7 +226,7 @@ impl Reading<'_> {
             return self.nameless("is not an object");
         };
         let id = match std::mem::take(id) {
-            Field::Text(id) if readable_id(&id) => id,
+            Field::Text(id) if is_id(&id) => id,
             Field::Text(_) => return self.nameless("has an id that is empty, too long or not printable"),
             Field::Absent => return self.nameless("has no id"),
             _ => return self.nameless("has an id that is not a text"),
@@ -236,6 +253,10 @@ impl Reading<'_> {
             last_login: optional(text("last_login_time", last_login)),
             unreadable,
         };
+        if matches!(user.status.as_str(), "" | "0") {
+            // proto3 JSON may leave out what is an enum's first value: that is what it means then.
+            user.status = UNSPECIFIED.to_owned();
+        }
         match sso {
             Field::Absent => {}
             Field::Bool(sso) => user.sso = *sso,
@@ -268,10 +289,6 @@ impl Reading<'_> {
     fn unreadable(&mut self, reason: String) {
         self.page.unreadable.push(Unreadable { id: None, reason });
     }
-}
-
-fn readable_id(id: &str) -> bool {
-    !id.is_empty() && id.len() <= MAX_ID && !id.chars().any(char::is_control)
 }
 
 #[cfg(test)]
@@ -313,6 +330,7 @@ mod tests {
         assert_eq!(page.users[0].created.as_deref(), Some("2022-03-09T08:40:18.490771179Z"));
         let bare = User {
             id: "u2".into(),
+            status: UNSPECIFIED.into(),
             ..User::default()
         };
         assert_eq!(page.users[1], bare);
@@ -346,6 +364,17 @@ mod tests {
         assert!(refused(b"{\"users\":[{\"id\":\"\xff\"}]}").contains("not UTF-8"));
         let deep = format!("{{\"users\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
         refused(deep.as_bytes());
+    }
+
+    #[test]
+    fn a_status_that_is_left_out_is_the_unspecified_one() {
+        let page = read(
+            r#"{"users":[{"id":"u1"},{"id":"u2","status":null},{"id":"u3","status":""},{"id":"u4","status":0},
+               {"id":"u5","status":"STATUS_UNSPECIFIED"},{"id":"u6","status":3},{"id":"u7","status":"VERIFIED"}]}"#,
+        );
+        let statuses: Vec<_> = page.users.iter().map(|user| user.status.as_str()).collect();
+        assert_eq!(statuses[..5], [UNSPECIFIED; 5]);
+        assert_eq!(statuses[5..], ["3", "VERIFIED"]);
     }
 
     #[test]
@@ -505,7 +534,10 @@ mod tests {
                     String::new()
                 }
             };
-            let [email, role_id, status] = ["email", "role_id", "status"].map(&mut text);
+            let [email, role_id, mut status] = ["email", "role_id", "status"].map(&mut text);
+            if status.is_empty() || status == "0" {
+                status = "STATUS_UNSPECIFIED".to_owned();
+            }
             let [created, last_login] = ["created_time", "last_login_time"].map(text);
             let sso = match record.get("sso_provision") {
                 None | Some(Value::Null) => false,

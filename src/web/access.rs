@@ -38,8 +38,9 @@ impl Access {
         Arc::new(self)
     }
 
-    /// Whether this is a name (or address) of ours. The port does not matter: it is not part of what can be rebound.
-    fn answers_to(&self, authority: &str) -> bool {
+    /// Whether this value of a `Host` header is a name (or address) of ours. The port does not matter: it is not part of what can
+    /// be rebound.
+    pub(crate) fn answers_to(&self, authority: &str) -> bool {
         let Ok(authority) = authority.parse::<Authority>() else {
             return false;
         };
@@ -47,6 +48,11 @@ impl Access {
             return false;
         }
         let host = authority.host();
+        let port = authority.as_str().strip_prefix(host).unwrap_or("?");
+        let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+        if !port.is_empty() && !port.strip_prefix(':').is_some_and(is_port) {
+            return false;
+        }
         let host = host.strip_suffix('.').unwrap_or(host);
         let address = host
             .strip_prefix('[')
@@ -68,7 +74,8 @@ impl Access {
             && overridden.is_none_or(|authority| self.answers_to(authority.as_str()))
     }
 
-    fn knows_password(&self, headers: &HeaderMap, password: &SecretString) -> bool {
+    /// Whether these headers carry the password (HTTP Basic). Any user name goes with it.
+    pub(crate) fn knows_password(&self, headers: &HeaderMap, password: &SecretString) -> bool {
         let given = headers
             .get(AUTHORIZATION)
             .and_then(|value| value.to_str().ok())
@@ -202,6 +209,8 @@ mod tests {
             "127.1",
             "2130706433",
             "localhost:8686, evil.example",
+            "localhost:[::1]:evil",
+            "localhost:evil",
             "local host",
         ] {
             assert!(!access.answers_to(foreign), "{foreign}");

@@ -108,6 +108,7 @@ pub(super) async fn events(
     let parameters = checked(parameters)?;
     let query = EventQuery {
         since,
+        until: None,
         user: parameters.text("user").map(str::to_owned),
         kinds: kinds.unwrap_or_default(),
         run: None,

@@ -256,6 +256,14 @@ impl Board {
         })
     }
 
+    /// The state of the connector of this name, for whoever acts on it beside its task.
+    ///
+    /// # Errors
+    /// There is no such connector, or its state is not open.
+    pub fn state_of(&self, name: &str) -> Result<State, BoardError> {
+        self.seated(name)?.state().cloned()
+    }
+
     /// The status of every connector. One whose state cannot be read is shown as that, with nothing counted; an error means
     /// that the process is ending.
     pub async fn statuses(&self) -> Result<StatusReport, StateError> {

@@ -36,7 +36,7 @@ mod settings;
 mod story;
 #[cfg(test)]
 mod tests;
-mod todo;
+pub(crate) mod todo;
 
 use axum::Router;
 use axum::middleware;

@@ -1,8 +1,8 @@
 //! The parameters of a query string. The API takes each at most once and only what it knows; a page forgives what it does not
 //! know, says what it could not read, and shows the rest.
 
+use jiff::Timestamp;
 use jiff::civil::Date;
-use jiff::{SignedDuration, Timestamp};
 use url::form_urlencoded;
 
 use crate::state::UserSelection;
@@ -79,9 +79,8 @@ impl Parameters {
                 .parsed("unmatched", "true or false", |text| text.parse().ok())
                 .unwrap_or(false),
             dormant_since: self.parsed("dormant", "a number of days, such as 90", |text| {
-                let days: i64 = text.strip_suffix('d').unwrap_or(text).parse().ok()?;
-                let hours = days.checked_mul(24).filter(|hours| *hours > 0)?;
-                now.checked_sub(SignedDuration::from_hours(hours)).ok()
+                let days: u32 = text.strip_suffix('d').unwrap_or(text).parse().ok()?;
+                (days > 0).then(|| UserSelection::days_before(now, days))
             }),
         }
     }

@@ -57,4 +57,20 @@ impl Settings {
         let days = today.until(self.key_expires?).ok()?.get_days();
         (days <= SOON).then_some(days)
     }
+
+    /// As the defaults make them.
+    #[cfg(test)]
+    pub(crate) fn by_default() -> Self {
+        Self {
+            poll_interval: Duration::from_secs(60),
+            removals: Removals::Report,
+            max_removals: MaxRemovals::Percent(10.0),
+            key_expires: None,
+            torq: "api.torq.io".to_owned(),
+            jumpcloud: "console.jumpcloud.com".to_owned(),
+            org_id: None,
+            application: "torq".to_owned(),
+            users: UserFilter::default(),
+        }
+    }
 }

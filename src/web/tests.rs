@@ -36,19 +36,8 @@ struct World {
     server: JoinHandle<std::io::Result<()>>,
 }
 
-/// Settings as the defaults make them.
 fn settings() -> Arc<Settings> {
-    Arc::new(Settings {
-        poll_interval: MINUTE,
-        removals: Removals::Report,
-        max_removals: MaxRemovals::Percent(10.0),
-        key_expires: None,
-        torq: "api.torq.io".to_owned(),
-        jumpcloud: "console.jumpcloud.com".to_owned(),
-        org_id: None,
-        application: "torq".to_owned(),
-        users: UserFilter::default(),
-    })
+    Arc::new(Settings::by_default())
 }
 
 /// A connector as its task sees it.

@@ -9,12 +9,29 @@ use super::settings::Settings;
 use crate::view::{ConnectorState, ConnectorStatus};
 use crate::wording::{self, Weight};
 
-/// One thing that needs a person.
-pub(super) struct Todo {
+/// What it is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Topic {
+    /// The connector's state.
+    State,
+    /// Removals that wait.
+    Held,
+    /// Users who were refused.
+    Parked,
+    /// The end of the API key.
+    Key,
+    /// That nothing has succeeded for long.
+    Silence,
+}
+
+/// One thing that needs a person. The same for pages and for `status`.
+pub(crate) struct Todo {
     /// Whose.
     pub connector: String,
     /// How much it matters.
     pub weight: Weight,
+    /// What it is about.
+    pub topic: Topic,
     /// What is the matter, in a few words.
     pub what: String,
     /// What a peer or the connector says about it.
@@ -28,7 +45,7 @@ pub(super) struct Todo {
 }
 
 /// The order of importance: smaller is graver.
-pub(super) fn rank(weight: Weight) -> u8 {
+pub(crate) fn rank(weight: Weight) -> u8 {
     match weight {
         Weight::Bad => 0,
         Weight::Warning => 1,
@@ -38,11 +55,12 @@ pub(super) fn rank(weight: Weight) -> u8 {
 }
 
 /// What of this connector needs a person, gravest first.
-pub(super) fn of(status: &ConnectorStatus, settings: &Settings, now: Timestamp) -> Vec<Todo> {
+pub(crate) fn of(status: &ConnectorStatus, settings: &Settings, now: Timestamp) -> Vec<Todo> {
     let name = &status.name;
-    let todo = |weight, what: String| Todo {
+    let todo = |topic, weight, what: String| Todo {
         connector: name.clone(),
         weight,
+        topic,
         what,
         reason: None,
         advice: None,
@@ -63,6 +81,7 @@ pub(super) fn of(status: &ConnectorStatus, settings: &Settings, now: Timestamp) 
             advice: status.action.as_deref().map(before_the_command),
             command: command("reconnect"),
             ..todo(
+                Topic::State,
                 Weight::Bad,
                 "Reconnect: credentials or permission were refused, and polling has stopped".to_owned(),
             )
@@ -71,6 +90,7 @@ pub(super) fn of(status: &ConnectorStatus, settings: &Settings, now: Timestamp) 
             reason: status.reason.clone(),
             advice: status.action.clone(),
             ..todo(
+                Topic::State,
                 Weight::Bad,
                 "The JumpCloud organisation has no SaaS Management".to_owned(),
             )
@@ -78,6 +98,7 @@ pub(super) fn of(status: &ConnectorStatus, settings: &Settings, now: Timestamp) 
         ConnectorState::Paused => todos.push(Todo {
             command: command("resume"),
             ..todo(
+                Topic::State,
                 Weight::Neutral,
                 "Paused by a person: nothing is polled or delivered".to_owned(),
             )
@@ -90,6 +111,7 @@ pub(super) fn of(status: &ConnectorStatus, settings: &Settings, now: Timestamp) 
                 .then(|| standing("pending", counted(status.pending, "user") + " pending"))
                 .flatten(),
             ..todo(
+                Topic::State,
                 Weight::Warning,
                 "JumpCloud offers this organisation no account writes".to_owned(),
             )
@@ -108,7 +130,7 @@ pub(super) fn of(status: &ConnectorStatus, settings: &Settings, now: Timestamp) 
             advice: Some("Look at who it is. If they are really gone:".to_owned()),
             command: command("approve"),
             look: standing("held", "who is held".to_owned()),
-            ..todo(Weight::Warning, what)
+            ..todo(Topic::Held, Weight::Warning, what)
         });
     }
     if status.parked > 0 {
@@ -118,6 +140,7 @@ pub(super) fn of(status: &ConnectorStatus, settings: &Settings, now: Timestamp) 
             command: command("retry"),
             look: standing("parked", "who is parked, and why".to_owned()),
             ..todo(
+                Topic::Parked,
                 Weight::Warning,
                 format!(
                     "{} {are} parked: JumpCloud refuses them, or they have no e-mail",
@@ -147,7 +170,7 @@ pub(super) fn of(status: &ConnectorStatus, settings: &Settings, now: Timestamp) 
                 "Extend it in Torq, or make a new one and put its client id and secret into the configuration; set key_expires. Then:".to_owned(),
             ),
             command: command("reconnect"),
-            ..todo(weight, what)
+            ..todo(Topic::Key, weight, what)
         });
     }
     if let Some(what) = silent(status, settings, now) {
@@ -155,7 +178,7 @@ pub(super) fn of(status: &ConnectorStatus, settings: &Settings, now: Timestamp) 
             reason: status.reason.clone(),
             advice: Some("It goes on trying by itself. To see which side fails:".to_owned()),
             command: command("check"),
-            ..todo(Weight::Warning, what)
+            ..todo(Topic::Silence, Weight::Warning, what)
         });
     }
     todos.sort_by_key(|todo| rank(todo.weight));
@@ -193,7 +216,7 @@ fn capital(text: &str) -> String {
 }
 
 /// How much a connector asks of a person: by its state, or by what else is to be done.
-pub(super) fn weight(status: &ConnectorStatus, todos: &[Todo]) -> Weight {
+pub(crate) fn weight(status: &ConnectorStatus, todos: &[Todo]) -> Weight {
     let of_state = wording::weight(status.state);
     let gravest = todos.first().map_or(Weight::Good, |todo| todo.weight);
     if rank(gravest) < rank(of_state) {
@@ -204,7 +227,7 @@ pub(super) fn weight(status: &ConnectorStatus, todos: &[Todo]) -> Weight {
 }
 
 /// The list, with the connectors' names where it is about several.
-pub(super) fn list<'a>(todos: impl IntoIterator<Item = &'a Todo>, named: bool) -> Markup {
+pub(crate) fn list<'a>(todos: impl IntoIterator<Item = &'a Todo>, named: bool) -> Markup {
     html! {
         ul class="todo" {
             @for todo in todos {

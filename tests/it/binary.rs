@@ -49,6 +49,19 @@ pub async fn sandbox(people: usize) -> Sandbox {
     Sandbox::start(options).await.unwrap()
 }
 
+/// Takes a sandbox down for good. Its port is kept, so that no other test's sandbox is found there, and nobody listens.
+pub async fn goes_away(sandbox: Sandbox) {
+    let address = sandbox.addr();
+    sandbox.stop().await;
+    // A child that is being forked has it for a moment.
+    let kept = eventually("its port is free", async || {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(address).is_ok().then_some(socket)
+    });
+    std::mem::forget(kept.await);
+}
+
 /// The accounts' e-mails, folded and sorted: what a delivery is about.
 pub fn account_emails(world: &WorldHandle) -> Vec<String> {
     let mut emails: Vec<_> = world

@@ -4,10 +4,15 @@
 
 mod check;
 mod credentials;
+mod health;
+mod init;
 mod look;
+mod manual;
 mod preview;
 mod reach;
+mod report;
 mod sandbox;
+mod watching;
 mod words;
 
 use std::process::Stdio;
@@ -29,7 +34,7 @@ fn place(sandbox: &Sandbox) -> Place {
 async fn gone() -> Connector {
     let sandbox = sandbox(1).await;
     let connector = Connector::new("main", &sandbox);
-    sandbox.stop().await;
+    crate::binary::goes_away(sandbox).await;
     connector
 }
 

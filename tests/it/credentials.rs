@@ -427,3 +427,29 @@ async fn the_end_of_a_key_is_told_ahead_in_log_status_and_page_and_changes_no_st
     let ran = place.run(&["sync", "near"]).await.exits(77);
     assert!(!ran.err.contains("expired on"), "{}", ran.err);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_client_id_comes_with_its_secret_though_nobody_reloads() {
+    let life = Life::new(3, |connector| connector.with("torq.client_id", "a-former-client")).await;
+    life.asks_to_be_reconnected("Torq: ", &[]).await;
+    // First the file that is not looked at by itself, then the one that is.
+    let main = Connector::new("main", &life.sandbox)
+        .without("torq.client_secret")
+        .with("torq.client_secret_file", TORQ)
+        .without("jumpcloud.client_secret")
+        .with("jumpcloud.client_secret_file", JUMPCLOUD)
+        .with("poll_interval", "1s");
+    life.place.configure(
+        "",
+        &[main, Connector::new("clock", &life.clock).with("poll_interval", "1s")],
+    );
+    life.time_passes().await;
+    life.daemon.state("main", "reconnect_required").await;
+    life.world().set_torq_secret("the-new-clients");
+    life.place.write(TORQ, "the-new-clients\n");
+    let status = life.daemon.state("main", "connected").await;
+    assert_eq!(status["accounts"], 3, "{status}");
+    let said = life.daemon.said();
+    assert!(said.contains("a secret changed; trying again"), "{said}");
+    life.daemon.stop().await;
+}

@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -26,6 +27,30 @@ pub enum Mode {
     Silent(Arc<Vec<u8>>),
     /// The answer comes a byte at a time, with a pause after each.
     Trickle(Arc<Vec<u8>>, std::time::Duration),
+    /// A proxy: it notes the head of each request, and connects to this address, whatever name it is asked for.
+    Proxy(Arc<Proxy>),
+}
+
+/// What a proxy goes by, and what it was asked.
+pub struct Proxy {
+    /// Where every connection leads.
+    pub to: SocketAddr,
+    /// Who may use it: what stands behind `Basic ` once it is decoded.
+    pub user: Option<&'static str>,
+    pub heads: Mutex<Vec<String>>,
+}
+
+impl Proxy {
+    fn lets_through(&self, head: &str) -> bool {
+        let Some(user) = self.user else { return true };
+        let encoded = head
+            .lines()
+            .filter_map(|line| line.split_once(": "))
+            .find(|(name, _)| name.eq_ignore_ascii_case("proxy-authorization"))
+            .and_then(|(_, value)| value.strip_prefix("Basic "));
+        let decoded = encoded.and_then(|encoded| BASE64_STANDARD.decode(encoded).ok());
+        decoded.as_deref() == Some(user.as_bytes())
+    }
 }
 
 impl Mode {
@@ -70,8 +95,17 @@ impl Front {
         Self::listen(mode, Some(acceptor)).await
     }
 
+    /// On the loopback of IPv6, with or without TLS.
+    pub async fn six(mode: Mode, acceptor: Option<TlsAcceptor>) -> Self {
+        Self::at("[::1]:0", mode, acceptor).await
+    }
+
     async fn listen(mode: Mode, acceptor: Option<TlsAcceptor>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::at("127.0.0.1:0", mode, acceptor).await
+    }
+
+    async fn at(address: &str, mode: Mode, acceptor: Option<TlsAcceptor>) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let mode = Arc::new(Mutex::new(mode));
         let connections = Arc::new(Mutex::new(0));
@@ -118,9 +152,21 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, mode: Mode) -> 
         tokio::io::copy_bidirectional(&mut stream, &mut peer).await?;
         return Ok(());
     }
-    read_request(&mut stream).await?;
+    let head = read_request(&mut stream).await?;
     match mode {
         Mode::Through(_) => {}
+        Mode::Proxy(proxy) => {
+            let lets = proxy.lets_through(&head);
+            proxy.heads.lock().unwrap().push(head);
+            if !lets {
+                let answer = "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n";
+                stream.write_all(answer.as_bytes()).await?;
+                return stream.shutdown().await;
+            }
+            stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await?;
+            let mut peer = TcpStream::connect(proxy.to).await?;
+            tokio::io::copy_bidirectional(&mut stream, &mut peer).await?;
+        }
         Mode::Answer(bytes) => {
             stream.write_all(&bytes).await?;
             stream.shutdown().await?;
@@ -149,8 +195,8 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, mode: Mode) -> 
     Ok(())
 }
 
-/// Reads the head of a request, and the body that it announces.
-async fn read_request<S: AsyncRead + Unpin>(stream: &mut S) -> std::io::Result<()> {
+/// Reads the head of a request, and the body that it announces. Returns the head.
+async fn read_request<S: AsyncRead + Unpin>(stream: &mut S) -> std::io::Result<String> {
     let mut seen = Vec::new();
     let mut buffer = [0; 4096];
     loop {
@@ -161,18 +207,19 @@ async fn read_request<S: AsyncRead + Unpin>(stream: &mut S) -> std::io::Result<(
         seen.extend_from_slice(&buffer[..count]);
         // Whoever begins with TLS where there is none gets the answer at once.
         if seen[0] == 0x16 {
-            return Ok(());
+            return Ok(String::new());
         }
         let Some(end) = seen.windows(4).position(|window| window == b"\r\n\r\n") else {
             continue;
         };
-        let head = String::from_utf8_lossy(&seen[..end]).to_lowercase();
+        let head = String::from_utf8_lossy(&seen[..end]).into_owned();
         let length = head
+            .to_lowercase()
             .lines()
             .find_map(|line| line.strip_prefix("content-length: ")?.trim().parse::<usize>().ok())
             .unwrap_or_default();
         if seen.len() >= end + 4 + length {
-            return Ok(());
+            return Ok(head);
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use torq_connector::sandbox::{Endpoint, Fault, FaultRule, Peer};
+use torq_connector::view::ConnectorState;
 
 use crate::binary::{Connector, DEADLINE, Daemon, body, eventually, finish};
 use crate::interpose::{Death, kind};
@@ -486,4 +487,83 @@ async fn a_death_and_a_jump_of_the_clock_together_are_no_worse_than_one_of_them(
     assert!(deaths > 0);
     life.interpose.set_wall(0);
     life.recover().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_jumpcloud_is_away_only_the_delivery_is_repeated_and_torq_is_asked_on_schedule() {
+    let (life, daemon) = idle(4).await;
+    let world = life.world();
+    world.add_people(1);
+    world.fault(FaultRule::always(
+        Endpoint::Application,
+        Fault::Status {
+            status: 503,
+            retry_after: Some("3600".to_owned()),
+            body: String::new(),
+        },
+    ));
+    life.interpose.pass(16 * MINUTE);
+    let another_run = async |before: &Value| {
+        daemon
+            .status("main", |status| {
+                status["state"] == "retrying"
+                    && status["last_run"]["started"] != *before
+                    && !status["next_poll"].is_null()
+            })
+            .await
+    };
+    let mut status = another_run(&Value::Null).await;
+    let before = polls(&life);
+    let since = status["reason"].clone();
+    let words = since.as_str().unwrap();
+    assert!(
+        words.contains("503") && words.contains("(since ") && words.contains("JumpCloud"),
+        "{words}"
+    );
+    for _ in 0..8 {
+        life.interpose.pass(Duration::from_secs(65));
+        status = another_run(&status["last_run"]["started"]).await;
+        assert_eq!(
+            status["reason"], since,
+            "it lasts since then, and it is the first cause that is told"
+        );
+    }
+    assert_eq!(polls(&life), before, "Torq is not asked again before its time");
+    let said = daemon.said();
+    assert_eq!(said.lines().filter(|line| line.contains("ERROR")).count(), 1, "{said}");
+    life.interpose.pass(9 * MINUTE);
+    awake_until(&daemon, "the next poll", || {
+        world.count(Endpoint::TorqUsers) == 2 * (before + 1)
+    })
+    .await;
+    world.clear_faults();
+    life.interpose.pass(60 * MINUTE);
+    settled(&daemon).await;
+    daemon.stop().await;
+    life.assert_in_step();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_daemon_saw_is_known_after_it_was_killed() {
+    let (life, mut daemon) = idle(3).await;
+    life.world()
+        .fault(FaultRule::always(Endpoint::TorqUsers, Fault::status(503)));
+    life.interpose.pass(16 * MINUTE);
+    daemon.state("main", "retrying").await;
+    life.interpose.pass(2 * MINUTE);
+    eventually("it is noted", async || {
+        let state = crate::life::store(&life.place.state_dir()).about().unwrap().state;
+        (state == ConnectorState::Retrying).then_some(())
+    })
+    .await;
+    daemon.signal("KILL");
+    daemon.ended().await;
+    let ran = finish(life.place.command(&["status", "main"])).await.exits(0);
+    ran.shows(&["retrying", "503", "since "])
+        .tells(&["no daemon is running"]);
+    life.world().clear_faults();
+    let daemon = life.daemon().await;
+    settled(&daemon).await;
+    daemon.stop().await;
+    life.assert_in_step();
 }

@@ -70,6 +70,40 @@ pub(super) const EVENTS: [&str; 9] = [
     "reason",
 ];
 
+/// The columns of reports about people.
+pub(super) const REPORT_USERS: [&str; 16] = [
+    "connector",
+    "id",
+    "email",
+    "status",
+    "sso",
+    "role_id",
+    "role",
+    "created",
+    "last_login",
+    "idle_since",
+    "first_seen",
+    "account",
+    "account_id",
+    "directory_user_id",
+    "directory",
+    "reason",
+];
+
+/// The columns of `report drift`.
+pub(super) const DIFFERENCES: [&str; 10] = [
+    "connector",
+    "only_in",
+    "email",
+    "user_id",
+    "account",
+    "account_id",
+    "directory_user_id",
+    "origin",
+    "removed_at",
+    "reason",
+];
+
 /// Writes the header line, also when nothing follows it, and a line for each item.
 pub(super) fn write<'a, T: Serialize + 'a>(
     out: &mut dyn Write,

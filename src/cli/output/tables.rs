@@ -7,7 +7,6 @@ use std::ops::Range;
 use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table};
 use jiff::Timestamp;
-use serde_json::Value;
 
 use super::Look;
 use crate::cli::addressed;
@@ -27,13 +26,13 @@ const NARROWEST: u16 = 40;
 const WHOLE: usize = 32;
 
 /// A table without lines, as wide as allowed. `numbers` are the columns that are aligned to the right.
-struct Sheet {
-    table: Table,
+pub(super) struct Sheet {
+    pub(super) table: Table,
     numbers: Range<usize>,
 }
 
 impl Sheet {
-    fn new(look: Look, numbers: Range<usize>, header: impl IntoIterator<Item = &'static str>) -> Self {
+    pub(super) fn new(look: Look, numbers: Range<usize>, header: impl IntoIterator<Item = &'static str>) -> Self {
         let mut table = Table::new();
         // Width and colour are decided by the look alone.
         table.force_no_tty().load_style(NOTHING);
@@ -56,7 +55,7 @@ impl Sheet {
         Self { table, numbers }
     }
 
-    fn write(mut self, out: &mut dyn Write) -> io::Result<()> {
+    pub(super) fn write(mut self, out: &mut dyn Write) -> io::Result<()> {
         let widths = self.table.column_max_content_widths();
         for (number, column) in self.table.column_iter_mut().enumerate() {
             let last = number + 1 == widths.len();
@@ -160,13 +159,75 @@ pub(super) fn status(out: &mut dyn Write, report: &StatusReport, look: Look) -> 
 }
 
 /// Whether rows must say which connector they belong to.
-fn several<'a>(connectors: impl Iterator<Item = &'a str>) -> bool {
+pub(super) fn several<'a>(connectors: impl Iterator<Item = &'a str>) -> bool {
     connectors.collect::<BTreeSet<_>>().len() > 1
 }
 
 /// The connector's column only where it tells something.
-fn with_connector<T>(several: bool, connector: T, rest: impl IntoIterator<Item = T>) -> Vec<T> {
+pub(super) fn with_connector<T>(several: bool, connector: T, rest: impl IntoIterator<Item = T>) -> Vec<T> {
     several.then_some(connector).into_iter().chain(rest).collect()
+}
+
+/// A table of people or of what belongs to them: its header, and its rows with as many cells.
+pub(super) struct Rows {
+    pub(super) header: Vec<&'static str>,
+    pub(super) rows: Vec<Vec<String>>,
+}
+
+impl Rows {
+    /// Leaves out, one by one, columns without which the answer is one still, until the table fits. Returns their names.
+    pub(super) fn fit(&mut self, look: Look, dispensable: &[&'static str]) -> Vec<&'static str> {
+        let mut left_out = Vec::new();
+        let Some(width) = look.width else { return left_out };
+        for name in dispensable {
+            if self.width() <= usize::from(width) {
+                break;
+            }
+            if let Some(number) = self.header.iter().position(|header| header == name) {
+                self.header.remove(number);
+                for row in &mut self.rows {
+                    row.remove(number);
+                }
+                left_out.push(*name);
+            }
+        }
+        left_out
+    }
+
+    /// How wide the table would be unbroken.
+    fn width(&self) -> usize {
+        let widest = |number: usize| {
+            let cells = self.rows.iter().map(|row| row[number].chars().count());
+            cells.max().unwrap_or_default().max(self.header[number].chars().count())
+        };
+        (0..self.header.len())
+            .map(|number| widest(number) + 2)
+            .sum::<usize>()
+            .saturating_sub(2)
+    }
+
+    /// Writes it, as wide as allowed, and what was left out for that. `numbers` is the column that is aligned to the right.
+    pub(super) fn write(
+        mut self,
+        out: &mut dyn Write,
+        look: Look,
+        numbers: Option<&'static str>,
+        dispensable: &[&'static str],
+    ) -> io::Result<()> {
+        let left_out = self.fit(look, dispensable);
+        let right = self.header.iter().position(|name| Some(*name) == numbers);
+        let right = right.map_or(0..0, |number| number..number + 1);
+        let mut sheet = Sheet::new(look, right, self.header);
+        for row in self.rows {
+            sheet.table.add_row(row);
+        }
+        sheet.write(out)?;
+        if !left_out.is_empty() {
+            let names = left_out.join(", ").to_lowercase();
+            writeln!(out, "The window is too narrow for: {names} (--format csv has all)")?;
+        }
+        Ok(())
+    }
 }
 
 /// One line for each user.
@@ -176,14 +237,22 @@ pub(super) fn users(out: &mut dyn Write, report: &UsersReport, look: Look) -> io
     }
     let several = several(report.users.iter().map(|user| user.connector.as_str()));
     let header = ["USER", "STATUS", "ROLE", "SSO", "ACCOUNT", "DIRECTORY", "REASON"];
-    let mut sheet = Sheet::new(look, 0..0, with_connector(several, "CONNECTOR", header));
-    for user in &report.users {
-        let row = user_row(user);
-        sheet
-            .table
-            .add_row(with_connector(several, printable(&user.connector), row));
+    let rows = report
+        .users
+        .iter()
+        .map(|user| with_connector(several, printable(&user.connector), user_row(user)));
+    let mut rows = Rows {
+        header: with_connector(several, "CONNECTOR", header),
+        rows: rows.collect(),
+    };
+    // Where there is nothing to explain, a column for it would only be in the way.
+    if look.width.is_some() && report.users.iter().all(|user| user.reason.is_none()) {
+        rows.header.pop();
+        for row in &mut rows.rows {
+            row.pop();
+        }
     }
-    sheet.write(out)
+    rows.write(out, look, None, &["SSO", "ROLE"])
 }
 
 fn user_row(user: &UserView) -> [String; 7] {
@@ -209,52 +278,24 @@ pub(super) fn events(out: &mut dyn Write, report: &EventsReport, look: Look) -> 
     if report.events.is_empty() {
         return writeln!(out, "no events");
     }
-    let several = several(report.events.iter().map(|event| event.connector.as_str()));
+    events_of(out, &report.events, look)
+}
+
+/// The same of a list that is not empty.
+pub(super) fn events_of(out: &mut dyn Write, events: &[EventView], look: Look) -> io::Result<()> {
+    let several = several(events.iter().map(|event| event.connector.as_str()));
     let header = ["TIME", "EVENT", "USER", "DETAILS"];
     let mut sheet = Sheet::new(look, 0..0, with_connector(several, "CONNECTOR", header));
-    for event in &report.events {
+    for event in events {
         let row = [
             event.at.map(wording::moment).unwrap_or_default(),
             wording::event(event.kind).to_owned(),
             named(event.email.as_deref(), event.user_id.as_deref()),
-            details(event),
+            wording::details(event),
         ];
         sheet
             .table
             .add_row(with_connector(several, printable(&event.connector), row));
     }
     sheet.write(out)
-}
-
-/// What changed, and why: `status: INVITED → VERIFIED; reason`.
-pub(super) fn details(event: &EventView) -> String {
-    let field = |side: &Option<Value>, name: &str| {
-        side.as_ref()
-            .and_then(|side| side.get(name))
-            .filter(|value| !value.is_null())
-            .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
-    };
-    let names: BTreeSet<&String> = [&event.before, &event.after]
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_object)
-        .flat_map(|side| side.keys())
-        .collect();
-    let names_role = names.iter().any(|name| *name == "role");
-    let changes = names.into_iter().filter_map(|name| {
-        let before = field(&event.before, name);
-        let after = field(&event.after, name);
-        match (before, after) {
-            (None, None) => None,
-            // People know roles by their names.
-            _ if name == "role_id" && names_role => None,
-            // The line says already whom it is about.
-            (None, after) if name == "email" && after == event.email => None,
-            (Some(before), Some(after)) => Some(format!("{name}: {before} → {after}")),
-            (Some(before), None) => Some(format!("{name}: was {before}")),
-            (None, Some(after)) => Some(format!("{name}: {after}")),
-        }
-    });
-    let words: Vec<String> = changes.chain(event.reason.clone()).collect();
-    printable(&words.join("; "))
 }

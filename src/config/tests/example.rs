@@ -89,11 +89,16 @@ fn every_setting_that_is_off_works_when_it_is_on() {
         }
         let world = World::new();
         world.write("jumpcloud_api_key", "key", 0o600);
+        world.write("notify_secret", "secret", 0o600);
         world.write("status_page_password", "password", 0o600);
-        world.write("proxy-ca.pem", "-----BEGIN CERTIFICATE-----", 0o600);
+        world.write("proxy-ca.pem", super::files::authority(), 0o600);
         let line = format!("{key} = {value}");
         let text = match section.as_str() {
             "" => format!("{line}\n{SMALL}"),
+            // What it is about is off, too.
+            "connectors.main.notify" if key != "url" && key != "command" => {
+                format!("{SMALL}\n[{section}]\nurl = \"https://hooks.example.com\"\n{line}")
+            }
             _ => edit(SMALL, &format!("[{section}]"), &line),
         };
         match key.as_str() {

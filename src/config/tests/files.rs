@@ -76,6 +76,51 @@ fn certificate_authorities_are_a_pem_file() {
     told("cannot be read");
     world.write("ca.pem", "not one", 0o644);
     told("PEM");
-    world.write("ca.pem", "# mine\n-----BEGIN CERTIFICATE-----\n…\n", 0o644);
-    assert_eq!(world.good(&text).network.ca_file, Some(path.clone()));
+    world.write("ca.pem", "", 0o644);
+    told("no certificate in it");
+    let (first, second) = (authority(), authority());
+    // What is no certificate is passed by, whatever else stands in the file.
+    world.write(
+        "ca.pem",
+        format!("# mine\n{first}-----BEGIN X-----\nAAAA\n-----END X-----\n{second}"),
+        0o644,
+    );
+    let authorities = world.good(&text).network.ca_file.unwrap();
+    assert_eq!((authorities.path, authorities.certificates.len()), (path.clone(), 2));
+    // Each of them is looked at.
+    world.write(
+        "ca.pem",
+        format!("{first}-----BEGIN CERTIFICATE-----\n…\n-----END CERTIFICATE-----\n"),
+        0o644,
+    );
+    told("certificate 2");
+    world.write("ca.pem", format!("{first}{}", second.replace("MII", "AAA")), 0o644);
+    told("certificate 2");
+    world.write("ca.pem", format!("{first}-----BEGIN CERTIFICATE-----\n"), 0o644);
+    told("certificate 2");
+}
+
+#[test]
+fn what_is_no_regular_file_is_not_waited_for() {
+    let world = World::new();
+    let pipe = world.path("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    for (file, words) in [
+        ("pipe", "not a regular file"),
+        ("/dev/zero", "not a regular file"),
+        ("credentials", "not a regular file"),
+    ] {
+        let problem = world.only(&with_general("network", &format!("ca_file = \"{file}\"")));
+        assert!(problem.message.contains(words), "{problem}");
+    }
+    std::fs::set_permissions(&pipe, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let problem = world.only(&with(".torq", "client_secret_file = \"pipe\""));
+    assert!(problem.message.contains("not a regular file"), "{problem}");
+}
+
+pub(super) fn authority() -> String {
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem()
 }

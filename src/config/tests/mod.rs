@@ -13,6 +13,7 @@ mod environment;
 mod example;
 mod files;
 mod filters;
+mod notify;
 mod problems;
 mod secrets;
 mod values;

@@ -292,3 +292,18 @@ proptest::proptest! {
         proptest::prop_assert!(parse("", Path::new("/nowhere"), None, &env).is_err());
     }
 }
+
+#[test]
+fn names_of_keys_and_variables_are_whatever_somebody_wrote_and_are_told_on_one_short_line() {
+    let mut world = World::new();
+    world.set("TORQ_CONNECTOR__\u{1b}[31m\n__X", "1");
+    let long = "k".repeat(10_000);
+    let text = format!("\"\\u001b[31m\\n\\u202e\" = 1\n{long} = 2\n{SMALL}");
+    let problems = world.bad(&text);
+    assert_eq!(problems.len(), 3);
+    for problem in problems {
+        let told = problem.to_string();
+        assert!(!told.contains(crate::model::steers), "{told:?}");
+        assert!(told.chars().count() < 1000, "{told}");
+    }
+}

@@ -444,3 +444,21 @@ fn lists_of_users() {
         2
     );
 }
+
+#[test]
+fn the_past_is_kept_for_a_time_or_for_ever() {
+    let world = World::new();
+    let day = Duration::from_secs(86_400);
+    assert_eq!(world.connector(SMALL).retention, Some(day * 400));
+    for (text, kept) in [("7d", Some(day * 7)), ("52w", Some(day * 364)), ("off", None)] {
+        let connector = world.connector(&with("", &format!("retention = \"{text}\"")));
+        assert_eq!(connector.retention, kept, "{text}");
+    }
+    for text in ["\"6d\"", "\"0\"", "400", "\"never\"", "\"1y\"", "\"100000d\"", "false"] {
+        refuses(
+            &with("", &format!("retention = {text}")),
+            "connectors.main.retention",
+            "from 7d to 36500d, or \"off\"",
+        );
+    }
+}

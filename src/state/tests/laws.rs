@@ -6,15 +6,15 @@ use proptest::test_runner::FileFailurePersistence;
 
 use super::*;
 use crate::jumpcloud::Account;
-use crate::model::ApplicationId;
+use crate::model::{ApplicationId, DirectoryUserId};
 
 /// E-mails of the model, by number; so few that people share them and take each other's.
-const EMAILS: u8 = 6;
+pub(super) const EMAILS: u8 = 6;
 const PEOPLE: u8 = 8;
 
 /// What happens next.
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     /// Somebody joins, or is given another e-mail.
     Join(u8, u8),
     Leave(u8),
@@ -47,7 +47,7 @@ enum Step {
 
 /// How a poll goes.
 #[derive(Clone, Copy, Debug)]
-enum Manner {
+pub(super) enum Manner {
     Clean,
     /// A record had no readable id.
     Unclean,
@@ -57,7 +57,7 @@ enum Manner {
     GivenUp,
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(super) fn step() -> impl Strategy<Value = Step> {
     let who = || 0..PEOPLE;
     let email = || 0..EMAILS;
     let manner = prop_oneof![
@@ -338,11 +338,13 @@ struct Organisation {
 }
 
 /// The state, the model, and the world that both are told of.
-struct Trial {
-    store: Store,
+pub(super) struct Trial {
+    pub(super) store: Store,
     model: Model,
-    now: Timestamp,
+    pub(super) now: Timestamp,
     people: BTreeMap<u8, u8>,
+    /// What Torq says of people besides their e-mails.
+    pub(super) mood: u8,
     newcomers: u8,
     filtered: BTreeSet<u8>,
     torq_side: u8,
@@ -367,12 +369,13 @@ fn number(key: &EmailKey) -> u8 {
 }
 
 impl Trial {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut trial = Self {
             store: store(),
             model: Model::new(),
             now: "2026-01-05T00:00:00Z".parse().unwrap(),
             people: BTreeMap::new(),
+            mood: 0,
             newcomers: PEOPLE,
             filtered: BTreeSet::new(),
             torq_side: 0,
@@ -412,6 +415,14 @@ impl Trial {
         self.store.reconcile_sides(self.now, &sides).unwrap();
     }
 
+    /// The e-mail as Torq writes it just now.
+    fn spelt(&self, number: u8) -> String {
+        match self.mood % 4 {
+            3 => email(number).to_uppercase(),
+            _ => email(number),
+        }
+    }
+
     fn page_of(&self, listing: Listing, odd: bool) -> UsersPage {
         let here = self
             .people
@@ -420,7 +431,12 @@ impl Trial {
         let users: Vec<User> = here
             .map(|(id, number)| User {
                 id: format!("u{id}"),
-                email: email(*number),
+                email: self.spelt(*number),
+                status: format!("STATUS{}", self.mood),
+                sso: self.mood % 3 == 1,
+                role_id: format!("role{}", (self.mood + id) % 3),
+                created: (self.mood > 1).then(|| "2026-01-01T00:00:00Z".to_owned()),
+                last_login: (id % 2 == 1).then(|| format!("2026-01-0{}T00:00:00Z", self.mood % 9 + 1)),
                 ..User::default()
             })
             .collect();
@@ -470,7 +486,7 @@ impl Trial {
         self.model.polled(self.now, &people, clean);
     }
 
-    fn tick(&mut self, minutes: i64) {
+    pub(super) fn tick(&mut self, minutes: i64) {
         self.now += jiff::SignedDuration::from_mins(minutes);
     }
 
@@ -562,7 +578,31 @@ impl Trial {
         }
     }
 
-    fn happen(&mut self, step: &Step) {
+    /// Somebody else deletes an account, and that is noticed.
+    pub(super) fn lose(&mut self, number: u8) {
+        let side = usize::from(self.jumpcloud_side);
+        let Some((id, _)) = self.organisations[side].accounts.remove(&number) else {
+            return;
+        };
+        if self.model.accounts.remove(&number).is_some() {
+            let lost = Unresolved {
+                key: key(number),
+                account: AccountId::new(id),
+            };
+            self.store.account_lost(self.now, &lost, Lost::Gone).unwrap();
+        }
+    }
+
+    /// The directory is asked, and who is found there is associated. The next delivery finds somebody else to have undone that.
+    pub(super) fn associate(&mut self, number: u8, directory_user: u8) {
+        let id = DirectoryUserId::new(format!("d{directory_user}"));
+        self.store.matched(self.now, &[(key(number), Some(id))]).unwrap();
+        for row in self.store.to_associate(&EmailKey::fold(""), 99).unwrap() {
+            self.store.associated(self.now, &row).unwrap();
+        }
+    }
+
+    pub(super) fn happen(&mut self, step: &Step) {
         match step {
             Step::Join(id, number) => drop(self.people.insert(*id, *number)),
             Step::Leave(id) => drop(self.people.remove(id)),
@@ -590,7 +630,12 @@ impl Trial {
             Step::Wait(hours) => self.tick(i64::from(*hours) * 60),
             Step::Removals(delete) => self.model.delete = *delete,
             Step::Max(max) => self.model.max = u64::from(*max),
-            Step::Filter(filtered) => self.filtered = filtered.clone(),
+            Step::Filter(filtered) => {
+                self.filtered = filtered.clone();
+                // As the next poll would.
+                let filter = self.filter();
+                self.store.apply_filter(self.now, &filter).unwrap();
+            }
             Step::TorqSide(side, under_way) => {
                 if *under_way {
                     let filter = self.filter();
@@ -671,7 +716,7 @@ impl Trial {
     }
 }
 
-fn cases(fallback: u32) -> ProptestConfig {
+pub(super) fn cases(fallback: u32) -> ProptestConfig {
     ProptestConfig {
         cases: std::env::var("LAWS_CASES")
             .ok()
@@ -693,11 +738,6 @@ proptest! {
         let mut trial = Trial::new();
         for step in &history {
             trial.happen(step);
-            if matches!(step, Step::Filter(_)) {
-                // A filter is applied by the next poll.
-                let filter = trial.filter();
-                trial.store.apply_filter(trial.now, &filter).unwrap();
-            }
             trial.agree()?;
         }
     }

@@ -52,6 +52,32 @@ async fn check_names_every_step_and_writes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn check_offline_without_secrets_judges_all_but_them() {
+    let sandbox = sandbox(1).await;
+    let connector = |key, value: &str| {
+        Connector::new("main", &sandbox)
+            .without("torq.client_secret")
+            .with("torq.client_secret_file", "for_the_daemon_only")
+            .with(key, value)
+    };
+    let place = Place::new(&[connector("poll_interval", "1m")]);
+    place
+        .run(&["check", "--offline"])
+        .await
+        .exits(78)
+        .tells(&["for_the_daemon_only"]);
+    let judge = ["check", "--offline", "--without-secrets"];
+    place.run(&judge).await.exits(0).shows(&["ok      configuration"]);
+    let place = Place::new(&[connector("poll_interval", "never")]);
+    place
+        .run(&judge)
+        .await
+        .exits(78)
+        .tells(&["connectors.main.poll_interval"]);
+    place.run(&["check", "--without-secrets"]).await.exits(64);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn check_offline_sends_nothing() {
     let sandbox = sandbox(1).await;
     let connector = Connector::new("main", &sandbox).with("torq.client_secret", "wrong");

@@ -231,7 +231,8 @@ async fn the_first_signal_to_a_run_is_heard_and_the_second_quits_at_once() {
     let mut command = place.command(&["sync"]);
     command.stderr(fs::File::create(&log).unwrap());
     let mut child = command.spawn().unwrap();
-    sandbox.world().seen(Endpoint::TorqUsers, 1).await;
+    // Both listings: one that has not been asked for yet ends the run at once.
+    sandbox.world().seen(Endpoint::TorqUsers, 2).await;
     send(&child, "INT");
     crate::binary::eventually("it says what it does", async || {
         let said = fs::read_to_string(&log).unwrap();
@@ -240,6 +241,42 @@ async fn the_first_signal_to_a_run_is_heard_and_the_second_quits_at_once() {
     .await;
     send(&child, "INT");
     assert_eq!(child.wait().await.unwrap().code(), Some(130));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_does_not_answer_is_told_to_be_so_and_is_asked_nothing_that_it_does_later() {
+    let sandbox = sandbox(2).await;
+    let place = place(&sandbox);
+    let daemon = place.daemon().await;
+    daemon.state("main", "connected").await;
+    daemon.signal("STOP");
+    let process = format!("process {}", daemon.pid());
+    let ran = place.run(&["status"]).await.exits(69);
+    ran.tells(&["does not answer", &process, "what was known last"])
+        .shows(&["connected"]);
+    let ran = place.run(&["pause", "main"]).await.exits(69);
+    ran.tells(&["does not answer", &process]);
+    daemon.signal("CONT");
+    place.run(&["sync"]).await.exits(0);
+    assert_eq!(daemon.state("main", "connected").await["users"], 2);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_cannot_listen_leaves_no_socket_behind() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let sandbox = sandbox(1).await;
+    let place = Place::with(
+        &format!("[http]\nlisten = \"{address}\"\n"),
+        &[Connector::new("main", &sandbox)],
+    );
+    place
+        .run(&["run"])
+        .await
+        .exits(1)
+        .tells(&["is another daemon running?"]);
+    assert!(!place.state_dir().join("control.sock").exists());
 }
 
 fn send(child: &tokio::process::Child, signal: &str) {

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use torq_connector::sandbox::{Endpoint, Fault, FaultRule};
 
 use super::{gone, place};
@@ -176,5 +179,50 @@ async fn libraries_keep_quiet_and_a_proxy_that_is_none_is_told() {
         !ran.out.contains("s3cret") && !ran.err.contains("s3cret"),
         "{}",
         ran.out
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_terminal_a_first_collection_shows_its_progress_and_elsewhere_it_says_how_it_ended() {
+    let sandbox = sandbox(20).await;
+    sandbox.world().behave(|behaviour| behaviour.torq_page_cap = 2);
+    let slow = FaultRule::always(Endpoint::TorqUsers, Fault::Delay(Duration::from_millis(100)));
+    sandbox.world().fault(slow);
+    let place = Place::new(&[Connector::new("main", &sandbox), Connector::new("other", &sandbox)]);
+    // util-linux' script gives it a terminal of its own.
+    let mut command = tokio::process::Command::new("script");
+    command
+        .args([
+            "-qec",
+            &format!("{} sync main", env!("CARGO_BIN_EXE_torq-connector")),
+            "/dev/null",
+        ])
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("TERM", "xterm")
+        .env("TORQ_CONNECTOR_CONFIG", place.path("config.toml"))
+        .stdin(std::process::Stdio::null())
+        .kill_on_drop(true);
+    let ran = finish(command).await.exits(0);
+    let pages: BTreeSet<_> = ran
+        .out
+        .split("reading Torq: ")
+        .skip(1)
+        .map(|rest| rest.split_once(" pages").expect("the words end").0)
+        .collect();
+    assert!(pages.len() > 2, "it goes on: {:?}", ran.out);
+    assert!(pages.iter().all(|words| words.contains("users on ")), "{pages:?}");
+    let last = ran.out.trim_end().rsplit(['\r', '\n']).next().unwrap();
+    assert!(
+        last.contains("main: 20 users"),
+        "the last words are what came of it: {:?}",
+        ran.out
+    );
+
+    let ran = place.run(&["sync", "other"]).await.exits(0);
+    assert!(
+        !ran.err.contains("reading Torq") && !ran.err.contains('\r'),
+        "{:?}",
+        ran.err
     );
 }

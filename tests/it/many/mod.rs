@@ -1,7 +1,7 @@
 //! Two hundred connectors in one daemon, to one JumpCloud address, every fifth of them broken in another way: the others finish
 //! their first collection and stay on time, the broken ones say what is wrong with them, and the process stays within bounds.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod ailments;
 mod wild;
@@ -21,7 +21,7 @@ const CONNECTORS: usize = 200;
 /// How often each polls, in seconds.
 const INTERVAL: u64 = 10;
 /// After this long nothing is waited for any more.
-const DEADLINE: Duration = Duration::from_secs(150);
+const DEADLINE: Duration = Duration::from_secs(300);
 
 fn name(number: usize) -> String {
     format!("c{number:03}")
@@ -85,6 +85,39 @@ async fn pace(daemon: &Daemon, healthy: &BTreeMap<usize, WorldHandle>, wanted: u
     (took, made().into_iter().min().unwrap())
 }
 
+/// Two runs each take the healthy ones two intervals. On a machine that is too busy for that, they take no longer beside the broken
+/// ones than without them: what comes and goes on the machine may spoil one such comparison, and a broken one that stops the
+/// others spoils all three.
+async fn on_time(
+    place: &Place,
+    daemon: &Daemon,
+    healthy: &BTreeMap<usize, WorldHandle>,
+    broken: &BTreeMap<String, &Ailment>,
+) {
+    let all_broken = |command: &'static str| {
+        let names = broken.keys().map(String::as_str);
+        std::iter::once(command).chain(names).collect::<Vec<_>>()
+    };
+    let wanted = 2 * healthy.len();
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let (beside, least) = pace(daemon, healthy, wanted).await;
+        println!("two runs each: {beside:?} beside the broken ones, {least} of the slowest");
+        if least >= 1 && beside < Duration::from_secs(2 * INTERVAL).mul_f64(1.2) {
+            return;
+        }
+        place.run(&all_broken("pause")).await;
+        let (alone, _) = pace(daemon, healthy, wanted).await;
+        println!("two runs each: {alone:?} without them");
+        if least >= 1 && beside < alone.mul_f64(1.5) + Duration::from_secs(2) {
+            return;
+        }
+        seen.push((beside, least, alone));
+        place.run(&all_broken("resume")).await;
+    }
+    panic!("beside the broken ones, runs of the slowest, without the broken ones: {seen:?}");
+}
+
 async fn statuses(daemon: &Daemon) -> BTreeMap<String, Value> {
     let report = daemon.json("/api/status").await;
     let all = report["connectors"].as_array().unwrap().clone();
@@ -99,6 +132,18 @@ fn tells(status: &Value, ailment: &Ailment) -> bool {
     status["state"] == ailment.state && ailment.says.iter().all(|word| reason.contains(word))
 }
 
+/// Who is broken in a way that lets no run succeed has no success to show.
+fn assert_no_success(all: &BTreeMap<String, Value>, broken: &BTreeMap<String, &Ailment>) {
+    for (name, ailment) in broken.iter().filter(|(_, ailment)| ailment.unready) {
+        let status = &all[name];
+        assert!(
+            status["last_success"].is_null() && status["state"] != "connected",
+            "{}: {status}",
+            ailment.name
+        );
+    }
+}
+
 /// What the process takes: resident memory in MiB, threads, file descriptors.
 fn resources(daemon: &Daemon) -> (u64, u64, u64) {
     let proc = std::path::PathBuf::from(format!("/proc/{}", daemon.pid()));
@@ -111,7 +156,6 @@ fn resources(daemon: &Daemon) -> (u64, u64, u64) {
     (field("VmRSS") / 1024, field("Threads"), files)
 }
 
-#[ignore = "it wants the machine for itself: .ci/many runs it"]
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_connectors_of_which_every_fifth_is_broken_in_another_way() {
     let worlds = (0..CONNECTORS).map(|number| {
@@ -163,65 +207,59 @@ async fn two_hundred_connectors_of_which_every_fifth_is_broken_in_another_way() 
     .await;
     wait_for("all healthy ones are connected", &daemon, async || {
         let all = statuses(&daemon).await;
-        healthy.keys().all(|number| {
-            // One that has just begun may not be on the board yet.
-            let state = all.get(&name(*number)).map(|one| &one["state"]);
-            state.is_some_and(|state| state == "connected" || state == "syncing")
-        })
+        // Who has just begun may not be on the board yet.
+        all.len() == CONNECTORS
+            && healthy.keys().all(|number| {
+                let state = &all[&name(*number)]["state"];
+                state == "connected" || state == "syncing"
+            })
     })
     .await;
 
-    // Each broken one says what is wrong with it, sooner or later.
+    // Each broken one says what is wrong with it, sooner or later, and none ever looks as if it had done what it is for.
     let broken: BTreeMap<String, &Ailment> = (0..CONNECTORS)
         .filter_map(|number| Some((name(number), ailment_of(number)?)))
         .collect();
+    let mut silent = broken.clone();
     let began = Instant::now();
     loop {
         let all = statuses(&daemon).await;
-        let silent: Vec<String> = broken
-            .iter()
-            .filter(|(name, ailment)| !tells(&all[*name], ailment))
-            .map(|(name, ailment)| format!("{}: {}", ailment.name, all[name]))
-            .collect();
+        assert_no_success(&all, &broken);
+        silent.retain(|name, ailment| !tells(&all[name], ailment));
         if silent.is_empty() {
             break;
         }
+        let shown = || {
+            silent
+                .iter()
+                .map(|(name, ailment)| format!("{}: {}", ailment.name, all[name]))
+        };
         assert!(
             began.elapsed() < DEADLINE,
             "they do not say what is wrong:\n{}",
-            silent.join("\n")
+            shown().collect::<Vec<_>>().join("\n")
         );
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    let (code, answer) = daemon.get("/readyz").await;
-    assert_eq!(code, 503);
-    let named: BTreeSet<String> = body(&answer)
-        .lines()
-        .map(|line| line.split(':').next().unwrap().to_owned())
-        .collect();
-    let unready: BTreeSet<String> = broken
-        .iter()
-        .filter(|(_, ailment)| ailment.unready)
-        .map(|(name, _)| name.clone())
-        .collect();
-    assert_eq!(named, unready, "{answer}");
+    // Somebody healthy may be late, and named, while this machine is busy with other things.
+    let unready = broken.iter().filter(|(_, ailment)| ailment.unready);
+    let unready: BTreeSet<String> = unready.map(|(name, _)| name.clone()).collect();
+    wait_for("the broken ones are not ready, and nobody else", &daemon, async || {
+        let (code, answer) = daemon.get("/readyz").await;
+        let named = body(&answer)
+            .lines()
+            .map(|line| line.split(':').next().unwrap().to_owned());
+        let named: BTreeSet<String> = named.collect();
+        assert!(code == 503 && named.is_superset(&unready), "{answer}");
+        named == unready
+    })
+    .await;
     assert_eq!(daemon.get("/healthz").await.0, 200);
 
-    // On time: two runs each take the healthy ones no longer beside the broken ones than without them.
-    let wanted = 2 * healthy.len();
-    let (beside, least) = pace(&daemon, &healthy, wanted).await;
-    assert!(least >= 1, "somebody did not run at all in {beside:?}");
     let (memory, threads, files) = resources(&daemon);
-    let names: Vec<&str> = broken.keys().map(String::as_str).collect();
-    place.run(&[&["pause"], names.as_slice()].concat()).await;
-    let (alone, _) = pace(&daemon, &healthy, wanted).await;
-    println!(
-        "two runs each: {beside:?} beside the broken ones, {alone:?} without; {memory} MiB, {threads} threads, {files} files"
-    );
-    assert!(
-        beside < alone.mul_f64(1.5) + Duration::from_secs(2),
-        "{beside:?} beside the broken ones, {alone:?} without"
-    );
+    println!("{memory} MiB, {threads} threads, {files} files");
+    on_time(&place, &daemon, &healthy, &broken).await;
+    assert_no_success(&statuses(&daemon).await, &broken);
 
     for (number, world) in &healthy {
         assert_eq!(account_emails(world), people_emails(world), "{}", name(*number));

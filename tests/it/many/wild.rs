@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// Their addresses.
 pub struct Wild {
@@ -24,13 +24,17 @@ pub struct Wild {
     pub babbles: SocketAddr,
     /// A list of users that goes on for ever, all of them new.
     pub endless: SocketAddr,
+    /// Keeps the port where nobody listens, or somebody else might be given it.
+    _closed: TcpSocket,
 }
 
 impl Wild {
     pub async fn start() -> Self {
-        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let closed = TcpSocket::new_v4().unwrap();
+        closed.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         Self {
-            closed,
+            closed: closed.local_addr().unwrap(),
+            _closed: closed,
             silent: serve(|mut stream| async move { while read(&mut stream).await {} }).await,
             resets: serve(|stream| async move { stream.set_zero_linger().unwrap() }).await,
             portal: serve(|mut stream| async move {

@@ -186,7 +186,7 @@ async fn without_a_licence_it_ends_with_77_and_without_an_answer_with_69() {
         .await
         .exits(77)
         .tells(&["no licence for SaaS Management", "--keep-accounts"]);
-    sandbox.stop().await;
+    crate::binary::goes_away(sandbox).await;
     place
         .run(&["remove", "main", "--yes"])
         .await

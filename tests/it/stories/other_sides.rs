@@ -53,7 +53,7 @@ fn back(scene: &mut Scene) {
 fn told(scene: &Scene) -> Vec<String> {
     let events = scene.events(EventKind::StateChanged).into_iter();
     events
-        .filter(|event| event.before.is_none())
+        .filter(|event| event.before.as_ref().is_none_or(|before| before.get("state").is_none()))
         .filter_map(|event| event.reason)
         .collect()
 }

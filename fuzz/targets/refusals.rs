@@ -1,0 +1,5 @@
+#![no_main]
+
+mod gauge;
+
+gauge::fuzz!("refusals");

@@ -1,0 +1,40 @@
+//! Completions for shells and manual pages, made from the command line's own definition.
+
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+
+use super::{Cli, CommandError, Exit, write_out};
+
+#[derive(Debug, Args)]
+pub(super) struct CompletionsArgs {
+    /// For which shell.
+    #[arg(value_enum)]
+    shell: Shell,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ManualArgs {
+    /// The folder to write the pages into; it is made if it is not there.
+    #[arg(value_name = "FOLDER")]
+    folder: PathBuf,
+}
+
+/// Writes a shell's completions to standard output.
+pub(super) fn completions(args: &CompletionsArgs) -> Result<Exit, CommandError> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "torq-connector", &mut script);
+    write_out(|out| out.write_all(&script))?;
+    Ok(Exit::Done)
+}
+
+/// Writes `torq-connector.1` and a page for each command into a folder. They bear no date, so that the same source makes the
+/// same pages.
+pub(super) fn pages(args: &ManualArgs) -> Result<Exit, CommandError> {
+    let folder = &args.folder;
+    std::fs::create_dir_all(folder)
+        .and_then(|()| clap_mangen::generate_to(Cli::command(), folder))
+        .map_err(|error| CommandError::unexpected(format!("cannot write into {}: {error}", folder.display())))?;
+    Ok(Exit::Done)
+}

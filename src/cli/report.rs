@@ -1,0 +1,325 @@
+//! `report`: who has access to Torq, and what about them is to be looked at; as of now, or of a day that is past. From the states,
+//! which may be looked at beside whoever writes them; only `drift` asks JumpCloud.
+
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::{Args, Subcommand, ValueEnum};
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use super::logging::{self, Who};
+use super::output::{self, Format, Look};
+use super::pager::write_paged;
+use super::reach::may_look;
+use super::sync::{chosen, client_error, is_removed, removed_words, state_error};
+use super::when::{parse_days, parse_since, parse_until};
+use super::{CommandError, Context, Exit, addressed, tell, write_out};
+use crate::config::{self, Config};
+use crate::http::Patience;
+use crate::model::ConnectorName;
+use crate::report::{Kind, Part, Question, Report, Rows, gather, html};
+use crate::state::{self, State, Store};
+use crate::sync::{Again, Connector, Listed};
+use crate::wording::counted;
+
+#[derive(Debug, Args)]
+pub(super) struct ReportArgs {
+    #[command(subcommand)]
+    kind: ReportKind,
+}
+
+#[derive(Debug, Subcommand)]
+enum ReportKind {
+    /// Who has access to Torq: role, sign-in, status, last login, who it is in JumpCloud, since when.
+    Access(AtArgs),
+    /// Users of Torq whom the JumpCloud directory does not know.
+    Unmatched(CommonArgs),
+    /// Users of Torq who did not log in for long, the longest first.
+    Dormant(DormantArgs),
+    /// Who was invited to Torq and has not accepted yet, the oldest first.
+    PendingInvitations(AtArgs),
+    /// What is in JumpCloud's application and not in Torq, and the reverse. Asks JumpCloud; writes nothing.
+    Drift(CommonArgs),
+    /// Who came, went and changed within a time, and what became of their accounts. Logins alone are left out.
+    Changes(ChangesArgs),
+}
+
+#[derive(Debug, Args)]
+struct CommonArgs {
+    /// Which connectors; all of them without a name.
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// How it is written; html is one file, fit for printing.
+    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
+    format: ReportFormat,
+    /// Write it into this new file, which only its owner can read. A file that is there is never overwritten.
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Do not use a pager.
+    #[arg(long)]
+    no_pager: bool,
+}
+
+#[derive(Debug, Args)]
+struct AtArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// As of a time that is past: a time (2026-11-01T08:00:00Z), a day (its end, UTC) or an age (30d).
+    #[arg(long, value_name = "WHEN", value_parser = parse_until)]
+    at: Option<Timestamp>,
+}
+
+#[derive(Debug, Args)]
+struct DormantArgs {
+    #[command(flatten)]
+    at: AtArgs,
+    /// Without a login for so many days; of whom never logged in, made so long ago.
+    #[arg(long = "for", value_name = "DAYS", default_value = "90d", value_parser = parse_days, visible_alias = "days")]
+    days: u32,
+}
+
+#[derive(Debug, Args)]
+struct ChangesArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// After this: a time (2026-11-01T08:00:00Z), a day (2026-11-01) or an age (7d, 12h).
+    #[arg(long, value_name = "WHEN", default_value = "7d", value_parser = parse_since)]
+    since: Timestamp,
+    /// Up to this: a time, a day (its end, UTC) or an age; up to now without it.
+    #[arg(long, value_name = "WHEN", value_parser = parse_until)]
+    until: Option<Timestamp>,
+}
+
+/// How a report is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ReportFormat {
+    /// For people.
+    Table,
+    /// One JSON object.
+    Json,
+    /// One header line, then one line for each row.
+    Csv,
+    /// One file with everything in it, fit for printing.
+    Html,
+}
+
+impl ReportKind {
+    fn question(&self, now: Timestamp) -> (Question, &CommonArgs) {
+        let question = |kind| Question {
+            kind,
+            at: None,
+            since: None,
+            until: None,
+            days: 90,
+            now,
+        };
+        match self {
+            Self::Access(args) => (
+                Question {
+                    at: args.at,
+                    ..question(Kind::Access)
+                },
+                &args.common,
+            ),
+            Self::Unmatched(args) => (question(Kind::Unmatched), args),
+            Self::Dormant(args) => (
+                Question {
+                    at: args.at.at,
+                    days: args.days,
+                    ..question(Kind::Dormant)
+                },
+                &args.at.common,
+            ),
+            Self::PendingInvitations(args) => (
+                Question {
+                    at: args.at,
+                    ..question(Kind::PendingInvitations)
+                },
+                &args.common,
+            ),
+            Self::Drift(args) => (question(Kind::Drift), args),
+            Self::Changes(args) => (
+                Question {
+                    since: Some(args.since),
+                    until: args.until,
+                    ..question(Kind::Changes)
+                },
+                &args.common,
+            ),
+        }
+    }
+}
+
+pub(super) async fn run(context: Context, args: ReportArgs) -> Result<Exit, CommandError> {
+    let (question, common) = args.kind.question(Timestamp::now());
+    if let (Some(since), Some(until)) = (question.since, question.until)
+        && since > until
+    {
+        return Err(CommandError::new(
+            Exit::Usage,
+            format!("--since ({since}) is after --until ({until}): nothing can have happened"),
+        ));
+    }
+    if let Some(path) = &common.output
+        && path.symlink_metadata().is_ok()
+    {
+        return Err(is_there(path));
+    }
+    let drift = question.kind == Kind::Drift;
+    let config = match drift {
+        true => context.config_for(&common.names)?,
+        false => context.config_without_secrets()?,
+    };
+    logging::start(&config.log, Who::Command, context.verbose);
+    let names = chosen(&config, &common.names)?;
+    may_look(&config.state_dir)?;
+    if !common.names.is_empty()
+        && let Some(name) = names.iter().find(|name| is_removed(&config, name))
+    {
+        return Err(CommandError::new(
+            Exit::Partial,
+            format!("{name}: {}", removed_words(name)),
+        ));
+    }
+    let mut report = Report::begun(&question);
+    let mut gravest = Exit::Done;
+    for name in &names {
+        if is_removed(&config, name) {
+            // Nothing is known of it any more, as a person wanted.
+            tell(&format!("{name}: {}", removed_words(name)));
+            continue;
+        }
+        let told = match drift {
+            true => differences(&config, name, &question).await,
+            false => answer(&config, name, &question),
+        };
+        match told {
+            Ok((part, rows)) => {
+                if part.error.is_some() {
+                    gravest = gravest.or(Exit::Partial);
+                }
+                report.add(part, rows);
+            }
+            Err(failure) => {
+                gravest = gravest.or(failure.exit);
+                report.add(Part::failed(name.as_str(), failure.message), Rows::none(question.kind));
+            }
+        }
+    }
+    for part in &mut report.connectors {
+        for text in part.error.iter_mut().chain(&mut part.notes) {
+            *text = addressed(text).into_owned();
+        }
+    }
+    let told = report.connectors.iter().any(|part| part.error.is_none());
+    // Programs read from JSON, too, why nothing can be said.
+    if told || (common.format == ReportFormat::Json && common.output.is_none()) {
+        write(&report, common)?;
+    }
+    tell_about(&report, common);
+    Ok(gravest)
+}
+
+fn is_there(path: &Path) -> CommandError {
+    let path = path.display();
+    CommandError::new(
+        Exit::Usage,
+        format!("{path} is there already, and reports overwrite nothing: name another file, or delete it first"),
+    )
+}
+
+/// What people are told beside the rows.
+fn tell_about(report: &Report, common: &CommonArgs) {
+    for part in &report.connectors {
+        let found = match &part.error {
+            Some(error) => error.clone(),
+            None => report.found(part),
+        };
+        tell(&format!("{}: {found}", part.name));
+        for note in &part.notes {
+            tell(&format!("  note: {note}"));
+        }
+    }
+    if let Some(path) = &common.output
+        && path.exists()
+    {
+        let rows = counted(report.rows.len() as u64, "row");
+        tell(&format!("{} written to {}", rows, path.display()));
+    }
+}
+
+fn open(config: &Config, name: &ConnectorName) -> Result<Store, CommandError> {
+    let store = state::read(&config.state_dir, name).map_err(state_error)?;
+    store.ok_or_else(|| CommandError::new(Exit::Partial, "nothing is known yet; the first run will collect"))
+}
+
+fn answer(config: &Config, name: &ConnectorName, question: &Question) -> Result<(Part, Rows), CommandError> {
+    let mut store = open(config, name)?;
+    gather::answer(&mut store, question).map_err(CommandError::unexpected)
+}
+
+/// Reads what JumpCloud has, and compares.
+async fn differences(config: &Config, name: &ConnectorName, question: &Question) -> Result<(Part, Rows), CommandError> {
+    let mut store = open(config, name)?;
+    let Some(connector) = config.connectors.iter().find(|connector| connector.name == *name) else {
+        return Err(CommandError::unexpected("it is not configured"));
+    };
+    let there = listed(config, connector).await?;
+    gather::differences(&mut store, question, there).map_err(CommandError::unexpected)
+}
+
+async fn listed(config: &Config, connector: &config::Connector) -> Result<Listed, CommandError> {
+    let state = State::scratch(&config.state_dir, &connector.name).map_err(state_error)?;
+    let shared = Arc::new(connector.clone());
+    let stop = CancellationToken::new();
+    let reading = Connector::new(shared, &config.network, state, Patience::COMMAND, stop).map_err(client_error)?;
+    reading.list_accounts().await.map_err(|halt| {
+        let todo = halt
+            .action(connector, Again::Command("report drift"))
+            .map(|action| format!("\n  what to do: {action}"))
+            .unwrap_or_default();
+        CommandError::new(Exit::of_halt(&halt), format!("{halt}{todo}"))
+    })
+}
+
+fn write(report: &Report, common: &CommonArgs) -> Result<(), CommandError> {
+    let format = match common.format {
+        ReportFormat::Table => Format::Table,
+        ReportFormat::Json => Format::Json,
+        ReportFormat::Csv => Format::Csv,
+        ReportFormat::Html => {
+            let page = html::page(report);
+            return match &common.output {
+                Some(path) => into_file(path, |out| out.write_all(page.as_bytes())),
+                None => write_out(|out| out.write_all(page.as_bytes())),
+            };
+        }
+    };
+    match &common.output {
+        Some(path) => into_file(path, |out| output::report(out, report, Look::of_file(format))),
+        None => write_paged(Look::of_stdout(format), !common.no_pager, |out| {
+            output::report(out, report, Look::of_stdout(format))
+        }),
+    }
+}
+
+/// Writes a new file that only its owner can read. One that cannot be written to its end is taken away again.
+fn into_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<(), CommandError> {
+    let failed = |error: std::io::Error| match error.kind() {
+        ErrorKind::AlreadyExists => is_there(path),
+        _ => CommandError::unexpected(format!("cannot write {}: {error}", path.display())),
+    };
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let mut out = std::io::BufWriter::new(file.map_err(failed)?);
+    let written = write(&mut out)
+        .and_then(|()| out.flush())
+        .and_then(|()| out.get_ref().sync_all());
+    if written.is_err() {
+        let _ = std::fs::remove_file(path);
+    }
+    written.map_err(failed)
+}

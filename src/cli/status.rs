@@ -1,0 +1,362 @@
+//! `status`: the state of connectors, once or watched. From the daemon where one runs, else as it was known last.
+
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::look::begin;
+use super::output::{self, Format, Look};
+use super::reach::{ask_quietly, in_spite_of};
+use super::{CommandError, Context, Exit, ShowArgs, addressed, pager, tell, write_out};
+use crate::config::Config;
+use crate::daemon::control::{Request, Response};
+use crate::model::ConnectorName;
+use crate::state::{self, StateError};
+use crate::view::{ConnectorState, ConnectorStatus, StatusReport};
+use crate::web::{Settings, todo};
+use crate::wording::{self, Weight, moment};
+
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    show: ShowArgs,
+    /// Only connectors that need a look.
+    #[arg(long)]
+    problems: bool,
+    /// Show it again and again, every 2 s or as often as told, until Ctrl-C.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "2",
+        value_parser = clap::value_parser!(u64).range(1..=86_400)
+    )]
+    watch: Option<u64>,
+}
+
+/// What is known of connectors, and what is to be said about how it is known.
+#[derive(Default)]
+struct Known {
+    connectors: Vec<Entry>,
+    remarks: Vec<String>,
+    exit: Option<Exit>,
+}
+
+/// A connector, and how much it asks of a person.
+struct Entry {
+    status: ConnectorStatus,
+    weight: Weight,
+    /// What needs a person and is not in the status.
+    besides: Vec<String>,
+}
+
+impl Entry {
+    /// By the same measure as the status page. That nothing succeeded lately is news only where a daemon tries (`attended`).
+    fn of(status: ConnectorStatus, config: Option<&Config>, attended: bool) -> Self {
+        let now = jiff::Timestamp::now();
+        let connector = config.and_then(|config| {
+            let mut connectors = config.connectors.iter();
+            connectors.find(|connector| connector.name.as_str() == status.name)
+        });
+        let mut todos = match connector {
+            Some(connector) => todo::of(&status, &Settings::of(connector), now),
+            None => Vec::new(),
+        };
+        todos.retain(|todo| attended || todo.topic != todo::Topic::Silence);
+        let weight = todo::weight(&status, &todos);
+        let mentions = |what: &str| status.reason.as_ref().is_some_and(|reason| reason.contains(what));
+        let besides = todos
+            .into_iter()
+            .filter(|todo| match todo.topic {
+                todo::Topic::Key => !mentions("API key"),
+                todo::Topic::Silence => true,
+                todo::Topic::State | todo::Topic::Held | todo::Topic::Parked => false,
+            })
+            .map(|todo| match todo.command {
+                Some(command) => format!("{}: {command}", todo.what),
+                None => todo.what,
+            })
+            .collect();
+        Self {
+            status,
+            weight,
+            besides,
+        }
+    }
+
+    fn needs_a_look(&self) -> bool {
+        matches!(self.weight, Weight::Bad | Weight::Warning)
+    }
+}
+
+pub(super) async fn run(context: Context, args: StatusArgs) -> Result<Exit, CommandError> {
+    if args.watch.is_some() && args.show.format != Format::Table {
+        return Err(CommandError::new(
+            Exit::Usage,
+            "--watch is for people: programs ask again by themselves, or read /api/status",
+        ));
+    }
+    match args.watch {
+        None => {
+            let known = known(&context, &args).await?;
+            known.remarks.iter().for_each(|remark| tell(remark));
+            let exit = known.exit.unwrap_or(Exit::Done);
+            show(known, &args)?;
+            Ok(exit)
+        }
+        Some(seconds) => watch(&context, &args, Duration::from_secs(seconds)).await,
+    }
+}
+
+async fn known(context: &Context, args: &StatusArgs) -> Result<Known, CommandError> {
+    let (config, names) = match begin(context, &args.show) {
+        Err(problems) if problems.exit == Exit::Config => {
+            let (_, report) = in_spite_of(context, problems).await?;
+            let wanted =
+                |status: &ConnectorStatus| args.show.names.is_empty() || args.show.names.contains(&status.name);
+            let connectors = report.connectors.into_iter().filter(wanted);
+            return Ok(Known {
+                connectors: connectors.map(|status| Entry::of(status, None, true)).collect(),
+                ..Known::default()
+            });
+        }
+        begun => begun?,
+    };
+    let mut exit = Exit::Done;
+    let mut remarks = Vec::new();
+    let live = match ask_quietly(&config.state_dir, &Request::Status).await {
+        Ok(Some(Response::Status(report))) => Some(report),
+        Ok(None) => {
+            remarks.push("no daemon is running with this state_dir; this is what was known last".to_owned());
+            None
+        }
+        Ok(Some(Response::Error(error))) => {
+            remarks.push(format!("the running daemon says: {error}; this is what was known last"));
+            exit = Exit::Unexpected;
+            None
+        }
+        Ok(Some(_)) => {
+            return Err(CommandError::unexpected("the daemon answered another question"));
+        }
+        Err(error) if error.exit == Exit::Unavailable => {
+            remarks.push(format!("{}; this is what was known last", error.message));
+            exit = error.exit;
+            None
+        }
+        Err(error) => return Err(error),
+    };
+    let mut connectors = Vec::new();
+    for name in &names {
+        let told = live
+            .as_ref()
+            .and_then(|report| report.connectors.iter().find(|status| status.name == name.as_str()));
+        let status = match told {
+            Some(status) => {
+                // With a daemon as without one: what cannot be read is an error, though it is shown what is known of it.
+                if status.state == ConnectorState::Retrying && state::read(&config.state_dir, name).is_err() {
+                    exit = exit.or(Exit::Unexpected);
+                }
+                status.clone()
+            }
+            None => stored_status(&config, name).unwrap_or_else(|error| {
+                // What is wrong with one state hides no other.
+                exit = exit.or(Exit::Unexpected);
+                ConnectorStatus {
+                    action: Some(wording::about_state(&error).to_owned()),
+                    ..ConnectorStatus::unknown(name.as_str(), ConnectorState::Retrying, Some(error.to_string()))
+                }
+            }),
+        };
+        connectors.push(Entry::of(status, Some(&config), told.is_some()));
+    }
+    Ok(Known {
+        connectors,
+        remarks,
+        exit: Some(exit),
+    })
+}
+
+fn stored_status(config: &Config, name: &ConnectorName) -> Result<ConnectorStatus, StateError> {
+    if let Some(removed) = state::removed(&config.state_dir, name) {
+        let reason = wording::removed_reason(removed.at);
+        return Ok(ConnectorStatus {
+            action: Some(wording::removed_action(name, !removed.left.is_empty())),
+            ..ConnectorStatus::unknown(name.as_str(), ConnectorState::Removed, Some(reason))
+        });
+    }
+    let failed = |source| StateError::Sql {
+        path: config.state_dir.join(format!("{name}.db")),
+        source,
+        system: None,
+    };
+    match state::read(&config.state_dir, name)? {
+        Some(mut store) => {
+            let mut status = store.status().map_err(failed)?;
+            // What the daemon said of itself holds while it runs.
+            status.action = status.action.map(|action| wording::without_daemon(&action, name));
+            Ok(status)
+        }
+        None => Ok(ConnectorStatus::unknown(
+            name.as_str(),
+            ConnectorState::Starting,
+            Some("nothing is known yet; the first run will collect".to_owned()),
+        )),
+    }
+}
+
+/// What is shown, and how many were left out because they are well. People get what needs one of them first.
+fn arranged(known: Known, args: &StatusArgs) -> (StatusReport, usize) {
+    let mut entries = known.connectors;
+    let all = entries.len();
+    if args.problems {
+        entries.retain(Entry::needs_a_look);
+    }
+    let left_out = all - entries.len();
+    if args.show.format == Format::Table {
+        entries.sort_by_key(|entry| todo::rank(entry.weight));
+        for Entry { status, besides, .. } in &mut entries {
+            status.action = status.action.as_deref().map(|action| addressed(action).into_owned());
+            let said = status.reason.iter().map(String::as_str);
+            let said: Vec<&str> = said.chain(besides.iter().map(String::as_str)).collect();
+            status.reason = (!said.is_empty()).then(|| addressed(&said.join("; ")).into_owned());
+        }
+    }
+    let connectors = entries.into_iter().map(|entry| entry.status).collect();
+    (StatusReport { connectors }, left_out)
+}
+
+fn show(known: Known, args: &StatusArgs) -> Result<(), CommandError> {
+    let (report, left_out) = arranged(known, args);
+    let nothing = report.connectors.is_empty() && left_out > 0 && args.show.format == Format::Table;
+    if !nothing {
+        write_out(|out| output::status(out, &report, Look::of_stdout(args.show.format)))?;
+    }
+    if args.problems {
+        tell(&well(report.connectors.len(), left_out));
+    }
+    Ok(())
+}
+
+/// How the others are, where only problems are shown.
+fn well(shown: usize, left_out: usize) -> String {
+    match (shown, left_out) {
+        (0, 0) => "no connectors".to_owned(),
+        (0, 1) => "the connector is well".to_owned(),
+        (0, all) => format!("all {all} connectors are well"),
+        (_, 0) => "no other connector".to_owned(),
+        (_, 1) => "the other connector is well".to_owned(),
+        (_, others) => format!("the other {others} connectors are well"),
+    }
+}
+
+/// Shows the status again and again until somebody has seen enough, which is no failure.
+async fn watch(context: &Context, args: &StatusArgs, every: Duration) -> Result<Exit, CommandError> {
+    let listen = |kind| signal(kind).map_err(CommandError::unexpected);
+    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    let mut screen = Screen::new();
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => return Ok(Exit::Done),
+            _ = terminate.recv() => return Ok(Exit::Done),
+            _ = ticks.tick() => {}
+        }
+        let known = tokio::select! {
+            _ = interrupt.recv() => return Ok(Exit::Done),
+            _ = terminate.recv() => return Ok(Exit::Done),
+            known = known(context, args) => known,
+        };
+        let text = frame(known?, args)?;
+        if !screen.draw(&text)? {
+            return Ok(Exit::Done);
+        }
+    }
+}
+
+fn frame(known: Known, args: &StatusArgs) -> Result<String, CommandError> {
+    let remarks = known.remarks.clone();
+    let (report, left_out) = arranged(known, args);
+    let mut out = Vec::new();
+    let written = (|| {
+        writeln!(out, "{}", moment(jiff::Timestamp::now()))?;
+        for remark in &remarks {
+            writeln!(out, "{}", addressed(remark))?;
+        }
+        if !report.connectors.is_empty() || left_out == 0 {
+            output::status(&mut out, &report, Look::of_stdout(Format::Table))?;
+        }
+        if args.problems {
+            writeln!(out, "{}", well(report.connectors.len(), left_out))?;
+        }
+        std::io::Result::Ok(())
+    })();
+    written.map_err(CommandError::unexpected)?;
+    Ok(String::from_utf8_lossy(&out).into_owned())
+}
+
+/// Where what is watched is drawn: in the same place of a terminal, or one after the other elsewhere.
+struct Screen {
+    terminal: bool,
+    drawn: bool,
+}
+
+impl Screen {
+    fn new() -> Self {
+        Self {
+            terminal: std::io::stdout().is_terminal(),
+            drawn: false,
+        }
+    }
+
+    /// Draws it; `false` when nobody is there any more to see it.
+    fn draw(&mut self, text: &str) -> Result<bool, CommandError> {
+        let mut frame = String::new();
+        if self.terminal {
+            // The first one on a clear screen; each into the place of the one before, line by line, so that nothing flickers.
+            frame.push_str(if self.drawn { "\x1b[H" } else { "\x1b[?25l\x1b[H\x1b[2J" });
+            let height = pager::height().unwrap_or(usize::MAX);
+            let lines: Vec<&str> = text.lines().collect();
+            let room = if lines.len() >= height {
+                height.saturating_sub(2)
+            } else {
+                lines.len()
+            };
+            for line in &lines[..room] {
+                frame.push_str(&format!("{line}\x1b[K\n"));
+            }
+            if room < lines.len() {
+                frame.push_str(&format!(
+                    "… {} more lines; --problems shows what needs a look\x1b[K",
+                    lines.len() - room
+                ));
+            }
+            frame.push_str("\x1b[J");
+        } else {
+            if self.drawn {
+                frame.push('\n');
+            }
+            frame.push_str(text);
+        }
+        self.drawn = true;
+        let mut out = std::io::stdout().lock();
+        match out.write_all(frame.as_bytes()).and_then(|()| out.flush()) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+            Err(error) => Err(CommandError::unexpected(error)),
+        }
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        if self.terminal && self.drawn {
+            // The cursor comes back, below what was drawn last.
+            let mut out = std::io::stdout().lock();
+            let _ = out.write_all(b"\x1b[?25h\n").and_then(|()| out.flush());
+        }
+    }
+}

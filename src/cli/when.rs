@@ -1,0 +1,100 @@
+//! Times, days and ages as people type them.
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+
+/// Reads a time, a day (its beginning, UTC) or an age.
+pub(super) fn parse_since(text: &str) -> Result<Timestamp, String> {
+    parse(text, |day| {
+        day.to_zoned_datetime(TimeZone::UTC)
+            .map(|midnight| midnight.timestamp())
+    })
+}
+
+/// Reads a time, a day (its end, UTC; of today, now) or an age. What is still to come is refused.
+pub(super) fn parse_until(text: &str) -> Result<Timestamp, String> {
+    let now = Timestamp::now();
+    let at = parse(text, |day| {
+        let next = day.tomorrow()?.to_zoned_datetime(TimeZone::UTC)?.timestamp();
+        let today = now.to_zoned_datetime(TimeZone::UTC).date();
+        Ok(if day == today {
+            now
+        } else {
+            next - SignedDuration::from_millis(1)
+        })
+    })?;
+    if at > now {
+        return Err("that is still to come".to_owned());
+    }
+    Ok(at)
+}
+
+fn parse(text: &str, of_day: impl FnOnce(Date) -> Result<Timestamp, jiff::Error>) -> Result<Timestamp, String> {
+    if let Ok(at) = text.parse::<Timestamp>() {
+        return Ok(at);
+    }
+    if let Ok(day) = text.parse::<Date>() {
+        return of_day(day).map_err(|error| error.to_string());
+    }
+    let age = match days(text) {
+        Some(days) => Some(SignedDuration::from_hours(24 * i64::from(days))),
+        None => text.parse::<SignedDuration>().ok(),
+    };
+    let age = age.ok_or("give a time (2026-11-01T08:00:00Z), a day (2026-11-01) or an age (7d, 12h)")?;
+    Timestamp::now().checked_sub(age).map_err(|error| error.to_string())
+}
+
+/// `90d`, as far as a calendar reaches.
+fn days(text: &str) -> Option<u32> {
+    let days = text.strip_suffix('d')?.parse().ok()?;
+    (days <= 100_000).then_some(days)
+}
+
+/// Reads a number of days: `90d` or `90`.
+pub(super) fn parse_days(text: &str) -> Result<u32, String> {
+    let read = days(text).or_else(|| days(&format!("{text}d")));
+    read.filter(|days| *days > 0)
+        .ok_or_else(|| "give a number of days, such as 90d".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_is_a_time_a_day_or_an_age() {
+        assert_eq!(
+            parse_since("2026-11-01T08:00:00Z").unwrap().to_string(),
+            "2026-11-01T08:00:00Z"
+        );
+        assert_eq!(parse_since("2026-11-01").unwrap().to_string(), "2026-11-01T00:00:00Z");
+        let hours = |text| {
+            let since = parse_since(text).unwrap();
+            Timestamp::now().duration_since(since).as_hours()
+        };
+        assert_eq!(hours("7d"), 7 * 24);
+        assert_eq!(hours("12h"), 12);
+        assert!(parse_since("yesterday").is_err());
+        assert!(parse_since("99999999999d").is_err());
+    }
+
+    #[test]
+    fn until_is_the_end_of_a_day_and_not_in_the_future() {
+        let told = |text| parse_until(text).unwrap().to_string();
+        assert_eq!(told("2026-11-01"), "2026-11-01T23:59:59.999Z");
+        assert_eq!(told("2026-11-01T08:00:00+02:00"), "2026-11-01T06:00:00Z");
+        let today = Timestamp::now().to_zoned_datetime(TimeZone::UTC).date().to_string();
+        let age = Timestamp::now().duration_since(parse_until(&today).unwrap());
+        assert!((0..60).contains(&age.as_secs()), "{age}");
+        assert!(parse_until("9000-01-01").unwrap_err().contains("still to come"));
+    }
+
+    #[test]
+    fn days_are_a_number_with_or_without_a_unit() {
+        assert_eq!((parse_days("90d"), parse_days("30")), (Ok(90), Ok(30)));
+        for bad in ["0", "-1", "d", "90h", "many", "4294967296"] {
+            assert!(parse_days(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Opening the state of a connector, and what is done while that cannot be: it is said once, shown, and tried again.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::attend::{Attendant, LOOK, Order};
+use super::control::{Action, Answer};
+use crate::state::{self, State, StateError};
+use crate::view::ConnectorState;
+use crate::web::Overlay;
+use crate::wording::{self, BY_ITSELF};
+
+/// What became of opening a connector's state.
+pub(super) enum Opened {
+    State(State),
+    /// The connector was removed, so there is none.
+    Removed,
+    /// The daemon stops.
+    Stopped,
+}
+
+impl Attendant {
+    /// Opens the state. Until that succeeds the connector is shown as failing; everybody else goes on.
+    pub(super) async fn open_state(&mut self) -> Opened {
+        while !self.stop.is_cancelled() {
+            let (dir, name) = (self.state_dir.clone(), self.name().clone());
+            let open = move || match state::removed(&dir, &name) {
+                // Before the lock is asked for, which somebody who looks may hold for a moment more.
+                Some(_) => Err(StateError::Removed { name: name.to_string() }),
+                None => State::open(&dir, &name),
+            };
+            let error = match tokio::task::spawn_blocking(open).await {
+                Ok(Ok(state)) => return Opened::State(state),
+                Ok(Err(StateError::Removed { .. })) => return Opened::Removed,
+                Ok(Err(error)) => error,
+                Err(_) => StateError::Ending,
+            };
+            self.says(&error);
+            self.show(Some(trouble(&error)));
+            self.pause_for(LOOK, true).await;
+        }
+        Opened::Stopped
+    }
+
+    /// Says what is wrong with the state, unless that was said last. Whether it was said now.
+    pub(super) fn says(&mut self, error: &StateError) -> bool {
+        let words = error.to_string();
+        let news = self.said != words;
+        if news {
+            tracing::error!(connector = %self.name(), "{words}");
+            self.said = words;
+        }
+        news
+    }
+
+    /// Waits, answering whoever asks meanwhile that the connector cannot be worked with. Where its state cannot be opened
+    /// (`closed`), it can still be forgotten.
+    pub(super) async fn pause_for(&mut self, wait: Duration, closed: bool) {
+        let until = Instant::now() + wait;
+        loop {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                Some(Order { action, reply }) = self.orders.recv() => {
+                    match action {
+                        Action::Remove(terms) if closed && terms.keep_accounts => {
+                            let _ = reply.send(self.forget().await);
+                            return;
+                        }
+                        _ => {}
+                    }
+                    let reason = self.live.borrow().overlay.as_ref().and_then(|overlay| overlay.reason.clone());
+                    let _ = reply.send(Answer::Refused(reason.unwrap_or_else(|| "its state cannot be used".to_owned())));
+                }
+                Ok(()) = self.settings.changed() => {
+                    self.take_settings();
+                    return;
+                }
+                () = tokio::time::sleep_until(until) => return,
+            }
+        }
+    }
+}
+
+/// What a state that cannot be used means for its connector.
+pub(super) fn trouble(error: &StateError) -> Overlay {
+    Overlay {
+        state: ConnectorState::Retrying,
+        reason: Some(error.to_string()),
+        action: Some(format!("{}; {BY_ITSELF}", wording::about_state(error))),
+    }
+}

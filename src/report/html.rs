@@ -1,0 +1,184 @@
+//! A report on paper: one HTML file with everything in it, no script, nothing from elsewhere, and a line to sign.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::words::{day, directory, idle_days, made_by, only_in, role, sign_in};
+use super::{Difference, Kind, Part, Report, ReportUser, Rows};
+use crate::view::EventView;
+use crate::wording::{self, moment, printable};
+
+const STYLE: &str = "
+:root { color: #1b1f24; background: #fff; font: 14px/1.4 system-ui, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif; }
+body { margin: 2em auto; max-width: 75em; padding: 0 1.5em; }
+h1 { font-size: 1.6em; margin: 0 0 .2em; }
+h2 { font-size: 1.2em; margin: 2em 0 .4em; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .15em 1.2em; margin: 1em 0; }
+dt { color: #57606a; } dd { margin: 0; }
+table { border-collapse: collapse; width: 100%; font-size: .9em; }
+th, td { text-align: left; vertical-align: top; padding: .3em .8em .3em 0; border-bottom: 1px solid #d0d7de; overflow-wrap: anywhere; }
+thead th { border-bottom: 2px solid #57606a; white-space: nowrap; }
+td.fixed { white-space: nowrap; }
+tr { break-inside: avoid; }
+thead { display: table-header-group; }
+.faint { color: #57606a; } .note { margin: .3em 0; } .error { font-weight: 600; }
+.signature { display: grid; grid-template-columns: 2fr 2fr 1fr; gap: 2em; margin-top: 4em; break-inside: avoid; }
+.signature div { border-top: 1px solid #1b1f24; padding-top: .3em; }
+@page { size: A4 landscape; margin: 15mm; @bottom-right { content: counter(page) ' / ' counter(pages); } }
+@media print { body { margin: 0; max-width: none; padding: 0; font-size: 10pt; } section.connector + section.connector { break-before: page; } }
+";
+
+/// The whole file.
+pub fn page(report: &Report) -> String {
+    let several = report.connectors.len() > 1;
+    let names: Vec<&str> = report.connectors.iter().map(|part| part.name.as_str()).collect();
+    let title = format!("{} – {}", report.title(), names.join(", "));
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="generator" content={ "torq-connector " (env!("CARGO_PKG_VERSION")) };
+                meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'";
+                title { (title) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                header {
+                    h1 { (report.title()) }
+                    dl {
+                        dt { @if several { "Connectors" } @else { "Connector" } } dd { (names.join(", ")) }
+                        dt { "Time" } dd { (report.span()) }
+                        dt { "Generated" } dd { (moment(report.generated)) " by torq-connector " (env!("CARGO_PKG_VERSION")) }
+                        dt { (rows_word(report.report)) } dd { (report.rows.len()) }
+                    }
+                }
+                @for part in &report.connectors { (connector(report, part)) }
+                section class="signature" aria-label="Review" {
+                    div { "Reviewed by" } div { "Signature" } div { "Date" }
+                }
+            }
+        }
+    }
+    .into_string()
+}
+
+fn rows_word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Drift => "Differences",
+        Kind::Changes => "Changes",
+        _ => "Users listed",
+    }
+}
+
+fn connector(report: &Report, part: &Part) -> Markup {
+    let own = |name: &str| name == part.name;
+    html! {
+        section class="connector" {
+            h2 { (part.name) }
+            p class={ @if part.error.is_some() { "error" } } { (printable(&report.found(part))) }
+            @for note in &part.notes { p class="note faint" { "Note: " (printable(note)) } }
+            @if part.rows > 0 {
+                table {
+                    @match &report.rows {
+                        Rows::Users(rows) => (users(report.report, rows.iter().filter(|row| own(&row.connector)), report.at.unwrap_or(report.generated))),
+                        Rows::Differences(rows) => (differences(rows.iter().filter(|row| own(&row.connector)))),
+                        Rows::Changes(rows) => (changes(rows.iter().filter(|row| own(&row.connector)))),
+                    }
+                }
+            }
+            @if part.rows > 0 && let Rows::Users(rows) = &report.rows { (counts(rows.iter().filter(|row| own(&row.connector)))) }
+        }
+    }
+}
+
+/// How many of each role and status: what a reviewer looks at first.
+fn counts<'a>(rows: impl Iterator<Item = &'a ReportUser>) -> Markup {
+    let mut roles = BTreeMap::<String, u64>::new();
+    let mut statuses = BTreeMap::<String, u64>::new();
+    for row in rows {
+        *roles.entry(role(row)).or_default() += 1;
+        *statuses.entry(row.status.clone().unwrap_or_default()).or_default() += 1;
+    }
+    let told = |counts: BTreeMap<String, u64>| {
+        let told: Vec<String> = counts
+            .iter()
+            .map(|(name, count)| format!("{} {count}", if name.is_empty() { "–" } else { name }))
+            .collect();
+        printable(&told.join(", "))
+    };
+    html! {
+        dl {
+            dt { "By role" } dd { (told(roles)) }
+            dt { "By status" } dd { (told(statuses)) }
+        }
+    }
+}
+
+fn name(email: Option<&str>, id: &str) -> String {
+    printable(email.filter(|email| !email.is_empty()).unwrap_or(id))
+}
+
+fn users<'a>(kind: Kind, rows: impl Iterator<Item = &'a ReportUser>, at: Timestamp) -> Markup {
+    let waiting = matches!(kind, Kind::Dormant | Kind::PendingInvitations);
+    html! {
+        thead { tr {
+            th { "User" } th { "Role" } th { "Sign-in" } th { "Status" } th { "Last login" }
+            @if waiting { th { "Days" } }
+            th { "Directory" } th { "JumpCloud user" } th { "Account" } th { "Since" }
+        } }
+        tbody {
+            @for row in rows {
+                tr {
+                    td { (name(row.email.as_deref(), &row.id)) }
+                    td { (role(row)) }
+                    td class="fixed" { (sign_in(row.sso)) }
+                    td { (printable(row.status.as_deref().unwrap_or("–"))) }
+                    td class="fixed" { (row.last_login.as_deref().map_or_else(|| "never".to_owned(), day)) }
+                    @if waiting { td class="fixed" { (idle_days(row, at).map_or_else(|| "–".to_owned(), |days| days.to_string())) } }
+                    td { (directory(row)) }
+                    td { (printable(row.directory_user_id.as_deref().unwrap_or("–"))) }
+                    td { (row.account.map_or("–", |account| account.as_str())) }
+                    td class="fixed" { (row.first_seen.map_or_else(|| "–".to_owned(), |at| at.strftime("%Y-%m-%d").to_string())) }
+                }
+            }
+        }
+    }
+}
+
+fn differences<'a>(rows: impl Iterator<Item = &'a Difference>) -> Markup {
+    html! {
+        thead { tr { th { "Only in" } th { "E-mail" } th { "Account" } th { "JumpCloud user" } th { "Made by" } th { "Why" } } }
+        tbody {
+            @for row in rows {
+                tr {
+                    td { (only_in(row.only_in)) }
+                    td { (printable(row.email.as_deref().or(row.user_id.as_deref()).unwrap_or("–"))) }
+                    td { (printable(row.account_id.as_deref().unwrap_or_else(|| row.account.map_or("–", |account| account.as_str())))) }
+                    td { (printable(row.directory_user_id.as_deref().unwrap_or("–"))) }
+                    td { (made_by(row)) }
+                    td { (printable(row.reason.as_deref().unwrap_or_default())) }
+                }
+            }
+        }
+    }
+}
+
+fn changes<'a>(rows: impl Iterator<Item = &'a EventView>) -> Markup {
+    html! {
+        thead { tr { th { "Time" } th { "What" } th { "Who" } th { "Details" } } }
+        tbody {
+            @for row in rows {
+                tr {
+                    td class="fixed" { (row.at.map(moment).unwrap_or_default()) }
+                    td class="fixed" { (wording::event(row.kind)) }
+                    td { (name(row.email.as_deref(), row.user_id.as_deref().unwrap_or("–"))) }
+                    td { (wording::details(row)) }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! `report`: who has access, now and on days that are past; what about them is to be looked at; on paper and in files.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::os::unix::fs::PermissionsExt;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use torq_connector::sandbox::{Account, Person};
+
+use super::place;
+use crate::binary::{Connector, Place, keys, people_emails, sandbox};
+
+const USER: [&str; 16] = [
+    "account",
+    "account_id",
+    "connector",
+    "created",
+    "directory",
+    "directory_user_id",
+    "email",
+    "first_seen",
+    "id",
+    "idle_since",
+    "last_login",
+    "reason",
+    "role",
+    "role_id",
+    "sso",
+    "status",
+];
+
+async fn report(place: &Place, args: &[&str]) -> Value {
+    let args: Vec<&str> = ["report"]
+        .iter()
+        .chain(args)
+        .chain(&["--format", "json"])
+        .copied()
+        .collect();
+    place.run(&args).await.exits(0).json()
+}
+
+fn emails(report: &Value, rows: &str) -> Vec<String> {
+    let rows = report[rows].as_array().unwrap().iter();
+    rows.map(|row| row["email"].as_str().unwrap_or_default().to_owned())
+        .collect()
+}
+
+fn sorted(mut emails: Vec<String>) -> Vec<String> {
+    emails.sort();
+    emails
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everybody_with_access_is_reported_with_the_documented_fields() {
+    let sandbox = sandbox(12).await;
+    let place = place(&sandbox);
+    place.run(&["sync"]).await.exits(0);
+    let access = report(&place, &["access"]).await;
+    assert_eq!(
+        keys(&access),
+        [
+            "at",
+            "connectors",
+            "days",
+            "generated",
+            "report",
+            "since",
+            "until",
+            "users"
+        ]
+    );
+    assert_eq!(
+        keys(&access["connectors"][0]),
+        ["as_of", "error", "name", "notes", "rows", "users"]
+    );
+    assert_eq!((&access["report"], &access["at"]), (&"access".into(), &Value::Null));
+    assert_eq!(access["connectors"][0]["rows"], 12);
+    let users = access["users"].as_array().unwrap();
+    assert_eq!(users.len(), 12);
+    for user in users {
+        assert_eq!(keys(user), USER);
+        assert!(user["role"].is_string(), "roles by their names: {user}");
+    }
+    assert_eq!(
+        sorted(emails(&access, "users")),
+        sorted(people_emails(&sandbox.world()))
+    );
+    let csv = place.run(&["report", "access", "--format", "csv"]).await.exits(0).csv();
+    assert_eq!((csv.len(), csv[0].len()), (13, USER.len()));
+    let ran = place.run(&["report", "access", "main"]).await.exits(0);
+    ran.shows(&["USER", "ROLE", "SIGN-IN", "LAST LOGIN"])
+        .tells(&["main: 12 users, Torq last read"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_of_the_past_is_the_report_that_was_made_then() {
+    let sandbox = sandbox(10).await;
+    let world = sandbox.world();
+    let place = Place::new(&[Connector::new("main", &sandbox)]);
+    let before = Timestamp::now();
+    place.run(&["sync"]).await.exits(0);
+    let then = report(&place, &["access"]).await;
+    let moment = Timestamp::now().to_string();
+
+    let people = world.people();
+    world.remove_person(&people[0].id);
+    world.update_person(&people[1].id, |person| person.status = "SUSPENDED".to_owned());
+    world.add_person(Person::with_email("late@example.com"));
+    place.run(&["sync"]).await.exits(0);
+    place.run(&["sync"]).await.exits(0);
+    let now = report(&place, &["access"]).await;
+    assert_eq!(emails(&now, "users").len(), 10);
+    assert!(emails(&now, "users").contains(&"late@example.com".to_owned()));
+    assert!(!emails(&now, "users").contains(&people[0].email));
+
+    let past = report(&place, &["access", "--at", &moment]).await;
+    assert!(past["at"].is_string());
+    let told = |report: &Value| -> Vec<Value> {
+        let fields = [
+            "id",
+            "email",
+            "status",
+            "sso",
+            "role",
+            "last_login",
+            "first_seen",
+            "account",
+            "account_id",
+            "directory_user_id",
+        ];
+        let rows = report["users"].as_array().unwrap().iter();
+        rows.map(|row| fields.iter().map(|field| row[*field].clone()).collect())
+            .collect()
+    };
+    assert_eq!(told(&past), told(&then));
+
+    // Of the time before the first collection nobody knows anything, and nothing is made up.
+    let ran = place
+        .run(&["report", "access", "--at", &before.to_string()])
+        .await
+        .exits(75);
+    assert_eq!(ran.out, "");
+    ran.tells(&[
+        "is not known: the first collection was complete at",
+        "ask for that time or a later one",
+    ]);
+    let ran = place.run(&["report", "access", "--at", "2999-01-01"]).await.exits(64);
+    ran.tells(&["still to come"]);
+
+    let changes = report(&place, &["changes", "--since", "1h"]).await;
+    let of = |kind: &str| -> Vec<&Value> {
+        let rows = changes["changes"].as_array().unwrap().iter();
+        rows.filter(|row| row["kind"] == kind).collect()
+    };
+    assert_eq!(of("user_disappeared").len(), 1);
+    assert_eq!(of("user_changed").len(), 1);
+    assert_eq!(of("user_changed")[0]["after"]["status"], "SUSPENDED");
+    let since = report(&place, &["changes", "--since", &moment, "--until", &moment]).await;
+    assert_eq!(since["changes"], Value::Array(Vec::new()));
+    place
+        .run(&["report", "changes", "--since", "1h", "--until", "2h"])
+        .await
+        .exits(64)
+        .tells(&["is after --until"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_to_be_looked_at_is_the_same_in_reports_and_users() {
+    let sandbox = sandbox(30).await;
+    let world = sandbox.world();
+    world.add_person(Person::with_email("nobody@elsewhere.example"));
+    let people = world.people();
+    world.update_person(&people[2].id, |person| person.status = "INVITATION_SENT".to_owned());
+    world.update_person(&people[3].id, |person| person.last_login_time = None);
+    let place = place(&sandbox);
+    place.run(&["sync"]).await.exits(0);
+    for (kind, filter) in [
+        (&["unmatched"][..], &["--unmatched"][..]),
+        (&["dormant"], &["--dormant", "90d"]),
+        (&["dormant", "--for", "30"], &["--dormant", "30d"]),
+        (&["pending-invitations"], &["--status", "invitation_sent"]),
+    ] {
+        let reported = report(&place, kind).await;
+        let args: Vec<&str> = ["users", "--format", "json"].iter().chain(filter).copied().collect();
+        let users = place.run(&args).await.exits(0).json();
+        let listed = sorted(emails(&reported, "users"));
+        assert_eq!(listed, sorted(emails(&users, "users")), "{kind:?}");
+        assert!(!listed.is_empty() && listed.len() < 31, "{kind:?}");
+        if kind[0] != "unmatched" {
+            // As of this very moment, reconstructed from the events.
+            let now = Timestamp::now().to_string();
+            let args: Vec<&str> = kind.iter().copied().chain(["--at", &now]).collect();
+            let past = report(&place, &args).await;
+            assert_eq!(sorted(emails(&past, "users")), listed, "{kind:?}");
+        }
+    }
+    assert!(emails(&report(&place, &["unmatched"]).await, "users").contains(&"nobody@elsewhere.example".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_on_one_side_only_is_read_from_jumpcloud() {
+    let sandbox = sandbox(8).await;
+    let world = sandbox.world();
+    let place = place(&sandbox);
+    place.run(&["sync"]).await.exits(0);
+    let same = report(&place, &["drift"]).await;
+    assert_eq!(same["differences"], Value::Array(Vec::new()));
+
+    let people = world.people();
+    world.add_account(Account {
+        id: String::new(),
+        email: Some("stranger@example.com".to_owned()),
+        username: None,
+        user_id: None,
+    });
+    world.remove_person(&people[0].id);
+    place.run(&["sync"]).await.exits(0);
+    place.run(&["sync"]).await.exits(0);
+    let lost = world
+        .accounts()
+        .into_iter()
+        .find(|account| account.email.as_deref() == Some(people[1].email.as_str()));
+    world.delete_account(&lost.unwrap().id);
+    let before = world.requests().len();
+    let drift = report(&place, &["drift"]).await;
+    let rows = drift["differences"].as_array().unwrap();
+    assert_eq!(rows.len(), 3, "{drift}");
+    let of = |email: &str| rows.iter().find(|row| row["email"] == email).unwrap();
+    assert_eq!(of("stranger@example.com")["only_in"], "jumpcloud");
+    assert!(of("stranger@example.com")["removed_at"].is_null());
+    let leaver = of(&people[0].email);
+    assert_eq!(
+        (&leaver["only_in"], &leaver["origin"]),
+        (&"jumpcloud".into(), &"created".into())
+    );
+    assert!(leaver["removed_at"].is_string(), "{leaver}");
+    assert_eq!(of(&people[1].email)["only_in"], "torq");
+    let requests = world.requests();
+    assert!(
+        requests[before..]
+            .iter()
+            .all(|request| request.method == "GET" || request.path.contains("token"))
+    );
+
+    world.revoke_jumpcloud_key();
+    let ran = place.run(&["report", "drift"]).await.exits(77);
+    assert_eq!(ran.out, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_on_paper_is_one_private_file_and_overwrites_nothing() {
+    let sandbox = sandbox(5).await;
+    sandbox
+        .world()
+        .add_person(Person::with_email("<script>alert(1)</script>@example.com"));
+    let place = place(&sandbox);
+    place.run(&["sync"]).await.exits(0);
+    let file = place.path("access.html");
+    let path = file.to_str().unwrap();
+    let args = ["report", "access", "--format", "html", "--output", path];
+    let ran = place.run(&args).await.exits(0).tells(&["6 rows written to"]);
+    assert_eq!(ran.out, "");
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let page = std::fs::read_to_string(&file).unwrap();
+    for part in [
+        "<title>Who has access to Torq – main</title>",
+        "Reviewed by",
+        "Generated",
+        "&lt;script&gt;alert(1)",
+    ] {
+        assert!(page.contains(part), "{part}");
+    }
+    for foreign in ["<script", "src=", "href=", "url(", "@import"] {
+        assert!(!page.contains(foreign), "{foreign}");
+    }
+    place
+        .run(&args)
+        .await
+        .exits(64)
+        .tells(&["is there already, and reports overwrite nothing"]);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), page);
+    for kind in ["unmatched", "dormant", "pending-invitations", "drift", "changes"] {
+        let ran = place.run(&["report", kind, "--format", "html"]).await.exits(0);
+        assert!(
+            ran.out.starts_with("<!DOCTYPE html>") && ran.out.contains("Signature"),
+            "{kind}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_told_of_one_connector_hides_no_other() {
+    let sandbox = sandbox(4).await;
+    let place = Place::new(&[Connector::new("main", &sandbox), Connector::new("new", &sandbox)]);
+    place.run(&["sync", "main"]).await.exits(0);
+    let ran = place.run(&["report", "access", "--format", "json"]).await.exits(75);
+    let ran = ran.tells(&["new: nothing is known yet", "main: 4 users"]);
+    let told = ran.json();
+    assert_eq!(told["users"].as_array().unwrap().len(), 4);
+    assert_eq!(
+        told["connectors"][1]["error"],
+        "nothing is known yet; the first run will collect"
+    );
+    let ran = place.run(&["report", "access", "new"]).await.exits(75);
+    assert_eq!(ran.out, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_and_events_are_filtered_and_say_among_whom_nobody_is_like_that() {
+    let sandbox = sandbox(10).await;
+    let place = place(&sandbox);
+    place.run(&["sync"]).await.exits(0);
+    let count = async |args: &[&str], rows: &str| {
+        let args: Vec<&str> = args.iter().chain(&["--format", "json"]).copied().collect();
+        place.run(&args).await.exits(0).json()[rows].as_array().unwrap().len()
+    };
+    let sso = count(&["users", "--sso"], "users").await;
+    assert_eq!(sso + count(&["users", "--local"], "users").await, 10);
+    assert_eq!(count(&["users", "--account", "created"], "users").await, 10);
+    let email = people_emails(&sandbox.world())[0].to_uppercase();
+    assert_eq!(count(&["users", "--user", &email], "users").await, 1);
+    let ran = place
+        .run(&["users", "--status", "SUSPENDED"])
+        .await
+        .exits(0)
+        .shows(&["no users"]);
+    ran.tells(&["none of 10 users is like that; statuses are", "VERIFIED ("]);
+    place.run(&["users", "--sso", "--local"]).await.exits(64);
+
+    assert_eq!(count(&["events", "--kind", "user_appeared"], "events").await, 10);
+    let both = ["events", "--kind", "user_appeared,account_created"];
+    assert_eq!(count(&both, "events").await, 20);
+    assert_eq!(count(&["events", "--until", "1h"], "events").await, 0);
+    place
+        .run(&["events", "--kind", "user_vanished"])
+        .await
+        .exits(64)
+        .tells(&["user_appeared"]);
+}
