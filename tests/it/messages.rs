@@ -56,7 +56,7 @@ const ROOMS: [&str; 28] = [
 
 /// Texts in those rooms that are no message: parts of one, names of requests, advice that stands beside its reason, and what other
 /// programs say.
-const PARTS: [&str; 36] = [
+const PARTS: [&str; 35] = [
     // Of a failure: what was being done.
     "search directory users",
     "list directory users",

@@ -24,8 +24,9 @@ use super::history::{Act, Change, Door, End, History, JUMPCLOUD_SECRET, Max, Mea
 use super::model::{By, Made, Past, Span, View};
 use crate::world::{fold, key_of};
 
-/// After this long a case has hung.
-const DEADLINE: Duration = Duration::from_secs(60);
+/// After this long a run has hung. An empty workspace whose pages never end is given up after ten thousand of each listing, which takes
+/// a busy machine minutes.
+const DEADLINE: Duration = Duration::from_secs(300);
 
 /// A few repetitions, and no sitting out.
 const PATIENCE: Patience = Patience {
