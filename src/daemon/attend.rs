@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -14,26 +14,23 @@ use super::control::{Action, Answer, Reload, RunReport};
 use super::crew::Settings;
 use super::deeds;
 use super::due::Due;
-use super::open::{Opened, trouble};
+use super::obstacle::{lasts, note, overlay_of, trouble};
+use super::open::Opened;
+use super::said::Said;
 use crate::config::{self, Network, Removals};
-use crate::http::{Cause, Patience, Trouble};
+use crate::http::Patience;
 use crate::model::{ConnectorName, Peer};
-use crate::notify::{Brief, Herald, key_step};
+use crate::notify::{Brief, Herald};
 use crate::state::{State, StateError, Store};
-use crate::sync::{self, Connector, Halt, Neighbourhood, RunEnd};
+use crate::sync::{Connector, Halt, Neighbourhood};
 use crate::view::{ConnectorState, RunOutcome};
 use crate::web::{self, Board, Live, Overlay, Seat};
-use crate::wording::{self, BY_ITSELF};
+use crate::wording::BY_ITSELF;
 
 /// How often a waiting connector looks whether something changed, and shows that it is alive.
 pub(super) const LOOK: Duration = Duration::from_secs(10);
 /// How long after a run that failed the next one starts at the earliest; the schedule if that is sooner.
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
-/// A peer that does not answer as it should for so long is noted in the state, while the run goes on.
-const WORTH_NOTING: SignedDuration = SignedDuration::from_secs(60);
-/// After so long it is said again that a peer is away.
-const SAY_AGAIN: Duration = Duration::from_secs(3600);
-
 /// Something asked of a connector, and where the answer goes.
 pub(super) struct Order {
     pub(super) action: Action,
@@ -74,16 +71,10 @@ pub(super) struct Attendant {
     pub(super) due: Due,
     /// When the next poll is due, while JumpCloud keeps the delivery of the last one waiting: until then only that is repeated.
     undelivered: Option<Due>,
-    /// The peer that was said to be away, and when.
-    said_away: Option<(Peer, Instant)>,
     reloads: mpsc::Sender<Reload>,
-    /// What a person was told to be left to do: the state, and how many are held and parked.
-    told: Option<(ConnectorState, u64, u64)>,
     /// What keeps the connector from running at all, until it runs: a full disk, no certificate authorities.
     obstacle: Option<Overlay>,
-    /// What was said last about a state that cannot be used: it is not said again as long as it stays the same.
-    pub(super) said: String,
-    warned_days: Option<i32>,
+    pub(super) said: Said,
     /// When a run of this process last came to its end.
     succeeded: Option<std::time::Instant>,
 }
@@ -114,12 +105,9 @@ impl Attendant {
             stop,
             due: Due::after(Duration::ZERO),
             undelivered: None,
-            said_away: None,
-            told: None,
             reloads,
             obstacle: None,
-            said: String::new(),
-            warned_days: None,
+            said: Said::default(),
             succeeded: None,
         };
         // Seen from the first moment on, or the process would count as ready without it.
@@ -349,7 +337,8 @@ impl Attendant {
 
     /// One run, while which orders are taken and the connector shows that it works.
     async fn run(&mut self, state: &State, slot: &mut Option<Connector>) -> Result<RunReport, StateError> {
-        self.warn_of_key();
+        let name = self.name().clone();
+        self.said.of_key(&name, &self.config.torq, Timestamp::now());
         if self.secrets_changed() {
             // Rotated ahead of time: the old one need not fail first.
             tracing::info!(connector = %self.name(), "a secret changed; going on with the new one");
@@ -442,9 +431,8 @@ impl Attendant {
                 }
             }
         };
-        self.log(&end);
-        self.tell(&end);
-        self.said.clear();
+        let name = self.name().clone();
+        self.said.of_run(&name, &end);
         let undelivered = end.halt.as_ref().and_then(Halt::peer_away) == Some(Peer::JumpCloud);
         self.undelivered = undelivered.then(|| next_poll.unwrap_or_else(|| self.next_due(&None)));
         if matches!(end.outcome, RunOutcome::Done | RunOutcome::Partial) {
@@ -462,39 +450,6 @@ impl Attendant {
             *slot = Some(connector);
         }
         Ok(RunReport::of(end))
-    }
-
-    /// Says how a run ended. That a peer is away is said once, and once an hour as long as that lasts.
-    fn log(&mut self, end: &RunEnd) {
-        let away = end.halt.as_ref().and_then(Halt::peer_away);
-        let said = self.said_away.take();
-        let again = said.filter(|(peer, at)| away == Some(*peer) && at.elapsed() < SAY_AGAIN);
-        end.log(self.name(), again.is_some());
-        self.said_away = again.or_else(|| away.map(|peer| (peer, Instant::now())));
-    }
-
-    /// Says what a run that came to its end left for a person to do, once, and when there is nothing any more.
-    fn tell(&mut self, end: &RunEnd) {
-        if end.halt.is_some() {
-            return;
-        }
-        let status = &end.status;
-        let asks = matches!(status.state, ConnectorState::Held | ConnectorState::ReportOnly) || status.parked > 0;
-        let waits = asks.then_some((status.state, status.held, status.parked));
-        if waits == self.told {
-            return;
-        }
-        match &waits {
-            Some(_) => tracing::warn!(
-                connector = %self.name(),
-                state = status.state.as_str(),
-                action = status.action,
-                "{}",
-                status.reason.as_deref().unwrap_or("something waits for a person")
-            ),
-            None => tracing::info!(connector = %self.name(), "nothing waits for a person any more"),
-        }
-        self.told = waits;
     }
 
     fn next_due(&self, halt: &Option<Halt>) -> Due {
@@ -585,24 +540,6 @@ impl Attendant {
         }
         reread.changed
     }
-
-    /// Warns of the end of the API key, once for each of the days at which that is due.
-    fn warn_of_key(&mut self) {
-        let torq = &self.config.torq;
-        let (Some(expires), Some(days)) = (torq.key_expires, torq.key_days_left(Timestamp::now())) else {
-            return;
-        };
-        let Some(step) = key_step(days) else { return };
-        if self.warned_days == Some(step) {
-            return;
-        }
-        self.warned_days = Some(step);
-        if days < 0 {
-            tracing::warn!(connector = %self.name(), %expires, "the Torq API key has expired, says the configuration; make a new one, or extend it, and set key_expires");
-        } else {
-            tracing::warn!(connector = %self.name(), %expires, days, "the Torq API key expires soon; extend it in Torq, or make a new one");
-        }
-    }
 }
 
 /// Approves what is held at this moment.
@@ -617,58 +554,4 @@ async fn approve(state: &State, removals: Removals) -> Result<Answer, StateError
 fn end_of_day(day: jiff::civil::Date) -> Option<Timestamp> {
     let next = day.tomorrow().ok()?.to_zoned_datetime(jiff::tz::TimeZone::UTC).ok()?;
     Some(next.timestamp())
-}
-
-/// Whether a trouble has lasted so long that it is worth noting.
-fn lasts(trouble: &Trouble) -> bool {
-    Timestamp::now().duration_since(trouble.since) >= WORTH_NOTING
-}
-
-/// Notes in the state what is shown while the trouble lasts.
-async fn note(state: &State, trouble: Option<Overlay>) -> Result<(), StateError> {
-    let Some(Overlay {
-        state: now,
-        reason,
-        action,
-    }) = trouble
-    else {
-        return Ok(());
-    };
-    state
-        .call(move |store| store.note_state(Timestamp::now(), now, reason.as_deref(), action.as_deref()))
-        .await
-}
-
-fn overlay_of(connector: &Connector) -> Option<Overlay> {
-    let trouble = connector.trouble()?;
-    Some(Overlay {
-        state: ConnectorState::Retrying,
-        reason: Some(format!("{} (since {})", trouble.reason, wording::moment(trouble.since))),
-        action: Some(format!(
-            "{}{} is {}",
-            sync::about_cause(Cause::in_words(&trouble.reason), trouble.peer)
-                .map_or_else(|| "nothing: ".to_owned(), |advice| format!("{advice}; ")),
-            trouble.peer,
-            match trouble.next_attempt > Timestamp::now() {
-                true => format!("asked again at {}", wording::moment(trouble.next_attempt)),
-                false => format!("being asked again, since {}", wording::moment(trouble.next_attempt)),
-            }
-        )),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_key_is_warned_of_at_14_7_3_and_1_days_and_when_it_is_over() {
-        assert_eq!(key_step(15), None);
-        assert_eq!(key_step(14), Some(14));
-        assert_eq!(key_step(8), Some(14));
-        assert_eq!(key_step(7), Some(7));
-        assert_eq!(key_step(2), Some(3));
-        assert_eq!(key_step(0), Some(1));
-        assert_eq!(key_step(-4), Some(-1));
-    }
 }

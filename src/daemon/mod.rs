@@ -5,6 +5,8 @@
 //! | `crew` | who is attended, and how a new configuration changes that |
 //! | `attend` | attending one connector: when it runs, what a person asks of it |
 //! | `open` | opening a connector's state, and what is done while that cannot be |
+//! | `obstacle` | what keeps a connector from its work, as it is shown |
+//! | `said` | what the log was told of it, so that what lasts is said once |
 //! | `removal` | a connector that a person removes, and one that was removed |
 //! | `control` | the control socket |
 //! | `deeds` | what people ask of a connector's state, with or without a daemon |
@@ -17,8 +19,10 @@ pub mod control;
 mod crew;
 pub mod deeds;
 mod due;
+mod obstacle;
 mod open;
 mod removal;
+mod said;
 mod supervisor;
 
 use std::collections::BTreeMap;

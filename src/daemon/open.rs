@@ -6,10 +6,8 @@ use tokio::time::Instant;
 
 use super::attend::{Attendant, LOOK, Order};
 use super::control::{Action, Answer};
+use super::obstacle::trouble;
 use crate::state::{self, State, StateError};
-use crate::view::ConnectorState;
-use crate::web::Overlay;
-use crate::wording::{self, BY_ITSELF};
 
 /// What became of opening a connector's state.
 pub(super) enum Opened {
@@ -45,13 +43,8 @@ impl Attendant {
 
     /// Says what is wrong with the state, unless that was said last. Whether it was said now.
     pub(super) fn says(&mut self, error: &StateError) -> bool {
-        let words = error.to_string();
-        let news = self.said != words;
-        if news {
-            tracing::error!(connector = %self.name(), "{words}");
-            self.said = words;
-        }
-        news
+        let name = self.name().clone();
+        self.said.of_state(&name, error)
     }
 
     /// Waits, answering whoever asks meanwhile that the connector cannot be worked with. Where its state cannot be opened
@@ -80,14 +73,5 @@ impl Attendant {
                 () = tokio::time::sleep_until(until) => return,
             }
         }
-    }
-}
-
-/// What a state that cannot be used means for its connector.
-pub(super) fn trouble(error: &StateError) -> Overlay {
-    Overlay {
-        state: ConnectorState::Retrying,
-        reason: Some(error.to_string()),
-        action: Some(format!("{}; {BY_ITSELF}", wording::about_state(error))),
     }
 }

@@ -1,0 +1,61 @@
+//! What keeps a connector from its work, as it is shown while that lasts.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::http::{Cause, Trouble};
+use crate::state::{State, StateError};
+use crate::sync::{self, Connector};
+use crate::view::ConnectorState;
+use crate::web::Overlay;
+use crate::wording::{self, BY_ITSELF};
+
+/// A peer that does not answer as it should for so long is noted in the state, while the run goes on.
+const WORTH_NOTING: SignedDuration = SignedDuration::from_secs(60);
+
+/// Whether a trouble has lasted so long that it is worth noting.
+pub(super) fn lasts(trouble: &Trouble) -> bool {
+    Timestamp::now().duration_since(trouble.since) >= WORTH_NOTING
+}
+
+/// Notes in the state what is shown while the trouble lasts.
+pub(super) async fn note(state: &State, trouble: Option<Overlay>) -> Result<(), StateError> {
+    let Some(Overlay {
+        state: now,
+        reason,
+        action,
+    }) = trouble
+    else {
+        return Ok(());
+    };
+    state
+        .call(move |store| store.note_state(Timestamp::now(), now, reason.as_deref(), action.as_deref()))
+        .await
+}
+
+/// A peer that does not answer as it should, if one does not.
+pub(super) fn overlay_of(connector: &Connector) -> Option<Overlay> {
+    let trouble = connector.trouble()?;
+    Some(Overlay {
+        state: ConnectorState::Retrying,
+        reason: Some(format!("{} (since {})", trouble.reason, wording::moment(trouble.since))),
+        action: Some(format!(
+            "{}{} is {}",
+            sync::about_cause(Cause::in_words(&trouble.reason), trouble.peer)
+                .map_or_else(|| "nothing: ".to_owned(), |advice| format!("{advice}; ")),
+            trouble.peer,
+            match trouble.next_attempt > Timestamp::now() {
+                true => format!("asked again at {}", wording::moment(trouble.next_attempt)),
+                false => format!("being asked again, since {}", wording::moment(trouble.next_attempt)),
+            }
+        )),
+    })
+}
+
+/// What a state that cannot be used means for its connector.
+pub(super) fn trouble(error: &StateError) -> Overlay {
+    Overlay {
+        state: ConnectorState::Retrying,
+        reason: Some(error.to_string()),
+        action: Some(format!("{}; {BY_ITSELF}", wording::about_state(error))),
+    }
+}
