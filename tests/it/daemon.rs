@@ -504,10 +504,7 @@ async fn a_peer_that_is_away_for_a_while_is_waited_for() {
     let status = daemon.state("main", "retrying").await;
     let reason = status["reason"].as_str().unwrap();
     assert!(reason.contains("Torq") && reason.contains("since "), "{reason}");
-    assert!(
-        status["action"].as_str().unwrap().contains("asked again"),
-        "{status}"
-    );
+    assert!(status["action"].as_str().unwrap().contains("asked again"), "{status}");
     place.run(&["status"]).await.exits(0).shows(&["retrying", "since "]);
     let _back = Sandbox::resume(address, world.clone()).await.unwrap();
     daemon.state("main", "connected").await;
