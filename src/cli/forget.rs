@@ -84,8 +84,8 @@ async fn tell_why_not(
         Erasure::Present(id) => {
             let id = printable(&id);
             let words = format!(
-                "{whom} is not forgotten: Torq has them still (id {id}), so the next poll would bring everything back\n  what to do: \
-                 remove them in Torq first, and let two polls see it; if somebody else had that address before, forget them by \
+                "{whom} is not forgotten: they count as a user still (id {id}), so the next poll could bring everything back\n  what to do: \
+                 remove them in Torq first, and let two polls see it; where their removal is held, approve it; if somebody else had that address before, forget them by \
                  their id: torq-connector forget {name} ID"
             );
             (words, Exit::Partial)

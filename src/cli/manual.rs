@@ -25,6 +25,11 @@ pub(super) struct ManualArgs {
 pub(super) fn completions(args: &CompletionsArgs) -> Result<Exit, CommandError> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "torq-connector", &mut script);
+    if args.shell == Shell::Bash {
+        // Its generator names a program with a hyphen in two ways, so that nothing after a command would be completed.
+        let text = String::from_utf8_lossy(&script);
+        script = text.replace("torq__subcmd__connector", "torq__connector").into_bytes();
+    }
     write_out(|out| out.write_all(&script))?;
     Ok(Exit::Done)
 }

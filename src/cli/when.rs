@@ -34,7 +34,10 @@ fn parse(text: &str, of_day: impl FnOnce(Date) -> Result<Timestamp, jiff::Error>
     if let Ok(at) = text.parse::<Timestamp>() {
         return Ok(at);
     }
-    if let Ok(day) = text.parse::<Date>() {
+    // A day and nothing else: a time without its offset would be read as the day that it is in.
+    if text.len() == "2026-11-01".len()
+        && let Ok(day) = text.parse::<Date>()
+    {
         return of_day(day).map_err(|error| error.to_string());
     }
     let age = match days(text) {
@@ -76,6 +79,11 @@ mod tests {
         assert_eq!(hours("7d"), 7 * 24);
         assert_eq!(hours("12h"), 12);
         assert!(parse_since("yesterday").is_err());
+        for without_offset in ["2026-11-01T08:00:00", "2026-11-01 08:00", "2026-11-01T08:00"] {
+            let error = parse_since(without_offset).unwrap_err();
+            assert!(error.contains("2026-11-01T08:00:00Z"), "{error}");
+            assert!(parse_until(without_offset).is_err());
+        }
         assert!(parse_since("99999999999d").is_err());
     }
 

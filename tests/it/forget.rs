@@ -80,7 +80,7 @@ async fn the_daemon_forgets_somebody_while_it_works() {
     let stays = sandbox.world().people().remove(0);
     let refused = place.run(&["forget", "main", &stays.email, "--yes"]).await.exits(75);
     refused.tells(&[
-        "is not forgotten: Torq has them still",
+        "is not forgotten: they count as a user still",
         &stays.id,
         "remove them in Torq first",
     ]);

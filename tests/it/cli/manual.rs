@@ -84,3 +84,32 @@ async fn the_version_says_commit_and_target() {
     let ran = run(&["-V"]).await.exits(0);
     assert_eq!(ran.out.trim_end(), lines[0], "short, for scripts");
 }
+
+#[tokio::test]
+async fn in_bash_what_comes_after_a_command_is_completed_too() {
+    let script = run(&["completions", "bash"]).await.exits(0).out;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("completions");
+    std::fs::write(&path, script).unwrap();
+    for (words, wanted) in [
+        (["torq-connector", "status", "--"], "--problems"),
+        (["torq-connector", "report", "a"], "access"),
+    ] {
+        let asks = format!(
+            "source {}; COMP_WORDS=({}); COMP_CWORD=2; _torq__connector torq-connector {:?} {}; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+            path.display(),
+            words.join(" "),
+            words[2],
+            words[1],
+        );
+        let mut bash = tokio::process::Command::new("bash");
+        bash.args(["--norc", "-c", &asks]).stdin(std::process::Stdio::null());
+        let ran = finish(bash).await.exits(0);
+        assert!(
+            ran.out.lines().any(|offered| offered == wanted),
+            "{words:?}: {}{}",
+            ran.out,
+            ran.err
+        );
+    }
+}
