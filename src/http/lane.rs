@@ -3,29 +3,18 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use bytes::Bytes;
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::pace::Pace;
-use super::{Answer, Body, Client, Failure, FailureKind, Request, backoff, clock, outcome};
+use super::{Client, Failure, FailureKind, backoff};
 use crate::metrics;
 use crate::model::Peer;
-
-/// The largest body that is read, decompressed, in bytes. A page of 10,000 users is about 5 MB.
-pub const MAX_BODY: usize = 16 * 1024 * 1024;
-
-/// A body beyond so many bytes counts as large; room for less is made in advance. A page of 100 users has about 46 KB.
-const LARGE: usize = 128 * 1024;
-
-/// So many large bodies are held at a time in the whole process, however many connectors ask: each with what it is read into.
-static LARGE_BODIES: Semaphore = Semaphore::const_new(2);
 
 /// A trouble that comes and goes is said no more often.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
@@ -75,15 +64,15 @@ impl Patience {
 /// The way to one peer, for one connector: its pace, its pauses, its troubles. Cheap to clone; clones share them.
 #[derive(Clone)]
 pub struct Lane {
-    inner: Arc<LaneInner>,
+    pub(super) inner: Arc<LaneInner>,
 }
 
-struct LaneInner {
+pub(super) struct LaneInner {
     /// Whose way it is, for the log.
-    connector: String,
-    peer: Peer,
-    client: Client,
-    timeout: Duration,
+    pub(super) connector: String,
+    pub(super) peer: Peer,
+    pub(super) client: Client,
+    pub(super) timeout: Duration,
     patience: Patience,
     pace: Mutex<Pace>,
     /// The pause after a first failure.
@@ -95,7 +84,7 @@ struct LaneInner {
     said: Mutex<Option<Instant>>,
     stop: CancellationToken,
     /// How far our clock is ahead of the peer's, as its last answer said.
-    clock: Mutex<Option<SignedDuration>>,
+    pub(super) clock: Mutex<Option<SignedDuration>>,
     /// When a request was last let out, answered, or knowingly put off.
     activity: Mutex<std::time::Instant>,
 }
@@ -253,111 +242,6 @@ impl Lane {
         result
     }
 
-    /// Sends one request and reads the whole answer. The status is not judged: see [`super::judge`].
-    pub async fn exchange(&self, request: &Request, headers: http::HeaderMap) -> Result<Answer, Failure> {
-        let began = Instant::now();
-        let result = self.send(request, headers).await;
-        let outcome = match &result {
-            Ok(answer) => {
-                match outcome::judge_status(answer.status, None, outcome::is_block(answer.status, &answer.body)) {
-                    Ok(()) => "success",
-                    Err(kind) => kind.as_str(),
-                }
-            }
-            Err(failure) => failure.kind.as_str(),
-        };
-        metrics::request(self.inner.peer, outcome, began.elapsed());
-        if let Ok(answer) = &result {
-            tracing::debug!(
-                connector = self.inner.connector,
-                peer = self.inner.peer.as_str(),
-                operation = request.operation,
-                status = answer.status.as_u16(),
-                bytes = answer.body.len(),
-                "answered"
-            );
-        }
-        result
-    }
-
-    async fn send(&self, request: &Request, headers: http::HeaderMap) -> Result<Answer, Failure> {
-        let Some(client) = self.inner.client.to(&request.url) else {
-            let detail = format!("no request was made for {} addresses", request.url.scheme());
-            return Err(Failure::new(
-                self.inner.peer,
-                request.operation,
-                FailureKind::Unreachable,
-                detail,
-            ));
-        };
-        let mut builder = client
-            .request(request.method.clone(), request.url.clone())
-            .header(http::header::ACCEPT, "application/json")
-            .headers(headers);
-        if !request.query.is_empty() {
-            builder = builder.query(&request.query);
-        }
-        builder = match &request.body {
-            Body::Empty => builder,
-            Body::Json(value) => builder.json(value),
-            Body::Form(text) => builder
-                .header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-                .body(*text),
-        };
-        let broken = |error: reqwest::Error| Failure {
-            sent: !error.is_connect(),
-            gave_up: error.is_timeout() && !error.is_connect(),
-            detail: outcome::describe_transport(&error, self.inner.timeout),
-            ..Failure::new(self.inner.peer, request.operation, FailureKind::Unreachable, "")
-        };
-        let mut response = builder.send().await.map_err(broken)?;
-        let status = response.status();
-        let now = SystemTime::now();
-        if let Some(ahead) = clock::ahead(response.headers(), now) {
-            *lock(&self.inner.clock) = Some(ahead);
-        }
-        // A date is compared with the peer's own: our clock may be wrong.
-        let said_at = clock::made_at(response.headers()).unwrap_or(now);
-        let retry_after = backoff::retry_after(response.headers(), said_at);
-        // Room for all of it at once, as far as a page goes; beyond that a peer's word is not taken for it.
-        let announced = response.content_length().unwrap_or_default().min(LARGE as u64);
-        let mut body = Vec::with_capacity(announced as usize);
-        let mut place = None;
-        while let Some(chunk) = response.chunk().await.map_err(broken)? {
-            if body.len() + chunk.len() > MAX_BODY {
-                let detail = format!("the answer is larger than {} MiB", MAX_BODY / 1024 / 1024);
-                return Err(Failure {
-                    status: Some(status),
-                    ..Failure::new(self.inner.peer, request.operation, FailureKind::Unintelligible, detail)
-                });
-            }
-            if body.len() + chunk.len() > LARGE && place.is_none() {
-                // Who waits here is not read from meanwhile: its answer stays where it is.
-                let waited = tokio::time::timeout(self.inner.timeout, LARGE_BODIES.acquire()).await;
-                place = waited.ok().and_then(Result::ok);
-                if place.is_none() {
-                    let detail =
-                        "the answer is large, and there was no room for it: too many large ones are being read";
-                    return Err(Failure {
-                        status: Some(status),
-                        ..Failure::new(self.inner.peer, request.operation, FailureKind::Unreachable, detail)
-                    });
-                }
-            }
-            make_room(&mut body, chunk.len());
-            body.extend_from_slice(&chunk);
-        }
-        let body = match place {
-            None => body.into(),
-            Some(place) => Bytes::from_owner(Large { body, _place: place }),
-        };
-        Ok(Answer {
-            status,
-            body,
-            retry_after,
-        })
-    }
-
     /// Waits until a request may go out that [`Self::once`] is not to take note of.
     pub async fn await_turn(&self, operation: &'static str) -> Result<(), Failure> {
         self.turn(operation).await?;
@@ -490,27 +374,6 @@ impl Lane {
     }
 }
 
-/// A large body, and its place among those that are held.
-struct Large {
-    body: Vec<u8>,
-    _place: SemaphorePermit<'static>,
-}
-
-/// Doubles the room, and not beyond the largest body.
-fn make_room(body: &mut Vec<u8>, more: usize) {
-    let needed = body.len() + more;
-    if needed > body.capacity() {
-        let room = needed.max(body.capacity() * 2).min(MAX_BODY);
-        body.reserve_exact(room - body.len());
-    }
-}
-
-impl AsRef<[u8]> for Large {
-    fn as_ref(&self) -> &[u8] {
-        &self.body
-    }
-}
-
 /// Waits, if there is anything to wait for: a timer costs more than a look at the clock.
 async fn sleep_until(at: Instant) {
     if at > Instant::now() {
@@ -530,7 +393,7 @@ fn shared_road(base: &Url, rate: f64) -> Arc<Mutex<Pace>> {
 }
 
 /// A poisoned lock holds plain numbers here: they are as good as before.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -10,6 +10,7 @@
 mod backoff;
 mod client;
 mod clock;
+mod exchange;
 pub mod foreign;
 mod lane;
 mod outcome;
@@ -27,7 +28,8 @@ use url::Url;
 
 pub(crate) use backoff::retry_after;
 pub use client::{Client, ClientError, USER_AGENT};
-pub use lane::{Lane, MAX_BODY, Patience, Trouble};
+pub use exchange::MAX_BODY;
+pub use lane::{Lane, Patience, Trouble};
 pub use outcome::{Cause, Failure, FailureKind, NO_TOKEN_ENDPOINT, clean, is_page, words_of};
 pub use post::Posted;
 pub use proxy::{address, check_environment, road};

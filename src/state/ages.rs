@@ -18,13 +18,7 @@ fn poll_at(store: &mut Store, now: Timestamp, users: &[User]) -> PollEnd {
 }
 
 fn poll_page_at(store: &mut Store, now: Timestamp, users: &UsersPage) -> PollEnd {
-    let filter = UserFilter::default();
-    store.begin_poll(now, &filter).unwrap();
-    store.apply_page(now, Listing::Sso, users, &filter).unwrap();
-    store
-        .apply_page(now, Listing::Local, &page(&[], None), &filter)
-        .unwrap();
-    store.finish_poll(now, &rules(MaxRemovals::Users(3))).unwrap()
+    tests::poll_at(store, now, users, MaxRemovals::Users(3))
 }
 
 #[test]

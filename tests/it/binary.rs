@@ -28,12 +28,19 @@ pub async fn eventually<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> 
 
 /// The same, where it may take longer: a daemon waits for up to two minutes between two attempts.
 pub async fn eventually_within<T>(limit: Duration, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let looked = async || look().await.ok_or_else(String::new);
+    eventually_or(limit, what, looked).await
+}
+
+/// The same, where a look that sees nothing says what there was instead. The one place where tests wait for what only shows when it is
+/// looked at.
+pub async fn eventually_or<T>(limit: Duration, what: &str, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
     let began = Instant::now();
     loop {
-        if let Some(seen) = look().await {
-            return seen;
+        match look().await {
+            Ok(seen) => return seen,
+            Err(instead) => assert!(began.elapsed() < limit, "not within {limit:?}: {what}\n{instead}"),
         }
-        assert!(began.elapsed() < limit, "not within {limit:?}: {what}");
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
 }
@@ -414,17 +421,16 @@ impl Daemon {
 
     /// Waits until a connector's status is as wanted, and returns it.
     pub async fn status(&self, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let began = Instant::now();
-        loop {
+        eventually_or(DEADLINE, "the status is as wanted", async || {
             let report = self.json("/api/status").await;
             let all = report["connectors"].as_array().unwrap();
             let status = all.iter().find(|one| one["name"] == name).cloned().unwrap_or_default();
-            if wanted(&status) {
-                return status;
+            match wanted(&status) {
+                true => Ok(status),
+                false => Err(format!("{status}\n{}", self.said())),
             }
-            assert!(began.elapsed() < DEADLINE, "not as wanted: {status}\n{}", self.said());
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
+        })
+        .await
     }
 
     /// Waits until a connector is in this state.

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::*;
 use crate::config::{MaxRemovals, UserFilter};
 use crate::model::{ConnectorName, Listing};
-use crate::state::tests::{page, rules, store, user};
+use crate::state::tests::{page, poll_at, rules, store, user};
 use crate::state::{EventQuery, Store};
 use crate::torq::User;
 use crate::view::RunOutcome;
@@ -26,16 +26,8 @@ fn someone(id: &str, email: &str) -> User {
 }
 
 fn run(store: &mut Store, now: Timestamp, users: &[User]) {
-    let filter = UserFilter::default();
     store.begin_run(now).unwrap();
-    store.begin_poll(now, &filter).unwrap();
-    store
-        .apply_page(now, Listing::Sso, &page(users, None), &filter)
-        .unwrap();
-    store
-        .apply_page(now, Listing::Local, &page(&[], None), &filter)
-        .unwrap();
-    store.finish_poll(now, &rules(MaxRemovals::Users(100))).unwrap();
+    poll_at(store, now, &page(users, None), MaxRemovals::Users(100));
     store
         .end_run(now, RunOutcome::Done, Some("it said: Zoe.Quux@Example.com is odd"))
         .unwrap();

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::config::{MaxRemovals, UserFilter};
 use crate::model::Listing;
-use crate::state::tests::{page, rules, store, user};
+use crate::state::tests::{page, poll_at, rules, store, user};
 use crate::state::{EventQuery, Sides, Store};
 use crate::torq::User;
 use crate::view::{EventKind, RunOutcome};
@@ -16,16 +16,8 @@ fn day(number: i64) -> Timestamp {
 
 /// A run on this day that sees these users.
 fn run(store: &mut Store, now: Timestamp, users: &[User]) {
-    let filter = UserFilter::default();
     store.begin_run(now).unwrap();
-    store.begin_poll(now, &filter).unwrap();
-    store
-        .apply_page(now, Listing::Sso, &page(users, None), &filter)
-        .unwrap();
-    store
-        .apply_page(now, Listing::Local, &page(&[], None), &filter)
-        .unwrap();
-    store.finish_poll(now, &rules(MaxRemovals::Users(1000))).unwrap();
+    poll_at(store, now, &page(users, None), MaxRemovals::Users(1000));
     store.end_run(now, RunOutcome::Done, None).unwrap();
 }
 

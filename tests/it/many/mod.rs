@@ -15,7 +15,7 @@ use torq_connector::sandbox::{Endpoint, Options, Tenants, WorldHandle};
 use ailments::{AILMENTS, Ailment, Patient};
 use wild::Wild;
 
-use crate::binary::{Connector, Daemon, Place, account_emails, body, people_emails};
+use crate::binary::{Connector, Daemon, Place, account_emails, body, eventually_or, people_emails};
 
 const CONNECTORS: usize = 200;
 /// How often each polls, in seconds.
@@ -52,14 +52,11 @@ fn connector(tenants: &Tenants, name: &str) -> Connector {
 
 async fn wait_for(what: &str, daemon: &Daemon, mut done: impl AsyncFnMut() -> bool) -> Duration {
     let began = Instant::now();
-    while !done().await {
-        assert!(
-            began.elapsed() < DEADLINE,
-            "not within {DEADLINE:?}: {what}\n{}",
-            daemon.said()
-        );
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    let look = async || match done().await {
+        true => Ok(()),
+        false => Err(daemon.said()),
+    };
+    eventually_or(DEADLINE, what, look).await;
     began.elapsed()
 }
 
@@ -221,26 +218,19 @@ async fn two_hundred_connectors_of_which_every_fifth_is_broken_in_another_way() 
         .filter_map(|number| Some((name(number), ailment_of(number)?)))
         .collect();
     let mut silent = broken.clone();
-    let began = Instant::now();
-    loop {
+    eventually_or(DEADLINE, "each broken one says what is wrong", async || {
         let all = statuses(&daemon).await;
         assert_no_success(&all, &broken);
         silent.retain(|name, ailment| !tells(&all[name], ailment));
-        if silent.is_empty() {
-            break;
+        let shown = silent
+            .iter()
+            .map(|(name, ailment)| format!("{}: {}", ailment.name, all[name]));
+        match silent.is_empty() {
+            true => Ok(()),
+            false => Err(shown.collect::<Vec<_>>().join("\n")),
         }
-        let shown = || {
-            silent
-                .iter()
-                .map(|(name, ailment)| format!("{}: {}", ailment.name, all[name]))
-        };
-        assert!(
-            began.elapsed() < DEADLINE,
-            "they do not say what is wrong:\n{}",
-            shown().collect::<Vec<_>>().join("\n")
-        );
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+    })
+    .await;
     // Somebody healthy may be late, and named, while this machine is busy with other things.
     let unready = broken.iter().filter(|(_, ailment)| ailment.unready);
     let unready: BTreeSet<String> = unready.map(|(name, _)| name.clone()).collect();
