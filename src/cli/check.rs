@@ -21,9 +21,6 @@ use crate::sync::{Again, Halt, peers};
 use crate::torq::Torq;
 use crate::wording;
 
-/// So many days ahead the end of the API key is worth a note.
-const SOON: i32 = 14;
-
 /// A check is for somebody who waits: two attempts, and not for long.
 const PATIENCE: Patience = Patience {
     attempts: Some(2),
@@ -192,17 +189,16 @@ fn known(config: &Config, connector: &config::Connector, checked: &mut Checked<'
 }
 
 fn key(connector: &config::Connector, checked: &mut Checked<'_>) {
-    let Some(expires) = connector.torq.key_expires else {
+    let left = connector.torq.key_days_left(Timestamp::now());
+    let Some((expires, days)) = connector.torq.key_expires.zip(left) else {
         return;
     };
-    let today = Timestamp::now().to_zoned_datetime(jiff::tz::TimeZone::UTC).date();
-    let days = today.until(expires).map_or(i32::MAX, |span| span.get_days());
     match days {
         ..0 => checked.note(
             "Torq API key",
             &format!("expired on {expires}, says the configuration: make a new one or extend it, and set key_expires"),
         ),
-        0..=SOON => checked.note(
+        0..=config::KEY_SOON => checked.note(
             "Torq API key",
             &format!(
                 "expires on {expires}, says the configuration, in {}: extend it in Torq, or make a new one",

@@ -11,7 +11,7 @@ use super::output::{self, Format, Look};
 use super::pager::write_paged;
 use super::reach::may_look;
 use super::sync::{chosen, removed_words};
-use super::when::{parse_days, parse_since, parse_until};
+use super::when::{in_order, parse_days, parse_since, parse_until};
 use super::{CommandError, Context, Exit, ShowArgs, tell};
 use crate::config::Config;
 use crate::model::ConnectorName;
@@ -158,14 +158,7 @@ impl Among {
 
 pub(super) async fn events(context: Context, args: EventsArgs) -> Result<Exit, CommandError> {
     let (config, names) = begin(&context, &args.show)?;
-    if let (Some(since), Some(until)) = (args.since, args.until)
-        && since > until
-    {
-        return Err(CommandError::new(
-            Exit::Usage,
-            format!("--since ({since}) is after --until ({until}): nothing can have happened"),
-        ));
-    }
+    in_order(args.since, args.until)?;
     let query = EventQuery {
         since: args.since,
         until: args.until,

@@ -405,14 +405,24 @@ fn name_in_advice(config: &Path) {
 /// A text whose commands can be typed as they stand there.
 fn addressed(text: &str) -> Cow<'_, str> {
     match NAMED.get() {
-        Some(config) => Cow::Owned(with_config(text, config)),
-        None => Cow::Borrowed(text),
+        Some(config) if text.contains(PROGRAM) => Cow::Owned(with_config(text, config)),
+        _ => Cow::Borrowed(text),
     }
 }
 
+/// How a command in a text begins.
+const PROGRAM: &str = "torq-connector ";
+
 fn with_config(text: &str, config: &str) -> String {
-    const PROGRAM: &str = "torq-connector ";
-    let known = Cli::command();
+    // Building the command line takes a while, and a watched status has many texts.
+    static COMMANDS: OnceLock<Vec<String>> = OnceLock::new();
+    let known = COMMANDS.get_or_init(|| {
+        let commands = Cli::command();
+        commands
+            .get_subcommands()
+            .map(|one| one.get_name().to_owned())
+            .collect()
+    });
     let mut out = String::new();
     let mut rest = text;
     while let Some(at) = rest.find(PROGRAM) {
@@ -420,7 +430,7 @@ fn with_config(text: &str, config: &str) -> String {
         out.push_str(before);
         rest = after;
         let word = rest.split(|c: char| !c.is_ascii_lowercase()).next().unwrap_or_default();
-        if known.find_subcommand(word).is_some() {
+        if known.iter().any(|name| name == word) {
             out.push_str(&format!("--config {config} "));
         }
     }

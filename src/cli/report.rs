@@ -16,7 +16,7 @@ use super::output::{self, Format, Look};
 use super::pager::write_paged;
 use super::reach::may_look;
 use super::sync::{chosen, client_error, is_removed, removed_words, state_error};
-use super::when::{parse_days, parse_since, parse_until};
+use super::when::{in_order, parse_days, parse_since, parse_until};
 use super::{CommandError, Context, Exit, addressed, tell, write_out};
 use crate::config::{self, Config};
 use crate::http::Patience;
@@ -156,14 +156,7 @@ impl ReportKind {
 
 pub(super) async fn run(context: Context, args: ReportArgs) -> Result<Exit, CommandError> {
     let (question, common) = args.kind.question(Timestamp::now());
-    if let (Some(since), Some(until)) = (question.since, question.until)
-        && since > until
-    {
-        return Err(CommandError::new(
-            Exit::Usage,
-            format!("--since ({since}) is after --until ({until}): nothing can have happened"),
-        ));
-    }
+    in_order(question.since, question.until)?;
     if let Some(path) = &common.output
         && path.symlink_metadata().is_ok()
     {

@@ -71,13 +71,16 @@ impl Entry {
         let besides = todos
             .into_iter()
             .filter(|todo| match todo.topic {
-                todo::Topic::Key => !mentions("API key"),
+                todo::Topic::Key => !mentions("Torq API key"),
                 todo::Topic::Silence => true,
                 todo::Topic::State | todo::Topic::Held | todo::Topic::Parked => false,
             })
-            .map(|todo| match todo.command {
-                Some(command) => format!("{}: {command}", todo.what),
-                None => todo.what,
+            .map(|todo| {
+                let told = match todo.advice {
+                    Some(advice) => format!("{}. {advice}", todo.what),
+                    None => todo.what,
+                };
+                [told].into_iter().chain(todo.command).collect::<Vec<_>>().join(" ")
             })
             .collect();
         Self {
@@ -156,7 +159,10 @@ async fn known(context: &Context, args: &StatusArgs) -> Result<Known, CommandErr
         let status = match told {
             Some(status) => {
                 // With a daemon as without one: what cannot be read is an error, though it is shown what is known of it.
-                if status.state == ConnectorState::Retrying && state::read(&config.state_dir, name).is_err() {
+                if args.watch.is_none()
+                    && status.state == ConnectorState::Retrying
+                    && state::read(&config.state_dir, name).is_err()
+                {
                     exit = exit.or(Exit::Unexpected);
                 }
                 status.clone()

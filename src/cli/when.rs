@@ -4,6 +4,8 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
+use super::{CommandError, Exit};
+
 /// Reads a time, a day (its beginning, UTC) or an age.
 pub(super) fn parse_since(text: &str) -> Result<Timestamp, String> {
     parse(text, |day| {
@@ -52,6 +54,17 @@ fn parse(text: &str, of_day: impl FnOnce(Date) -> Result<Timestamp, jiff::Error>
 fn days(text: &str) -> Option<u32> {
     let days = text.strip_suffix('d')?.parse().ok()?;
     (days <= 100_000).then_some(days)
+}
+
+/// Refuses a time that ends before it begins.
+pub(super) fn in_order(since: Option<Timestamp>, until: Option<Timestamp>) -> Result<(), CommandError> {
+    match (since, until) {
+        (Some(since), Some(until)) if since > until => Err(CommandError::new(
+            Exit::Usage,
+            format!("--since ({since}) is after --until ({until}): nothing can have happened"),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Reads a number of days: `90d` or `90`.

@@ -1,6 +1,7 @@
 //! Questions that a checked configuration answers: who is delivered, how long the API key lasts, and the fingerprints by which a changed filter, workspace or organisation is noticed.
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -55,10 +56,17 @@ impl UserFilter {
 impl Torq {
     /// How many whole days the API key lasts from today on (UTC), as the configuration says; negative when it is over.
     pub fn key_days_left(&self, now: Timestamp) -> Option<i32> {
-        let today = now.to_zoned_datetime(TimeZone::UTC).date();
-        let days = today.until(self.key_expires?).ok()?.get_days();
-        Some(days)
+        days_left(self.key_expires?, now)
     }
+}
+
+/// How many days ahead the end of the API key is spoken of.
+pub const KEY_SOON: i32 = 14;
+
+/// How many whole days there are from today on (UTC) until this one; negative when it is over.
+pub fn days_left(day: Date, now: Timestamp) -> Option<i32> {
+    let today = now.to_zoned_datetime(TimeZone::UTC).date();
+    Some(today.until(day).ok()?.get_days())
 }
 
 impl Connector {

@@ -85,7 +85,7 @@ impl Secret {
 }
 
 impl Connector {
-    /// Its secrets, each with what it is.
+    /// The secrets that its peers are asked with, each with what it is; not that of a webhook.
     pub fn secrets(&self) -> [(Peer, &'static str, &Secret); 2] {
         let (what, secret) = match &self.jumpcloud.credentials {
             JumpCloudCredentials::ServiceAccount { client_secret, .. } => ("client secret", client_secret),

@@ -61,6 +61,8 @@ pub(super) struct Attendant {
     /// Which of them is in force here.
     generation: watch::Sender<u64>,
     board: Board,
+    /// The state as it is on the board.
+    seated: Option<State>,
     pub(super) live: watch::Sender<Live>,
     /// What whoever tells people goes by.
     brief: watch::Sender<Brief>,
@@ -90,7 +92,7 @@ impl Attendant {
         let (desk, orders) = mpsc::channel(16);
         let first = settings.borrow_and_update().clone();
         let brief = watch::Sender::new(Brief::of(&first.config, &first.network, None));
-        let attendant = Self {
+        let mut attendant = Self {
             config: first.config,
             state_dir,
             network: first.network,
@@ -98,6 +100,7 @@ impl Attendant {
             settings,
             generation: watch::Sender::new(first.generation),
             board,
+            seated: None,
             live: watch::Sender::new(Live::default()),
             brief,
             orders,
@@ -207,8 +210,6 @@ impl Attendant {
                         if changed {
                             // The next run is by the new configuration.
                             *connector = None;
-                            self.undelivered = None;
-                            self.sit(Some(state.clone()));
                             let sooner = Due::after(self.config.poll_interval);
                             if sooner.at < self.due.at {
                                 self.due = sooner;
@@ -233,7 +234,6 @@ impl Attendant {
             }) => {
                 if self.take_settings() {
                     *connector = None;
-                    self.sit(Some(state.clone()));
                 }
                 self.plan_removal(state, reply);
                 Ok(())
@@ -310,14 +310,14 @@ impl Attendant {
                 let words = state.call(resume).await?;
                 if paused {
                     tracing::info!(connector = %self.name(), "resumed by a person");
-                    self.due = Due::after(Duration::ZERO);
+                    self.poll_now();
                     // Also one that waited for a person when it was paused: a person is here.
                     *connector = None;
                 }
                 Answer::Done(words)
             }
             Action::Approve => {
-                self.due = Due::after(Duration::ZERO);
+                self.poll_now();
                 approve(state, self.config.removals).await?
             }
             Action::Retry => {
@@ -337,14 +337,14 @@ impl Attendant {
 
     /// One run, while which orders are taken and the connector shows that it works.
     async fn run(&mut self, state: &State, slot: &mut Option<Connector>) -> Result<RunReport, StateError> {
-        let name = self.name().clone();
-        self.said.of_key(&name, &self.config.torq, Timestamp::now());
         if self.secrets_changed() {
             // Rotated ahead of time: the old one need not fail first.
             tracing::info!(connector = %self.name(), "a secret changed; going on with the new one");
             *slot = None;
             self.read_section_again().await;
         }
+        let name = self.name().clone();
+        self.said.of_key(&name, &self.config.torq, Timestamp::now());
         let stop = self.stop.child_token();
         let connector = match slot.take() {
             Some(connector) => connector,
@@ -368,7 +368,7 @@ impl Attendant {
         };
         self.obstacle = None;
         let began = std::time::Instant::now();
-        let (mut cut_short, mut noted) = (false, false);
+        let (mut cut_short, mut noted, mut approved) = (false, false, false);
         let next_poll = self.undelivered.filter(|next_poll| !next_poll.is_now());
         let end = {
             let run = async {
@@ -387,7 +387,7 @@ impl Attendant {
                         if !noted && connector.trouble().is_some_and(|trouble| lasts(&trouble)) {
                             // Should the process die, whoever looks then sees what it saw.
                             noted = true;
-                            note(state, overlay_of(&connector)).await?;
+                            note(state, &connector).await?;
                         }
                         let live = Live {
                             overlay: overlay_of(&connector),
@@ -417,6 +417,7 @@ impl Attendant {
                             // Now: what this run is about to hold was not shown to whoever approves.
                             let answer = approve(state, self.config.removals).await;
                             let _ = order.reply.send(answer.unwrap_or_else(|error| Answer::Refused(error.to_string())));
+                            approved = true;
                             continue;
                         }
                         if matches!(order.action, Action::Pause | Action::Reconnect | Action::Remove(_)) {
@@ -439,17 +440,30 @@ impl Attendant {
             self.succeeded = Some(std::time::Instant::now());
         }
         self.tell_herald();
-        self.due = self.next_due(&end.halt);
+        self.due = match (next_poll, &end.halt) {
+            // What was to be delivered is, and the schedule stays.
+            (Some(next_poll), None) => next_poll,
+            (_, halt) => self.next_due(halt),
+        };
+        if approved {
+            // Only a poll carries that out.
+            self.undelivered = None;
+        }
         if cut_short {
             self.undelivered = None;
             self.due = Due::after(Duration::ZERO);
-            self.sit(Some(state.clone()));
         }
         // A connector that was told to stop does not start again: its successor is built when it is needed.
         if !connector.is_stopped() {
             *slot = Some(connector);
         }
         Ok(RunReport::of(end))
+    }
+
+    /// Lets the next run be now, and a whole one.
+    fn poll_now(&mut self) {
+        self.undelivered = None;
+        self.due = Due::after(Duration::ZERO);
     }
 
     fn next_due(&self, halt: &Option<Halt>) -> Due {
@@ -468,8 +482,10 @@ impl Attendant {
         self.brief.send_replace(brief);
     }
 
-    pub(super) fn sit(&self, state: Option<State>) {
+    /// Shows the connector on the board, with its state where that is open.
+    pub(super) fn sit(&mut self, state: Option<State>) {
         self.tell_herald();
+        self.seated.clone_from(&state);
         self.board.seat(Seat {
             name: self.name().clone(),
             state,
@@ -497,11 +513,8 @@ impl Attendant {
         }
         self.generation.send_replace(fresh.generation);
         self.neighbourhood = fresh.neighbourhood;
-        for (peer, what, secret) in fresh.config.secrets() {
-            if let Some(problem) = &secret.problem {
-                tracing::error!(connector = %self.name(), %peer, "the {what} cannot be read: {problem}");
-            }
-        }
+        let name = self.name().clone();
+        self.said.of_secrets(&name, &fresh.config);
         fresh.config.keep_secrets_of(&self.config);
         if fresh.config.notify != self.config.notify {
             // No reason to end a run: only those who tell people go by it.
@@ -514,6 +527,8 @@ impl Attendant {
         }
         self.config = fresh.config;
         self.network = fresh.network;
+        self.undelivered = None;
+        self.sit(self.seated.clone());
         tracing::info!(connector = %self.name(), "goes on by the changed configuration");
         true
     }

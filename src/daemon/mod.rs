@@ -181,6 +181,23 @@ pub async fn run(
     supervise(tasks, crew, reload, asked, news, stop).await
 }
 
+/// Reads the configuration again for everybody who waits for it: a thousand secrets that change together are no thousand readings.
+async fn reload_for_all(crew: &mut Crew, first: Reload, asked: &mut mpsc::Receiver<Reload>) {
+    let more = std::iter::from_fn(|| asked.try_recv().ok());
+    let all = std::iter::once(first).chain(more);
+    let (these, whole): (Vec<_>, Vec<_>) = all.partition(|one| one.only_these);
+    for (some, only_these) in [(whole, false), (these, true)] {
+        if some.is_empty() {
+            continue;
+        }
+        let asked_for: Vec<String> = some.iter().flat_map(|one| one.asked_for.clone()).collect();
+        let problems = crew.reload(&asked_for, only_these).await.err();
+        for one in some {
+            let _ = one.done.send(problems.clone());
+        }
+    }
+}
+
 /// Watches over the tasks, and reads the configuration again when asked to, until the process is to end or a task ends unasked.
 async fn supervise(
     mut tasks: JoinSet<&'static str>,
@@ -213,10 +230,7 @@ async fn supervise(
                 let taken = crew.reload(&[], false).await.is_ok();
                 let _ = news.send(News::Reloaded { taken, in_force: crew.in_force() });
             }
-            Some(Reload { asked_for, only_these, done }) = asked.recv() => {
-                let problems = crew.reload(&asked_for, only_these).await.err();
-                let _ = done.send(problems);
-            }
+            Some(first) = asked.recv() => reload_for_all(&mut crew, first, &mut asked).await,
         }
     };
     // Two things may be true at once: a task that ends because it was told to is no fault.

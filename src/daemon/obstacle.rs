@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::http::{Cause, Trouble};
+use crate::http::Trouble;
 use crate::state::{State, StateError};
 use crate::sync::{self, Connector};
 use crate::view::ConnectorState;
@@ -17,18 +17,18 @@ pub(super) fn lasts(trouble: &Trouble) -> bool {
     Timestamp::now().duration_since(trouble.since) >= WORTH_NOTING
 }
 
-/// Notes in the state what is shown while the trouble lasts.
-pub(super) async fn note(state: &State, trouble: Option<Overlay>) -> Result<(), StateError> {
-    let Some(Overlay {
-        state: now,
-        reason,
-        action,
-    }) = trouble
-    else {
+/// Notes in the state what a connector meets while its run goes on.
+pub(super) async fn note(state: &State, connector: &Connector) -> Result<(), StateError> {
+    let Some(trouble) = connector.trouble() else {
         return Ok(());
     };
+    // Without the moments of this process, which nobody keeps when it is gone.
+    let action = sync::again_by_itself(trouble.cause, trouble.peer);
     state
-        .call(move |store| store.note_state(Timestamp::now(), now, reason.as_deref(), action.as_deref()))
+        .call(move |store| {
+            let now = Timestamp::now();
+            sync::note_retrying(store, now, trouble.reason, trouble.since, Some(&action))
+        })
         .await
 }
 
@@ -40,7 +40,7 @@ pub(super) fn overlay_of(connector: &Connector) -> Option<Overlay> {
         reason: Some(format!("{} (since {})", trouble.reason, wording::moment(trouble.since))),
         action: Some(format!(
             "{}{} is {}",
-            sync::about_cause(Cause::in_words(&trouble.reason), trouble.peer)
+            sync::about_cause(trouble.cause, trouble.peer)
                 .map_or_else(|| "nothing: ".to_owned(), |advice| format!("{advice}; ")),
             trouble.peer,
             match trouble.next_attempt > Timestamp::now() {

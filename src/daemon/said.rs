@@ -24,6 +24,8 @@ pub(super) struct Said {
     away: Option<(Peer, Instant)>,
     /// What waits for a person: the state, and how many are held and parked.
     waits: Option<(ConnectorState, u64, u64)>,
+    /// Which secrets cannot be read, and why.
+    secrets: Vec<String>,
     /// At which of the days before its end the API key was warned of.
     key: Option<i32>,
 }
@@ -38,6 +40,21 @@ impl Said {
             self.state = words;
         }
         news
+    }
+
+    /// Says which secrets of a configuration that was read again cannot be read, unless that was said last.
+    pub(super) fn of_secrets(&mut self, name: &ConnectorName, config: &config::Connector) {
+        let problems = config.secrets().into_iter().filter_map(|(peer, what, secret)| {
+            let problem = secret.problem.as_ref()?;
+            Some(format!("{peer}: the {what} cannot be read: {problem}"))
+        });
+        let problems: Vec<_> = problems.collect();
+        if self.secrets != problems {
+            for problem in &problems {
+                tracing::error!(connector = %name, "{problem}");
+            }
+            self.secrets = problems;
+        }
     }
 
     /// Says how a run ended, and what it left for a person. That a peer is away is said once, and once an hour as long as that lasts.
@@ -88,21 +105,5 @@ impl Said {
         } else {
             tracing::warn!(connector = %name, %expires, days, "the Torq API key expires soon; extend it in Torq, or make a new one");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_key_is_warned_of_at_14_7_3_and_1_days_and_when_it_is_over() {
-        assert_eq!(key_step(15), None);
-        assert_eq!(key_step(14), Some(14));
-        assert_eq!(key_step(8), Some(14));
-        assert_eq!(key_step(7), Some(7));
-        assert_eq!(key_step(2), Some(3));
-        assert_eq!(key_step(0), Some(1));
-        assert_eq!(key_step(-4), Some(-1));
     }
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::pace::Pace;
-use super::{Client, Failure, FailureKind, backoff};
+use super::{Cause, Client, Failure, FailureKind, backoff};
 use crate::metrics;
 use crate::model::Peer;
 
@@ -35,7 +35,9 @@ pub struct Trouble {
     pub reason: String,
     /// Failures in a row.
     pub failures: u32,
-    /// Whether it was said when it began.
+    /// What that is, as far as it is known.
+    pub cause: Cause,
+    /// Whether it was said.
     said: bool,
 }
 
@@ -258,7 +260,9 @@ impl Lane {
                 if pause > self.inner.patience.within {
                     // Somebody else on this road was told so; nobody need wait for it to hear the same.
                     let seconds = pause.as_secs();
-                    let detail = match self.trouble() {
+                    // A pause of the road is another connector's trouble.
+                    let own = lock(&self.inner.pace).paused_until() >= lock(&self.inner.road).paused_until();
+                    let detail = match self.trouble().filter(|_| own) {
                         Some(trouble) => format!("is not asked for another {seconds} s, after: {}", trouble.reason),
                         None => format!("asked for a pause of {seconds} s"),
                     };
@@ -353,8 +357,10 @@ impl Lane {
         let next_attempt = at + jiff::SignedDuration::try_from(wait).unwrap_or(jiff::SignedDuration::ZERO);
         let mut trouble = lock(&self.inner.trouble);
         let since = trouble.as_ref().map_or(at, |known| known.since);
-        let news = trouble.is_none() && lock(&self.inner.said).is_none_or(|said| now.duration_since(said) >= SAY_AGAIN);
-        let said = news || trouble.as_ref().is_some_and(|known| known.said);
+        let known = trouble.as_ref().is_some_and(|known| known.said);
+        // What comes and goes is said once a minute; what lasts, after a minute at the latest.
+        let news = !known && lock(&self.inner.said).is_none_or(|said| now.duration_since(said) >= SAY_AGAIN);
+        let said = known || news;
         let (connector, peer, wait_ms) = (&self.inner.connector, self.inner.peer.as_str(), wait.as_millis() as u64);
         if news {
             *lock(&self.inner.said) = Some(now);
@@ -369,6 +375,7 @@ impl Lane {
             next_attempt,
             reason,
             failures,
+            cause: failure.cause(),
             said,
         });
     }

@@ -146,11 +146,6 @@ impl Cause {
         let told = Self::WORDS.into_iter().find(|(_, words)| detail.starts_with(words));
         told.map_or(Self::Other, |(cause, _)| cause)
     }
-
-    /// The cause in the whole words of a failure: `Torq: list users: cannot connect: …`.
-    pub fn in_words(failure: &str) -> Self {
-        failure.splitn(3, ": ").nth(2).map_or(Self::Other, Self::told_by)
-    }
 }
 
 /// What is said of a certificate, and of something else than TLS.

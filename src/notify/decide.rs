@@ -37,7 +37,17 @@ pub(super) struct Ground<'a> {
     /// The end of the API key, and how many days are left.
     pub(super) key: Option<(Date, i32)>,
     /// For how long nothing has succeeded, where that is too long.
-    pub(super) silent: Option<Duration>,
+    pub(super) silence: Silence,
+}
+
+/// Whether nothing has succeeded for too long.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Silence {
+    No,
+    /// Too long by the wall clock, and not by the one that stands still while the machine sleeps: it slept, or the process is young.
+    Unsure,
+    /// For so long.
+    For(Duration),
 }
 
 /// The step that so many days before the end of a key belong to; `None` when there is time.
@@ -48,24 +58,28 @@ pub fn key_step(days: i32) -> Option<i32> {
     KEY_STEPS.into_iter().rev().find(|step| days <= *step)
 }
 
-/// For how long nothing has succeeded, where that is longer than three intervals. `quiet`: the same by a clock that nobody sets and
-/// that stands still while the machine sleeps.
-pub(super) fn silence(bearing: &Bearing, now: Timestamp, interval: Duration, quiet: Duration) -> Option<Duration> {
+/// Whether nothing has succeeded for more than three intervals. `quiet`: for how long by a clock that nobody sets and that stands still
+/// while the machine sleeps.
+pub(super) fn silence(bearing: &Bearing, now: Timestamp, interval: Duration, quiet: Duration) -> Silence {
     let about = &bearing.about;
     let waits = matches!(
         about.state,
         ConnectorState::ReconnectRequired | ConnectorState::NotLicensed | ConnectorState::Removed
     );
     if waits || about.paused || about.removing.is_some() {
-        return None;
+        return Silence::No;
     }
     let limit = match about.last_success {
         Some(_) => interval * 3,
         None => FIRST_PATIENCE.max(interval * 3),
     };
-    let since = about.last_success.or(bearing.first_run)?;
-    let age = Duration::try_from(now.duration_since(since)).ok()?;
-    (age > limit && quiet > limit).then_some(age)
+    let since = about.last_success.or(bearing.first_run);
+    let age = since.and_then(|since| Duration::try_from(now.duration_since(since)).ok());
+    match age.filter(|age| *age > limit) {
+        None => Silence::No,
+        Some(age) if quiet > limit => Silence::For(age),
+        Some(_) => Silence::Unsure,
+    }
 }
 
 /// Whether an occasion is the case.
@@ -200,9 +214,10 @@ impl Ground<'_> {
                 Some((day, step)) => Case::Yes(format!("{day}/{step}")),
                 None => Case::No,
             },
-            Occasion::Silent => match self.silent {
-                Some(_) => Case::Yes(String::new()),
-                None => Case::No,
+            Occasion::Silent => match self.silence {
+                Silence::For(_) => Case::Yes(String::new()),
+                Silence::Unsure => Case::Unknown,
+                Silence::No => Case::No,
             },
             Occasion::FirstCollection => match self.bearing.collected_at {
                 Some(_) if status.is_none() || about.last_success.is_none() => Case::Unknown,
@@ -313,7 +328,11 @@ impl Ground<'_> {
                 message
             }
             Occasion::Silent => {
-                let since = wording::span(self.silent.unwrap_or_default());
+                let since = match self.silence {
+                    Silence::For(since) => since,
+                    Silence::No | Silence::Unsure => Duration::ZERO,
+                };
+                let since = wording::span(since);
                 let reason = about.reason.as_deref().unwrap_or("no run has come to its end");
                 let action = format!("see torq-connector status {name}, and the log");
                 let message = say(&format!("no success for {since}")).because(Some(reason));

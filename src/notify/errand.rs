@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use super::decide::{self, Ground};
@@ -185,15 +184,14 @@ async fn decide_all(
         .call(move |store| {
             let now = Timestamp::now();
             let bearing = store.bearing()?;
-            let today = now.to_zoned_datetime(TimeZone::UTC).date();
-            let key = key_expires.and_then(|day| Some((day, today.until(day).ok()?.get_days())));
+            let key = key_expires.and_then(|day| Some((day, config::days_left(day, now)?)));
             let ground = Ground {
                 now,
                 name: name.as_str(),
                 occasions: &occasions,
                 bearing: &bearing,
                 key,
-                silent: decide::silence(&bearing, now, interval, quiet),
+                silence: decide::silence(&bearing, now, interval, quiet),
             };
             if let Some((told, messages)) = decide::decide(&ground, &store.told()?) {
                 let outgoing: Vec<_> = messages

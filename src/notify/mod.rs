@@ -50,7 +50,7 @@ pub struct Brief {
     pub poll_interval: Duration,
     /// When the Torq API key ends, as configured.
     pub key_expires: Option<Date>,
-    /// When a run of this process last came to its end.
+    /// When a run of this process last succeeded.
     pub succeeded: Option<Instant>,
 }
 

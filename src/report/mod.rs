@@ -33,20 +33,6 @@ pub enum Kind {
     Changes,
 }
 
-impl Kind {
-    /// The name on the command line and in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Access => "access",
-            Self::Unmatched => "unmatched",
-            Self::Dormant => "dormant",
-            Self::PendingInvitations => "pending-invitations",
-            Self::Drift => "drift",
-            Self::Changes => "changes",
-        }
-    }
-}
-
 /// A question to the states.
 #[derive(Clone, Copy, Debug)]
 pub struct Question {
@@ -98,7 +84,7 @@ pub struct Report {
 pub struct Part {
     /// The connector.
     pub name: String,
-    /// As of when that is: the moment that was asked for, or when the users were last read to their end. Null: not yet.
+    /// As of when that is: the moment that was asked for, or when the last whole run ended. Null: none has.
     pub as_of: Option<Timestamp>,
     /// How many rows are about it.
     pub rows: u64,
@@ -183,18 +169,6 @@ pub enum InDirectory {
     Absent,
     /// The directory was not asked (yet).
     Unasked,
-}
-
-impl InDirectory {
-    /// The name in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Associated => "associated",
-            Self::Known => "known",
-            Self::Absent => "absent",
-            Self::Unasked => "unasked",
-        }
-    }
 }
 
 impl From<&Directory> for InDirectory {
@@ -291,16 +265,6 @@ pub enum OnlyIn {
     Jumpcloud,
     /// Somebody in Torq who has no account.
     Torq,
-}
-
-impl OnlyIn {
-    /// The name in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Jumpcloud => "jumpcloud",
-            Self::Torq => "torq",
-        }
-    }
 }
 
 /// Something that is on one side only.
@@ -407,7 +371,7 @@ impl Report {
         };
         let when = match (self.report, self.at, part.as_of) {
             (Kind::Changes, ..) => self.span(),
-            (_, None, Some(read)) => format!("Torq last read {}", moment(read)),
+            (_, None, Some(ended)) => format!("as of the last whole run, {}", moment(ended)),
             (_, None, None) => "Torq was not read to its end yet".to_owned(),
             _ => self.span(),
         };

@@ -210,23 +210,21 @@ impl Store {
                 .query_row("SELECT torq_side, jumpcloud_side FROM connector", [], |row| {
                     Ok((row.get(0)?, row.get(1)?))
                 })?;
-        let mut changes = Vec::new();
-        let mut forgotten = None;
+        // Each with how many accounts are not known any more because of it.
+        let mut changes: Vec<(String, Option<u64>)> = Vec::new();
         let transaction = self.db.transaction()?;
         if torq.as_ref() != Some(&sides.torq) {
             // A new key of the same workspace looks just the same: a poll that is under way goes on, and only if users
             // turn out to be missing does the guard hold them.
             if torq.is_some() {
                 Doubt::of_changed_side(&transaction)?.write(&transaction)?;
-                changes.push(
-                    "the Torq API key or region is another one than before: whoever is missing now is removed only after approval"
-                        .to_owned(),
-                );
+                let change = "the Torq API key or region is another one than before: whoever is missing now is removed only after approval";
+                changes.push((change.to_owned(), None));
             }
             transaction.execute("UPDATE connector SET torq_side = ?1", [&sides.torq])?;
         }
         if jumpcloud.as_ref() != Some(&sides.jumpcloud) {
-            let left = keep_made(&transaction)?;
+            let left = keep_made(&transaction, None)?;
             transaction.execute(
                 "UPDATE connector SET jumpcloud_side = ?1, application_id = NULL, application_origin = NULL,
                     application_intent_at = NULL, application_settles_at = NULL, known_at = NULL,
@@ -240,21 +238,20 @@ impl Store {
             )?;
             transaction.execute("DELETE FROM accounts", [])?;
             if jumpcloud.is_some() {
-                forgotten = Some(known);
-                changes.push(format!(
+                let change = format!(
                     "the JumpCloud organisation, region or application is another one than before: what is there is read first, \
                      and {left} accounts that were made before stay where they are"
-                ));
+                );
+                changes.push((change, Some(known)));
             }
         }
-        for (number, change) in (1..).zip(&changes) {
+        for (change, forgotten) in &changes {
             tracing::warn!(connector = %self.name, "{change}");
-            // Whoever looks back from later must see where the accounts of before went. They are the last of the changes.
-            let forgotten = forgotten.filter(|_| number == changes.len());
-            notice_forgetting(&transaction, now, self.run, change, forgotten)?;
+            // Whoever looks back from later must see where the accounts of before went.
+            notice_forgetting(&transaction, now, self.run, change, *forgotten)?;
         }
         transaction.commit()?;
-        Ok(changes)
+        Ok(changes.into_iter().map(|(change, _)| change).collect())
     }
 
     /// A create of the application is about to be sent. Whether an earlier one was not answered.
@@ -306,7 +303,7 @@ impl Store {
             )?;
             return transaction.commit();
         }
-        keep_made(&transaction)?;
+        keep_made(&transaction, None)?;
         transaction.execute(
             "UPDATE accounts SET intent_at = NULL, look = 0, conflict = 0 WHERE intent_at IS NOT NULL OR look <> 0",
             [],
@@ -402,13 +399,15 @@ impl Store {
     }
 }
 
-/// Keeps which accounts are ours beyond the time in which their application is the connector's. Returns how many they are.
-fn keep_made(db: &Connection) -> Sql<usize> {
+/// Keeps which accounts are ours beyond the time in which their application is the connector's: all of them, or that of an e-mail.
+/// Returns how many they are.
+pub(super) fn keep_made(db: &Connection, email: Option<&str>) -> Sql<usize> {
     db.execute(
         "INSERT OR IGNORE INTO made (application_id, account_id)
          SELECT c.application_id, a.account_id FROM accounts a, connector c
-         WHERE a.origin = 'created' AND a.account_id IS NOT NULL AND c.application_id IS NOT NULL",
-        [],
+         WHERE a.origin = 'created' AND a.account_id IS NOT NULL AND c.application_id IS NOT NULL
+           AND (?1 IS NULL OR a.email_key = ?1)",
+        [email],
     )
 }
 

@@ -1,23 +1,23 @@
 //! Erasing a person who left: rows, events, whatever names them, and the bytes in the files.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde::{Deserialize, Serialize};
 
+use super::connector::keep_made;
+use super::removed::{copies, delete};
 use super::retention::renumber_poll;
-use super::{NewEvent, Sql, State, StateError, Store, events, files, stored};
+use super::{NewEvent, Sql, State, StateError, Store, events, stored};
 use crate::model::EmailKey;
 use crate::view::EventKind;
 
 /// What is left where a person was named.
 const ERASED: &str = "(forgotten)";
 
-/// With what an event begins that says so.
+/// With what an event begins that says so. It is in the states that are out there, and found by these words: they never change.
 pub(super) const FORGOTTEN: &str = "somebody who left Torq was forgotten";
 
 /// What became of a wish to erase somebody, or would.
@@ -65,16 +65,18 @@ impl State {
     /// # Errors
     /// The state cannot be read or written.
     pub async fn erase(&self, now: Timestamp, person: String, really: bool) -> Result<Erasure, StateError> {
-        let wanted = person.clone();
-        let mut erasure = self.call(move |store| store.erase(now, &wanted, false)).await?;
         let copies = self.copies();
+        if really {
+            // First: who is cut short finds the person still known when it is repeated.
+            let wanted = person.clone();
+            let goes = self.call(move |store| Ok(store.find_person(&wanted)?.is_ok())).await?;
+            if goes {
+                copies.iter().try_for_each(|copy| delete(copy))?;
+            }
+        }
+        let mut erasure = self.call(move |store| store.erase(now, &person, really)).await?;
         if let Erasure::Erased(erased) = &mut erasure {
             erased.copies = copies.len() as u64;
-            if really {
-                // First: who is cut short finds the person still known when it is repeated.
-                copies.iter().try_for_each(|copy| delete(copy))?;
-                self.call(move |store| store.erase(now, &person, true)).await?;
-            }
         }
         if really && matches!(erasure, Erasure::Erased(_) | Erasure::Unknown) {
             // Also where nothing is known any more: an earlier time may have been cut short before this.
@@ -92,9 +94,7 @@ impl State {
         let folder = path.parent().unwrap_or(path);
         let name = path.file_stem().and_then(|name| name.to_str());
         let name = name.and_then(crate::model::ConnectorName::parse);
-        let files = name.map(|name| files(folder, &name)).unwrap_or_default();
-        let is_copy = |file: &PathBuf| file.to_string_lossy().contains(".db.schema-");
-        files.into_iter().filter(is_copy).collect()
+        name.map(|name| copies(folder, &name)).unwrap_or_default()
     }
 }
 
@@ -286,18 +286,10 @@ fn erase_person(db: &Transaction<'_>, now: Timestamp, person: &Person) -> Sql<Er
             .optional()?;
         erased.accounts.extend(account.flatten());
         // By its id alone it is ours again, should its user come back.
-        db.execute(
-            "INSERT OR IGNORE INTO made (application_id, account_id)
-             SELECT c.application_id, a.account_id FROM accounts a, connector c
-             WHERE a.email_key = ?1 AND a.origin = 'created' AND a.account_id IS NOT NULL AND c.application_id IS NOT NULL",
-            [key],
-        )?;
+        keep_made(db, Some(key))?;
         db.execute("DELETE FROM accounts WHERE email_key = ?1", [key])?;
         db.execute("UPDATE releases SET email_key = '' WHERE email_key = ?1", [key])?;
-        erased.events += db.execute(
-            "DELETE FROM events WHERE user_id IS NULL AND email IS NOT NULL AND lower(email) = ?1",
-            [key],
-        )? as u64;
+        erased.events += erase_nameless(db, key)?;
     }
     for id in &person.ids {
         // What is forgotten was a removal all the same: the guard counts those of a day.
@@ -332,6 +324,23 @@ fn erase_person(db: &Transaction<'_>, now: Timestamp, person: &Person) -> Sql<Er
         erased.mentions += scrub(db, table, column, &needles)?;
     }
     Ok(erased)
+}
+
+/// Deletes the events about an e-mail that are about no user; how many there were. Folded here: SQLite knows only the case of ASCII.
+fn erase_nameless(db: &Connection, key: &str) -> Sql<u64> {
+    let about = {
+        let mut statement = db.prepare("SELECT no, email FROM events WHERE user_id IS NULL AND email IS NOT NULL")?;
+        let rows = statement.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))?;
+        rows.collect::<Sql<Vec<_>>>()?
+    };
+    let about: Vec<_> = about
+        .into_iter()
+        .filter(|(_, email)| EmailKey::fold(email).as_str() == key)
+        .collect();
+    for (no, _) in &about {
+        db.execute("DELETE FROM events WHERE no = ?1", [no])?;
+    }
+    Ok(about.len() as u64)
 }
 
 /// Takes names out of a column of texts; how many there were.
@@ -388,17 +397,6 @@ fn is_name(text: &[char], at: usize, end: usize, name: &[char]) -> bool {
     let folded = |c: &char| c.to_lowercase().next();
     let begins = at == 0 || !(goes_on(&text[at - 1]) || text[at - 1] == '.');
     begins && text[at..end].iter().map(folded).eq(name.iter().map(folded)) && !text.get(end).is_some_and(goes_on)
-}
-
-fn delete(file: &Path) -> Result<(), StateError> {
-    match fs::remove_file(file) {
-        Err(source) if source.kind() != ErrorKind::NotFound => Err(StateError::File {
-            doing: "delete",
-            path: file.to_owned(),
-            source,
-        }),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -50,12 +50,18 @@ pub fn removed(state_dir: &Path, name: &ConnectorName) -> Option<Removed> {
 /// before migrations.
 pub fn files(state_dir: &Path, name: &ConnectorName) -> Vec<PathBuf> {
     let path = database(state_dir, name);
-    let copies = format!("{name}.db.schema-");
     let mut files: Vec<_> = ["", "-wal", "-shm", "-journal"]
         .iter()
         .map(|suffix| companion(&path, suffix))
         .filter(|file| file.exists())
         .collect();
+    files.extend(copies(state_dir, name));
+    files
+}
+
+/// The copies that were made before migrations.
+pub(super) fn copies(state_dir: &Path, name: &ConnectorName) -> Vec<PathBuf> {
+    let copies = format!("{name}.db.schema-");
     let entries = fs::read_dir(state_dir).into_iter().flatten().flatten();
     let mut older: Vec<_> = entries
         .filter(|entry| {
@@ -67,8 +73,7 @@ pub fn files(state_dir: &Path, name: &ConnectorName) -> Vec<PathBuf> {
         .map(|entry| entry.path())
         .collect();
     older.sort();
-    files.extend(older);
-    files
+    older
 }
 
 /// Forgets a connector whose state need not be open, or cannot be. `marked`: it is in the configuration still, and must not begin
@@ -182,7 +187,7 @@ fn delete_files(state_dir: &Path, name: &ConnectorName) -> Result<(), StateError
     sync_folder(state_dir)
 }
 
-fn delete(file: &Path) -> Result<(), StateError> {
+pub(super) fn delete(file: &Path) -> Result<(), StateError> {
     match fs::remove_file(file) {
         Err(source) if source.kind() != ErrorKind::NotFound => Err(StateError::File {
             doing: "delete",

@@ -44,12 +44,19 @@ impl Halt {
 /// About a peer that cannot be reached or fails.
 fn unavailable(failure: &Failure, connector: &Connector, again: Again) -> String {
     match (about_cause(failure.cause(), failure.peer), again) {
-        (None, Again::ByItself) => format!("nothing: {BY_ITSELF}"),
-        (Some(advice), Again::ByItself) => format!("{advice}; {BY_ITSELF}"),
+        (_, Again::ByItself) => again_by_itself(failure.cause(), failure.peer),
         (None, Again::Command(command)) => format!("later, again: torq-connector {command} {}", connector.name),
         (Some(advice), Again::Command(command)) => {
             format!("{advice}; then again: torq-connector {command} {}", connector.name)
         }
+    }
+}
+
+/// What a person can do about a peer that fails for this cause, where it is asked again by itself.
+pub fn again_by_itself(cause: Cause, peer: Peer) -> String {
+    match about_cause(cause, peer) {
+        None => format!("nothing: {BY_ITSELF}"),
+        Some(advice) => format!("{advice}; {BY_ITSELF}"),
     }
 }
 

@@ -118,14 +118,26 @@ impl Halt {
             Halt::Reconnect { .. } | Halt::NoSecret { .. } => ConnectorState::ReconnectRequired,
             Halt::NotLicensed(_) => ConnectorState::NotLicensed,
         };
-        let mut reason = self.to_string();
+        let reason = self.to_string();
         if state == ConnectorState::Retrying {
             // What happened, and not that nobody was asked because of it.
-            let (first, happened) = trouble.map_or((now, reason), |trouble| (trouble.since, trouble.reason));
-            // An earlier process may have met it before.
-            let since = store.state_since(state)?.map_or(first, |noted| noted.min(first));
-            reason = format!("{happened} (since {})", wording::moment(since));
+            let (since, happened) = trouble.map_or((now, reason), |trouble| (trouble.since, trouble.reason));
+            return note_retrying(store, now, happened, since, action);
         }
         store.note_state(now, state, Some(&reason), action)
     }
+}
+
+/// Notes that a peer does not answer as it should, since then at the latest: an earlier process may have met it before.
+pub fn note_retrying(
+    store: &mut Store,
+    now: Timestamp,
+    happened: String,
+    since: Timestamp,
+    action: Option<&str>,
+) -> Sql<()> {
+    let state = ConnectorState::Retrying;
+    let since = store.state_since(state)?.map_or(since, |noted| noted.min(since));
+    let reason = format!("{happened} (since {})", wording::moment(since));
+    store.note_state(now, state, Some(&reason), action)
 }

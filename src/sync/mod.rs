@@ -43,10 +43,10 @@ use crate::state::{RemovalRules, Sides, State, StateError};
 use crate::torq::{self, Torq};
 use crate::view::{ConnectorStatus, RunCounts, RunOutcome};
 
-pub use advice::{Again, about_cause};
+pub use advice::{Again, about_cause, again_by_itself};
 pub use application::{forget_tenant, note_tenants};
 pub use drift::Listed;
-pub use halt::Halt;
+pub use halt::{Halt, note_retrying};
 pub use neighbours::Neighbourhood;
 use notice::KeyEnd;
 pub use remove::{ApplicationFate, Obstacle, Removal, RemovalOutcome, RemovalPlan, RemovalTerms};

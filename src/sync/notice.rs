@@ -10,9 +10,6 @@ use crate::state::{About, Offered};
 use crate::view::{ConnectorState, ConnectorStatus};
 use crate::wording;
 
-/// Days before the end of the API key from which on the status says so.
-const KEY_DAYS: i32 = 14;
-
 /// How long the status speaks of a changed configuration.
 const NOTICE_AGE: SignedDuration = SignedDuration::from_hours(24);
 
@@ -141,7 +138,7 @@ pub(super) struct KeyEnd {
 impl KeyEnd {
     pub(super) fn near(torq: &config::Torq, now: Timestamp) -> Option<Self> {
         let (expires, days) = (torq.key_expires?, torq.key_days_left(now)?);
-        (days <= KEY_DAYS).then_some(Self { expires, days })
+        (days <= config::KEY_SOON).then_some(Self { expires, days })
     }
 
     pub(super) fn notice(&self) -> Notice {

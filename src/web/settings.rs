@@ -8,9 +8,6 @@ use jiff::civil::Date;
 
 use crate::config::{Connector, MaxRemovals, Removals, UserFilter};
 
-/// How many days ahead the end of an API key is spoken of.
-pub(super) const SOON: i32 = 14;
-
 /// The settings that are shown.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -53,9 +50,7 @@ impl Settings {
 
     /// How many days are left of the API key, when it is time to speak of it; negative when it is over.
     pub(super) fn key_days(&self, now: Timestamp) -> Option<i32> {
-        let today = now.to_zoned_datetime(jiff::tz::TimeZone::UTC).date();
-        let days = today.until(self.key_expires?).ok()?.get_days();
-        (days <= SOON).then_some(days)
+        crate::config::days_left(self.key_expires?, now).filter(|days| *days <= crate::config::KEY_SOON)
     }
 
     /// As the defaults make them.

@@ -567,3 +567,35 @@ async fn what_a_daemon_saw_is_known_after_it_was_killed() {
     daemon.stop().await;
     life.assert_in_step();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_that_was_repeated_leaves_the_schedule_of_polls_as_it_was() {
+    let (life, daemon) = idle(4).await;
+    let world = life.world();
+    world.fault(FaultRule::always(
+        Endpoint::Application,
+        Fault::Status {
+            status: 503,
+            retry_after: Some("700".to_owned()),
+            body: String::new(),
+        },
+    ));
+    life.interpose.pass(16 * MINUTE);
+    daemon
+        .status("main", |status| {
+            status["state"] == "retrying" && status["next_poll"].is_string()
+        })
+        .await;
+    let before = polls(&life);
+    world.clear_faults();
+    life.interpose.pass(12 * MINUTE);
+    settled(&daemon).await;
+    assert_eq!(polls(&life), before, "only the delivery was left to do");
+    life.interpose.pass(4 * MINUTE);
+    awake_until(&daemon, "the poll that was due", || {
+        world.count(Endpoint::TorqUsers) == 2 * (before + 1)
+    })
+    .await;
+    daemon.stop().await;
+    life.assert_in_step();
+}

@@ -11,7 +11,7 @@ struct Life {
     now: Timestamp,
     occasions: Vec<Occasion>,
     key: Option<(Date, i32)>,
-    silent: Option<Duration>,
+    silence: Silence,
     bearing: Bearing,
 }
 
@@ -33,7 +33,7 @@ impl Life {
             now,
             occasions: Occasion::ALL.to_vec(),
             key: None,
-            silent: None,
+            silence: Silence::No,
             bearing,
         }
     }
@@ -65,7 +65,7 @@ impl Life {
             occasions: &self.occasions,
             bearing: &self.bearing,
             key: self.key,
-            silent: self.silent,
+            silence: self.silence,
         };
         let Some((told, messages)) = decide(&ground, &self.store.told().unwrap()) else {
             return Vec::new();
@@ -220,32 +220,40 @@ fn silence_is_three_intervals_by_both_clocks() {
     let hours = |number: u64| Duration::from_secs(number * 3600);
     life.after(46);
     let silent = |life: &Life, quiet| silence(&life.bearing, life.now, quarter, quiet);
-    assert_eq!(silent(&life, hours(1)), Some(Duration::from_secs(46 * 60)));
+    assert_eq!(silent(&life, hours(1)), Silence::For(Duration::from_secs(46 * 60)));
     assert_eq!(
         silent(&life, quarter),
-        None,
+        Silence::Unsure,
         "the machine slept, or the process has just begun"
     );
     life.after(-2);
-    assert_eq!(silent(&life, hours(1)), None);
+    assert_eq!(silent(&life, hours(1)), Silence::No);
     life.after(60);
     for state in [ConnectorState::ReconnectRequired, ConnectorState::NotLicensed] {
-        assert_eq!(silent(life.is(state), hours(9)), None, "that was told already");
+        assert_eq!(silent(life.is(state), hours(9)), Silence::No, "that was told already");
     }
     // A first collection may take its time.
     life.is(ConnectorState::Starting);
     life.bearing.about.last_success = None;
     life.bearing.first_run = Some(life.now);
     life.after(100);
-    assert_eq!(silent(&life, hours(9)), None);
+    assert_eq!(silent(&life, hours(9)), Silence::No);
     life.after(30);
-    assert!(silent(&life, hours(9)).is_some());
+    assert!(matches!(silent(&life, hours(9)), Silence::For(_)));
 
-    life.silent = Some(hours(1));
+    life.silence = Silence::For(hours(1));
     life.bearing.about.last_success = Some(life.now);
     let told = life.is(ConnectorState::Retrying).look();
     assert_eq!(told[0].title, "main: no success for 1 h");
-    life.silent = None;
+    // A restart: by the wall clock it is too long still, and the process is too young to know.
+    life.silence = Silence::Unsure;
+    assert!(
+        life.is(ConnectorState::Connected).events().is_empty(),
+        "nothing has succeeded"
+    );
+    life.silence = Silence::For(hours(2));
+    assert!(life.events().is_empty(), "that was told");
+    life.silence = Silence::No;
     assert_eq!(life.is(ConnectorState::Connected).events(), ["back_to_normal"]);
 }
 
@@ -299,4 +307,15 @@ async fn what_was_told_survives_the_process() {
     assert_eq!((told, sent), (vec![one], vec![message]));
     state.call(|store| store.forget_told()).await.unwrap();
     assert!(state.call(|store| store.outgoing()).await.unwrap().is_empty());
+}
+
+#[test]
+fn the_key_is_warned_of_at_14_7_3_and_1_days_and_when_it_is_over() {
+    assert_eq!(key_step(15), None);
+    assert_eq!(key_step(14), Some(14));
+    assert_eq!(key_step(8), Some(14));
+    assert_eq!(key_step(7), Some(7));
+    assert_eq!(key_step(2), Some(3));
+    assert_eq!(key_step(0), Some(1));
+    assert_eq!(key_step(-4), Some(-1));
 }

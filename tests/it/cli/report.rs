@@ -90,7 +90,7 @@ async fn everybody_with_access_is_reported_with_the_documented_fields() {
     assert_eq!((csv.len(), csv[0].len()), (13, USER.len()));
     let ran = place.run(&["report", "access", "main"]).await.exits(0);
     ran.shows(&["USER", "ROLE", "SIGN-IN", "LAST LOGIN"])
-        .tells(&["main: 12 users, Torq last read"]);
+        .tells(&["main: 12 users, as of the last whole run, "]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
