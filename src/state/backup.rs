@@ -230,8 +230,14 @@ mod tests {
         (dir, state)
     }
 
-    /// The copy, in the place of the state.
-    async fn restored(dir: &tempfile::TempDir, state: State, copy: &Path) -> State {
+    /// A copy of the state.
+    fn copied(dir: &tempfile::TempDir) -> PathBuf {
+        let copied = backup(dir.path(), &name(), dir.path(), Timestamp::now());
+        copied.unwrap().unwrap().path
+    }
+
+    /// A copy, in the place of the state.
+    fn restored(dir: &tempfile::TempDir, state: State, copy: &Path) -> State {
         drop(state);
         fs::copy(copy, dir.path().join("main.db")).unwrap();
         State::open(dir.path(), &name()).unwrap()
@@ -297,10 +303,7 @@ mod tests {
             poll(store, &["a", "b"]);
         })
         .await;
-        let copied = backup(dir.path(), &name(), dir.path(), Timestamp::now())
-            .unwrap()
-            .unwrap();
-        let state = restored(&dir, state, &copied.path).await;
+        let state = restored(&dir, state, &copied(&dir));
         state
             .call(|store| {
                 assert_eq!(poll(store, &["a", "b"]), 0);
@@ -332,10 +335,7 @@ mod tests {
             assert_eq!(store.approve(Timestamp::now()).unwrap(), 3);
         })
         .await;
-        let copied = backup(dir.path(), &name(), dir.path(), Timestamp::now())
-            .unwrap()
-            .unwrap();
-        let state = restored(&dir, state, &copied.path).await;
+        let state = restored(&dir, state, &copied(&dir));
         state
             .call(|store| {
                 assert_eq!(standing(store, "b"), AccountStanding::Held);
@@ -361,10 +361,7 @@ mod tests {
                 .unwrap();
         })
         .await;
-        let copied = backup(dir.path(), &name(), dir.path(), Timestamp::now())
-            .unwrap()
-            .unwrap();
-        let state = restored(&dir, state, &copied.path).await;
+        let state = restored(&dir, state, &copied(&dir));
         state
             .call(|store| {
                 let now = Timestamp::now();
@@ -394,10 +391,7 @@ mod tests {
             assert_eq!(store.to_delete(&EmailKey::fold(""), 9).unwrap().len(), 1);
         })
         .await;
-        let copied = backup(dir.path(), &name(), dir.path(), Timestamp::now())
-            .unwrap()
-            .unwrap();
-        let state = restored(&dir, state, &copied.path).await;
+        let state = restored(&dir, state, &copied(&dir));
         state
             .call(|store| {
                 assert!(store.to_delete(&EmailKey::fold(""), 9)?.is_empty());
@@ -419,9 +413,7 @@ mod tests {
             poll(store, &["a"]);
         })
         .await;
-        let copied = backup(dir.path(), &name(), dir.path(), Timestamp::now())
-            .unwrap()
-            .unwrap();
+        let copy = copied(&dir);
         state
             .call(|store| {
                 poll(store, &["a", "b", "c"]);
@@ -433,7 +425,7 @@ mod tests {
         let log = fs::read(dir.path().join("main.db-wal")).unwrap();
         assert!(!log.is_empty());
         drop(state);
-        fs::copy(&copied.path, dir.path().join("main.db")).unwrap();
+        fs::copy(&copy, dir.path().join("main.db")).unwrap();
         fs::write(dir.path().join("main.db-wal"), &log).unwrap();
 
         let seen = |store: Store| store.users().unwrap().len();
@@ -457,11 +449,9 @@ mod tests {
     #[tokio::test]
     async fn a_copy_that_others_could_read_is_made_private_when_it_is_opened() {
         let (dir, state) = worked_with(|_| {}).await;
-        let copied = backup(dir.path(), &name(), dir.path(), Timestamp::now())
-            .unwrap()
-            .unwrap();
-        fs::set_permissions(&copied.path, Permissions::from_mode(0o644)).unwrap();
-        let state = restored(&dir, state, &copied.path).await;
+        let copy = copied(&dir);
+        fs::set_permissions(&copy, Permissions::from_mode(0o644)).unwrap();
+        let state = restored(&dir, state, &copy);
         let mode = dir.path().join("main.db").metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         drop(state);

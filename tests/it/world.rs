@@ -60,6 +60,37 @@ impl Scene {
         .await
     }
 
+    /// So many people, all of whom the directory knows.
+    pub async fn with_known_people(people: usize) -> Self {
+        Self::new(Options {
+            people,
+            directory_share: 1.0,
+            ..Options::default()
+        })
+        .await
+    }
+
+    /// The same, and JumpCloud has the application already.
+    pub async fn with_an_application(people: usize) -> Self {
+        Self::new(Options {
+            people,
+            directory_share: 1.0,
+            application_exists: Some(true),
+            ..Options::default()
+        })
+        .await
+    }
+
+    /// Somebody else made accounts for these people.
+    pub fn give_accounts(&self, people: &[Person]) {
+        for person in people {
+            self.world().add_account(Account {
+                email: Some(person.email.clone()),
+                ..Account::default()
+            });
+        }
+    }
+
     /// Sets a key of the connector's configuration, as an administrator does in the environment: `REMOVALS`,
     /// `TORQ__CLIENT_SECRET`, …
     pub fn set(&mut self, key: &str, value: &str) {

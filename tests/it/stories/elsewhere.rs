@@ -1,18 +1,13 @@
 //! Credentials go where the configuration says and nowhere else, wherever an answer points.
 
-use torq_connector::sandbox::{Endpoint, Fault, FaultRule, Options};
+use torq_connector::sandbox::{Endpoint, Fault, FaultRule};
 use wiremock::MockServer;
 
 use crate::world::{Scene, assert_in_step, times};
 
 /// A scene with something to do on every road: two to be found, created, associated and deleted, with a role to be read.
 async fn busy() -> Scene {
-    let mut scene = Scene::new(Options {
-        people: 8,
-        directory_share: 1.0,
-        ..Options::default()
-    })
-    .await;
+    let mut scene = Scene::with_known_people(8).await;
     scene.set("REMOVALS", "delete");
     let world = scene.world();
     scene.run_to_the_end().await;

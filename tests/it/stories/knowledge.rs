@@ -1,7 +1,7 @@
 //! Knowledge grows old: what others change in JumpCloud is noticed by the next process.
 
 use jiff::{SignedDuration, Timestamp};
-use torq_connector::sandbox::{Account, Endpoint, Fault, FaultRule, Options, Peer};
+use torq_connector::sandbox::{Account, Endpoint, Fault, FaultRule, Peer};
 use torq_connector::view::{EventKind, RunOutcome};
 
 use crate::world::{Scene, assert_in_step, times, writes};
@@ -74,12 +74,7 @@ async fn an_application_that_disappears_in_the_middle_of_a_delivery_is_made_agai
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_association_follows_a_directory_user_who_is_made_anew() {
-    let scene = Scene::new(Options {
-        people: 20,
-        directory_share: 1.0,
-        ..Options::default()
-    })
-    .await;
+    let scene = Scene::with_known_people(20).await;
     let world = scene.world();
     scene.run_to_the_end().await;
     let people = world.people();

@@ -2,7 +2,7 @@
 //! what it is, and costs nobody an account.
 
 use torq_connector::http::FailureKind;
-use torq_connector::sandbox::{Account, Endpoint, Fault, FaultRule, Options};
+use torq_connector::sandbox::{Account, Endpoint, Fault, FaultRule};
 use torq_connector::sync::Halt;
 use torq_connector::view::{ConnectorState, RunOutcome};
 
@@ -10,20 +10,9 @@ use crate::world::{Scene, assert_in_step, refusal, times};
 
 /// Some have accounts, which are to be associated; some are to be created.
 async fn begun() -> Scene {
-    let scene = Scene::new(Options {
-        people: 8,
-        directory_share: 1.0,
-        application_exists: Some(true),
-        ..Options::default()
-    })
-    .await;
+    let scene = Scene::with_an_application(8).await;
     let world = scene.world();
-    for person in &world.people()[..4] {
-        world.add_account(Account {
-            email: Some(person.email.clone()),
-            ..Account::default()
-        });
-    }
+    scene.give_accounts(&world.people()[..4]);
     scene
 }
 

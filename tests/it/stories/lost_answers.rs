@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use torq_connector::sandbox::{Account, Endpoint, Fault, FaultRule, Options};
+use torq_connector::sandbox::{Account, Endpoint, Fault, FaultRule};
 use torq_connector::view::{AccountStanding, EventKind, RunOutcome};
 
 use crate::world::{Scene, assert_in_step, times, writes};
@@ -80,19 +80,9 @@ async fn a_create_that_takes_effect_after_its_process_was_killed_makes_no_second
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_association_whose_answer_is_lost_is_made_once() {
-    let scene = Scene::new(Options {
-        people: 20,
-        directory_share: 1.0,
-        ..Options::default()
-    })
-    .await;
+    let scene = Scene::with_known_people(20).await;
     let world = scene.world();
-    for person in world.people() {
-        world.add_account(Account {
-            email: Some(person.email),
-            ..Account::default()
-        });
-    }
+    scene.give_accounts(&world.people());
     world.fault(times(3, Endpoint::AccountAssociate, Fault::LostAnswer).after(5));
     let end = scene.run_to_the_end().await;
     assert_eq!((end.counts.found, end.counts.associated), (20, 20));
@@ -199,19 +189,9 @@ async fn a_deletion_is_believed_only_when_the_account_is_gone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_association_is_believed_only_when_jumpcloud_says_so() {
     for fault in losses() {
-        let scene = Scene::new(Options {
-            people: 12,
-            directory_share: 1.0,
-            ..Options::default()
-        })
-        .await;
+        let scene = Scene::with_known_people(12).await;
         let world = scene.world();
-        for person in world.people() {
-            world.add_account(Account {
-                email: Some(person.email),
-                ..Account::default()
-            });
-        }
+        scene.give_accounts(&world.people());
         world.fault(times(3, Endpoint::AccountAssociate, fault.clone()).after(2));
         let end = scene.run_to_the_end().await;
         assert_eq!(end.counts.associated, 12, "{fault:?}");
@@ -389,19 +369,9 @@ async fn an_answer_about_somebody_elses_account_is_not_believed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_with_another_directory_user_is_a_refusal_and_not_an_association() {
-    let scene = Scene::new(Options {
-        people: 3,
-        directory_share: 1.0,
-        ..Options::default()
-    })
-    .await;
+    let scene = Scene::with_known_people(3).await;
     let world = scene.world();
-    for person in world.people() {
-        world.add_account(Account {
-            email: Some(person.email),
-            ..Account::default()
-        });
-    }
+    scene.give_accounts(&world.people());
     let other = Fault::Status {
         status: 200,
         retry_after: None,

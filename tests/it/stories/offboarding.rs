@@ -1,18 +1,12 @@
 //! Somebody leaves, and everything of theirs is deleted on the same day, by whoever does that.
 
-use torq_connector::sandbox::Options;
 use torq_connector::view::{AccountStanding, RunOutcome};
 
 use crate::world::{Scene, assert_in_step};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_account_that_was_deleted_with_its_user_is_not_made_again() {
-    let scene = Scene::new(Options {
-        people: 20,
-        directory_share: 1.0,
-        ..Options::default()
-    })
-    .await;
+    let scene = Scene::with_known_people(20).await;
     let world = scene.world();
     scene.run_to_the_end().await;
     let gone = world.people()[0].clone();

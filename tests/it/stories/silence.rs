@@ -1,7 +1,7 @@
 //! Rows that nobody ever answers for, and a peer that answers reads and no writes.
 
 use std::time::Duration;
-use torq_connector::sandbox::{Account, Endpoint, Fault, FaultRule, Options};
+use torq_connector::sandbox::{Endpoint, Fault, FaultRule};
 
 use torq_connector::sync::Halt;
 use torq_connector::view::{ConnectorState, RunOutcome};
@@ -44,19 +44,9 @@ async fn one_row_that_nobody_answers_for_does_not_make_the_connector_fail() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_association_that_nobody_answers_for_holds_up_no_other() {
-    let scene = Scene::new(Options {
-        people: 20,
-        directory_share: 1.0,
-        ..Options::default()
-    })
-    .await;
+    let scene = Scene::with_known_people(20).await;
     let world = scene.world();
-    for person in world.people() {
-        world.add_account(Account {
-            email: Some(person.email),
-            ..Account::default()
-        });
-    }
+    scene.give_accounts(&world.people());
     let odd = world.people()[0].email.clone();
     scene.behave(|behaviour| behaviour.failing_emails = vec![odd.clone()]);
     let end = scene.run().await;

@@ -1,6 +1,6 @@
 //! What JumpCloud refuses for one user, and what it does not offer at all.
 
-use torq_connector::sandbox::{Account, Endpoint, Fault, FaultRule, Options};
+use torq_connector::sandbox::{Account, Endpoint, Fault, FaultRule};
 use torq_connector::view::{AccountStanding, ConnectorState, EventKind, RunOutcome};
 
 use crate::world::{Scene, assert_in_step, writes};
@@ -37,12 +37,7 @@ async fn a_refused_user_is_parked_with_the_peers_words_and_the_others_go_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_create_that_is_refused_with_its_directory_user_is_made_without() {
     for status in [400, 422] {
-        let scene = Scene::new(Options {
-            people: 6,
-            directory_share: 1.0,
-            ..Options::default()
-        })
-        .await;
+        let scene = Scene::with_known_people(6).await;
         let world = scene.world();
         world.fault(FaultRule::once(Endpoint::AccountCreate, Fault::status(status)).after(2));
         let end = scene.run_to_the_end().await;
@@ -63,19 +58,9 @@ async fn a_create_that_is_refused_with_its_directory_user_is_made_without() {
 #[tokio::test(flavor = "multi_thread")]
 async fn where_creating_is_not_offered_everything_stays_pending_and_is_not_tried_again_for_a_day() {
     for status in [404, 405, 501] {
-        let scene = Scene::new(Options {
-            people: 20,
-            directory_share: 1.0,
-            application_exists: Some(true),
-            ..Options::default()
-        })
-        .await;
+        let scene = Scene::with_an_application(20).await;
         let world = scene.world();
-        let known = &world.people()[0];
-        world.add_account(Account {
-            email: Some(known.email.clone()),
-            ..Account::default()
-        });
+        scene.give_accounts(&world.people()[..1]);
         scene.behave(|behaviour| behaviour.account_create_refused = Some(status));
         let end = scene.run().await;
         assert_eq!(end.outcome, RunOutcome::Partial);
@@ -106,20 +91,9 @@ async fn where_creating_is_not_offered_everything_stays_pending_and_is_not_tried
 #[tokio::test(flavor = "multi_thread")]
 async fn where_associating_is_not_offered_creates_go_on() {
     for status in [404, 405, 501] {
-        let scene = Scene::new(Options {
-            people: 20,
-            directory_share: 1.0,
-            application_exists: Some(true),
-            ..Options::default()
-        })
-        .await;
+        let scene = Scene::with_an_application(20).await;
         let world = scene.world();
-        for person in &world.people()[..12] {
-            world.add_account(Account {
-                email: Some(person.email.clone()),
-                ..Account::default()
-            });
-        }
+        scene.give_accounts(&world.people()[..12]);
         scene.behave(|behaviour| behaviour.account_associate_refused = Some(status));
         let end = scene.run().await;
         assert_eq!(end.outcome, RunOutcome::Partial);
@@ -143,20 +117,9 @@ async fn where_associating_is_not_offered_creates_go_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_association_that_is_refused_stops_nobody() {
-    let scene = Scene::new(Options {
-        people: 10,
-        directory_share: 1.0,
-        application_exists: Some(true),
-        ..Options::default()
-    })
-    .await;
+    let scene = Scene::with_an_application(10).await;
     let world = scene.world();
-    for person in world.people() {
-        world.add_account(Account {
-            email: Some(person.email),
-            ..Account::default()
-        });
-    }
+    scene.give_accounts(&world.people());
     world.fault(FaultRule::once(Endpoint::AccountAssociate, Fault::status(422)).after(4));
     let end = scene.run().await;
     assert_eq!((end.counts.associated, end.counts.refused), (9, 1));
@@ -199,19 +162,8 @@ async fn a_parked_user_whose_e_mail_changes_is_delivered() {
 
 /// A scene in which everybody has an account already, and nobody's is associated.
 async fn unassociated(people: usize) -> Scene {
-    let scene = Scene::new(Options {
-        people,
-        directory_share: 1.0,
-        application_exists: Some(true),
-        ..Options::default()
-    })
-    .await;
-    for person in scene.world().people() {
-        scene.world().add_account(Account {
-            email: Some(person.email),
-            ..Account::default()
-        });
-    }
+    let scene = Scene::with_an_application(people).await;
+    scene.give_accounts(&scene.world().people());
     scene
 }
 
@@ -236,13 +188,11 @@ async fn one_association_that_finds_nobody_does_not_switch_associating_off() {
         assert_eq!(refused.len(), 1);
         assert!(refused[0].reason.as_ref().unwrap().contains("user not found"));
 
-        for person in world.add_people(10) {
+        let new = world.add_people(10);
+        for person in &new {
             world.add_to_directory(&person.email);
-            world.add_account(Account {
-                email: Some(person.email),
-                ..Account::default()
-            });
         }
+        scene.give_accounts(&new);
         assert_eq!(scene.run().await.counts.associated, 10, "{nth}");
         scene.act(|store| store.retry()).await;
         scene.run_to_the_end().await;
