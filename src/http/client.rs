@@ -7,6 +7,19 @@ use url::Url;
 use super::clean;
 use crate::config::Network;
 
+/// A connection over which nothing has come for so long while something is awaited is asked whether it is alive, and given up when
+/// the answer takes as long again: sooner than a request times out. HTTP/2 sends everything over one connection, and something in
+/// between (a firewall, NAT, a router that was restarted) can forget it without a word. Otherwise each further request would go
+/// into the same silence.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// What an HTTP/2 peer may send of one answer before it is read. Answers that wait for their turn ([`super::MAX_BODY`]) wait at the
+/// peer, and not in memory here.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// The same of all answers of a connection together: more than a connector has requests under way at once, or those that wait
+/// could hold up the one that is read.
+const CONNECTION_WINDOW: u32 = 16 * STREAM_WINDOW;
+
 /// Sent with every request.
 pub const USER_AGENT: &str = concat!("torq-connector/", env!("CARGO_PKG_VERSION"));
 
@@ -62,6 +75,7 @@ impl Client {
 }
 
 fn builder(network: &Network) -> reqwest::ClientBuilder {
+    let keep_alive = KEEP_ALIVE.min(network.timeout / 3);
     reqwest::Client::builder()
         .user_agent(USER_AGENT)
         .redirect(reqwest::redirect::Policy::none())
@@ -70,6 +84,10 @@ fn builder(network: &Network) -> reqwest::ClientBuilder {
         .timeout(network.timeout)
         .pool_max_idle_per_host(8)
         .pool_idle_timeout(Duration::from_secs(30))
+        .http2_initial_stream_window_size(STREAM_WINDOW)
+        .http2_initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_keep_alive_interval(keep_alive)
+        .http2_keep_alive_timeout(keep_alive)
 }
 
 fn secure(network: &Network) -> Result<reqwest::Client, ClientError> {

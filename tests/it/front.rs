@@ -11,6 +11,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsa
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
@@ -27,6 +28,10 @@ pub enum Mode {
     Silent(Arc<Vec<u8>>),
     /// The answer comes a byte at a time, with a pause after each.
     Trickle(Arc<Vec<u8>>, std::time::Duration),
+    /// Whatever is asked by HTTP/2, the stream is reset for this reason.
+    Reset(h2::Reason),
+    /// As soon as something is asked by HTTP/2, the connection is: go away, for this reason.
+    GoAway(h2::Reason),
     /// A proxy: it notes the head of each request, and connects to this address, whatever name it is asked for.
     Proxy(Arc<Proxy>),
 }
@@ -76,7 +81,19 @@ pub struct Front {
     pub address: SocketAddr,
     mode: Arc<Mutex<Mode>>,
     connections: Arc<Mutex<usize>>,
+    fate: watch::Sender<Fate>,
     task: JoinHandle<()>,
+}
+
+/// What becomes of the connections that are open.
+#[derive(Clone, Copy)]
+enum Fate {
+    /// They go on.
+    Alive,
+    /// Nothing comes through any more, and nobody is told: as when something in between forgets a connection.
+    Silent,
+    /// They break.
+    Broken,
 }
 
 impl Drop for Front {
@@ -109,21 +126,33 @@ impl Front {
         let address = listener.local_addr().unwrap();
         let mode = Arc::new(Mutex::new(mode));
         let connections = Arc::new(Mutex::new(0));
-        let (how, count) = (Arc::clone(&mode), Arc::clone(&connections));
+        let fate = watch::Sender::new(Fate::Alive);
+        let (how, count, fates) = (Arc::clone(&mode), Arc::clone(&connections), fate.clone());
         let task = tokio::spawn(async move {
             let mut open = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 *count.lock().unwrap() += 1;
                 let (how, acceptor) = (how.lock().unwrap().clone(), acceptor.clone());
+                // What is decided later concerns this connection; what was decided before does not.
+                let mut fate = fates.subscribe();
                 open.spawn(async move {
-                    // Whoever goes away in the middle is no concern of ours.
-                    let _ = match acceptor {
-                        None => serve(stream, how).await,
-                        Some(acceptor) => match acceptor.accept(stream).await {
-                            Ok(stream) => serve(stream, how).await,
-                            Err(error) => Err(error),
-                        },
+                    let serving = async {
+                        match acceptor {
+                            None => serve(stream, how).await,
+                            Some(acceptor) => serve(acceptor.accept(stream).await?, how).await,
+                        }
                     };
+                    let mut serving = std::pin::pin!(serving);
+                    tokio::select! {
+                        // Whoever goes away in the middle is no concern of ours.
+                        _ = &mut serving => {}
+                        _ = fate.changed() => {
+                            if matches!(*fate.borrow(), Fate::Silent) {
+                                // Still open, and nobody does anything about it.
+                                std::future::pending().await
+                            }
+                        }
+                    }
                 });
             }
         });
@@ -131,8 +160,19 @@ impl Front {
             address,
             mode,
             connections,
+            fate,
             task,
         }
+    }
+
+    /// The connections that are open fall silent; new ones are served.
+    pub fn silence(&self) {
+        self.fate.send_replace(Fate::Silent);
+    }
+
+    /// The connections that are open break; new ones are served.
+    pub fn cut(&self) {
+        self.fate.send_replace(Fate::Broken);
     }
 
     /// From now on, for new connections.
@@ -152,9 +192,19 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, mode: Mode) -> 
         tokio::io::copy_bidirectional(&mut stream, &mut peer).await?;
         return Ok(());
     }
+    if let Mode::Reset(reason) | Mode::GoAway(reason) = mode {
+        let mut connection = h2::server::handshake(stream).await.map_err(std::io::Error::other)?;
+        while let Some(Ok((_, mut answer))) = connection.accept().await {
+            match mode {
+                Mode::GoAway(_) => connection.abrupt_shutdown(reason),
+                _ => answer.send_reset(reason),
+            }
+        }
+        return Ok(());
+    }
     let head = read_request(&mut stream).await?;
     match mode {
-        Mode::Through(_) => {}
+        Mode::Through(_) | Mode::Reset(_) | Mode::GoAway(_) => {}
         Mode::Proxy(proxy) => {
             let lets = proxy.lets_through(&head);
             proxy.heads.lock().unwrap().push(head);
@@ -241,6 +291,11 @@ impl Authority {
 
     /// What serves TLS as this name, until this year.
     pub fn acceptor(&self, name: &str, until: i32) -> TlsAcceptor {
+        self.acceptor_speaking(name, until, &[])
+    }
+
+    /// The same, speaking these protocols alone: whoever offers none of them is turned away. Without any, it is HTTP/1.1.
+    pub fn acceptor_speaking(&self, name: &str, until: i32, protocols: &[&str]) -> TlsAcceptor {
         // A second installation is refused, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let key = KeyPair::generate().unwrap();
@@ -250,10 +305,11 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let certificate = params.signed_by(&key, &self.0).unwrap();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let config = rustls::ServerConfig::builder()
+        let mut config = rustls::ServerConfig::builder()
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], key)
             .unwrap();
+        config.alpn_protocols = protocols.iter().map(|one| one.as_bytes().to_vec()).collect();
         TlsAcceptor::from(Arc::new(config))
     }
 }

@@ -14,6 +14,7 @@ mod disk;
 mod docs;
 mod forget;
 mod front;
+mod http2;
 mod interpose;
 mod laws;
 mod life;

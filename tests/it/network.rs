@@ -13,7 +13,7 @@ use crate::binary::{Connector, Place, Ran, finish, sandbox};
 use crate::front::{Authority, Front, Mode, Proxy};
 
 /// A connector both of whose peers are below this address instead of the sandbox's.
-fn below(url: &str, sandbox: &Sandbox) -> Connector {
+pub fn below(url: &str, sandbox: &Sandbox) -> Connector {
     let there = format!("http://{}", sandbox.addr());
     let mut connector = Connector::new("main", sandbox);
     for (_, value) in &mut connector.settings {
