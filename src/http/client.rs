@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::clean;
+use super::{clean, trust};
 use crate::config::Network;
 
 /// A connection over which nothing has come for so long while something is awaited is asked whether it is alive, and given up when
@@ -92,13 +92,8 @@ fn builder(network: &Network) -> reqwest::ClientBuilder {
 
 fn secure(network: &Network) -> Result<reqwest::Client, ClientError> {
     super::check_environment()?;
-    let mut builder = builder(network).https_only(true);
-    if let Some(authorities) = &network.ca_file {
-        let certificates = authorities.certificates.iter();
-        let certificates: Result<Vec<_>, _> = certificates.map(|one| reqwest::Certificate::from_der(one)).collect();
-        builder = builder.tls_certs_merge(certificates.map_err(unusable)?);
-    }
-    built(builder)
+    let tls = trust::tls(network.ca_file.as_ref())?;
+    built(builder(network).https_only(true).tls_backend_preconfigured(tls))
 }
 
 fn plain(network: &Network) -> Result<reqwest::Client, ClientError> {

@@ -17,6 +17,7 @@ mod outcome;
 mod pace;
 mod post;
 mod proxy;
+mod trust;
 
 use std::fmt;
 use std::time::Duration;
