@@ -82,6 +82,14 @@ pub fn without_daemon(action: &str, name: &impl std::fmt::Display) -> String {
     }
 }
 
+/// Why a connector is `paused`.
+pub fn paused_reason(at: Option<Timestamp>) -> String {
+    match at {
+        Some(at) => format!("paused by a person on {}", moment(at)),
+        None => "paused by a person".to_owned(),
+    }
+}
+
 /// Why a connector is `removed`.
 pub fn removed_reason(at: Option<Timestamp>) -> String {
     match at {
@@ -238,6 +246,11 @@ fn in_words(name: &str, value: &Value) -> String {
         (_, Some(text)) => text.to_owned(),
         (_, None) => value.to_string(),
     }
+}
+
+/// The e-mail, or the id of someone who has none.
+pub fn named(email: Option<&str>, id: Option<&str>) -> String {
+    printable(email.filter(|email| !email.is_empty()).or(id).unwrap_or("–"))
 }
 
 /// Foreign text on one line, without anything that could steer a terminal or turn the reading direction around.
