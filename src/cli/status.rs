@@ -22,7 +22,7 @@ use crate::wording::{self, Weight, moment};
 pub(super) struct StatusArgs {
     #[command(flatten)]
     show: ShowArgs,
-    /// Only connectors that need a look.
+    /// Only connectors that need a look, and those that are paused.
     #[arg(long)]
     problems: bool,
     /// Show it again and again, every 2 s or as often as told, until Ctrl-C.
@@ -90,8 +90,9 @@ impl Entry {
         }
     }
 
-    fn needs_a_look(&self) -> bool {
-        matches!(self.weight, Weight::Bad | Weight::Warning)
+    /// Whether it needs a look, or was put aside by a person, who may have forgotten it.
+    fn is_not_well(&self) -> bool {
+        matches!(self.weight, Weight::Bad | Weight::Warning) || todo::is_aside(self.status.state)
     }
 }
 
@@ -218,7 +219,7 @@ fn arranged(known: Known, args: &StatusArgs) -> (StatusReport, usize) {
     let mut entries = known.connectors;
     let all = entries.len();
     if args.problems {
-        entries.retain(Entry::needs_a_look);
+        entries.retain(Entry::is_not_well);
     }
     let left_out = all - entries.len();
     if args.show.format == Format::Table {
