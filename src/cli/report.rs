@@ -23,7 +23,7 @@ use crate::model::ConnectorName;
 use crate::report::{Kind, Part, Question, Report, Rows, gather, html};
 use crate::state::{self, Store};
 use crate::sync;
-use crate::wording::counted;
+use crate::wording::{counted, printable};
 
 #[derive(Debug, Args)]
 pub(super) struct ReportArgs {
@@ -233,7 +233,7 @@ fn tell_about(report: &Report, common: &CommonArgs) {
         };
         tell(&format!("{}: {found}", part.name));
         for note in &part.notes {
-            tell(&format!("  note: {note}"));
+            tell(&format!("  note: {}", printable(note)));
         }
     }
     if let Some(path) = &common.output

@@ -34,7 +34,7 @@ pub fn approve(store: &mut Store, removals: Removals, now: Timestamp) -> Sql<Str
         let action = "nothing: the next run does it; until then the users may still come back";
         store.note_state(now, ConnectorState::Held, Some(&words), Some(action))?;
     }
-    Ok(words)
+    Ok(words + &resting(store)?)
 }
 
 /// Makes pending again what was refused, and lets what was not offered be tried again. Until a run has come to an end, the status
@@ -55,7 +55,15 @@ pub fn retry(store: &mut Store, now: Timestamp) -> Sql<String> {
         let action = format!("nothing: {BY_ITSELF}");
         store.note_state(now, about.state, Some(&reason), Some(&action))?;
     }
-    Ok(words)
+    Ok(words + &resting(store)?)
+}
+
+/// That there is no next run as long as it is paused.
+fn resting(store: &Store) -> Sql<String> {
+    Ok(match store.about()?.paused {
+        true => format!("; it is paused until: torq-connector resume {}", store.name()),
+        false => String::new(),
+    })
 }
 
 /// What is said of a connector that is set up again without a daemon.

@@ -74,6 +74,8 @@ async fn pause_and_resume() {
         assert!(sandbox.world().requests().is_empty());
         office.place.run(&["pause"]).await.exits(0);
 
+        let ran = office.place.run(&["retry", "main"]).await.exits(0);
+        ran.tells(&["nothing was parked", "it is paused until: torq-connector resume main"]);
         office.place.run(&["resume", "main"]).await.exits(0).tells(&["resumed"]);
         office.carried_out().await;
         office
