@@ -313,6 +313,14 @@ mod tests {
         for moment in ["2026-11-20T08:00:00Z", "2026-11-23T08:00:00Z"] {
             assert_eq!(told(&store, &question(Kind::Access, Some(at(moment)))), "", "{moment}");
         }
+        // A clock that is ahead for a while passes no time.
+        let ahead = [
+            ("2026-11-24T08:00:00Z", RunOutcome::Done),
+            ("2027-11-24T08:00:00Z", RunOutcome::Done),
+            ("2026-11-24T08:15:00Z", RunOutcome::Done),
+        ];
+        let question_then = question(Kind::Access, Some(at("2026-11-24T08:10:00Z")));
+        assert_eq!(told(&self::store(&ahead), &question_then), "");
         let week = Question {
             since: Some(at("2026-11-17T12:00:00Z")),
             ..question(Kind::Changes, None)

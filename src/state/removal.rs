@@ -166,6 +166,8 @@ impl Store {
 
 /// A poll is complete: Torq is known as of now, and was not before for so long.
 fn note_read(db: &Connection, now: Timestamp) -> Sql<()> {
+    // Noted by a clock that was ahead.
+    db.execute("DELETE FROM unread WHERE until > ?1", [stored(now)])?;
     db.execute(
         "INSERT INTO unread (since, until) SELECT read_at, ?1 FROM connector WHERE read_at <= ?2",
         [stored(now), stored(now - UNREAD)],
