@@ -89,9 +89,7 @@ pub fn columns(kind: Kind) -> Vec<Column<ReportUser>> {
         Kind::PendingInvitations => columns.extend([invited, known, days]),
         Kind::Unmatched => columns.extend([status, login, seen, account]),
         Kind::Dormant => columns.extend([status, login, known, person.on_paper(), seen, account, days]),
-        Kind::Access | Kind::Drift | Kind::Changes => {
-            columns.extend([status, login, known, person.on_paper(), seen, account]);
-        }
+        _ => columns.extend([status, login, known, person.on_paper(), seen, account]),
     }
     columns
 }
