@@ -82,6 +82,14 @@ pub fn without_daemon(action: &str, name: &impl std::fmt::Display) -> String {
     }
 }
 
+/// Why a connector is `paused`.
+pub fn paused_reason(at: Option<Timestamp>) -> String {
+    match at {
+        Some(at) => format!("paused by a person on {}", moment(at)),
+        None => "paused by a person".to_owned(),
+    }
+}
+
 /// Why a connector is `removed`.
 pub fn removed_reason(at: Option<Timestamp>) -> String {
     match at {
@@ -222,22 +230,41 @@ pub fn details(event: &EventView) -> String {
             _ if name == "origin" => None,
             (Some(before), None) if name == "first_seen" => Some(format!("was here before, since {before}")),
             (Some(before), Some(after)) if before == after => None,
-            (Some(before), Some(after)) => Some(format!("{name}: {before} → {after}")),
-            (Some(before), None) => Some(format!("{name}: was {before}")),
-            (None, Some(after)) => Some(format!("{name}: {after}")),
+            (Some(before), Some(after)) => Some(format!("{}: {before} → {after}", label(name))),
+            (Some(before), None) => Some(format!("{}: was {before}", label(name))),
+            (None, Some(after)) => Some(format!("{}: {after}", label(name))),
         }
     });
     let words: Vec<String> = changes.chain(event.reason.clone()).collect();
     printable(&words.join("; "))
 }
 
+/// What people call a field of an event.
+fn label(name: &str) -> &str {
+    match name {
+        "email" => "e-mail",
+        "sso" => "sign-in",
+        "role_id" => "role",
+        "last_login" => "last login",
+        "account_id" => "account",
+        "directory_user_id" => "directory user",
+        other => other,
+    }
+}
+
 /// The value of a field of an event, as people read it: times to the second.
 fn in_words(name: &str, value: &Value) -> String {
     match (name, value.as_str()) {
+        ("sso", None) => if value == true { "SSO" } else { "local" }.to_owned(),
         ("created" | "last_login" | "first_seen", Some(text)) => text.parse().map_or_else(|_| text.to_owned(), moment),
         (_, Some(text)) => text.to_owned(),
         (_, None) => value.to_string(),
     }
+}
+
+/// The e-mail, or the id of someone who has none.
+pub fn named(email: Option<&str>, id: Option<&str>) -> String {
+    printable(email.filter(|email| !email.is_empty()).or(id).unwrap_or("–"))
 }
 
 /// Foreign text on one line, without anything that could steer a terminal or turn the reading direction around.
@@ -265,6 +292,40 @@ mod tests {
         assert_eq!(told("2026-11-23T12:00:00Z"), "22 h ago");
         assert_eq!(told("2026-11-20T10:00:00Z"), "4 days ago");
         assert_eq!(told("2026-11-24T10:12:30Z"), "in 12 min");
+    }
+
+    #[test]
+    fn what_changed_is_told_in_the_words_of_people() {
+        let event = |kind, before: Value, after: Value| EventView {
+            at: None,
+            connector: "main".to_owned(),
+            run: None,
+            kind,
+            user_id: Some("u1".to_owned()),
+            email: Some("ada@example.com".to_owned()),
+            before: Some(before),
+            after: Some(after),
+            reason: None,
+        };
+        let (old, new) = (
+            serde_json::json!({"sso": false, "role_id": "r1", "last_login": null}),
+            serde_json::json!({"sso": true, "role_id": "r2", "last_login": "2026-11-24T10:00:00.5Z"}),
+        );
+        let mut events = [event(EventKind::UserChanged, old, new)];
+        assert_eq!(
+            details(&events[0]),
+            "last login: 2026-11-24 10:00:00Z; role: r1 → r2; sign-in: local → SSO"
+        );
+        let mut names = BTreeMap::from([("r1".to_owned(), "Viewer".to_owned())]);
+        name_roles(&mut events, &names);
+        assert!(
+            details(&events[0]).contains("role: r1 → r2"),
+            "half of a change would be none"
+        );
+        names.insert("r2".to_owned(), "Operator".to_owned());
+        name_roles(&mut events, &names);
+        assert!(details(&events[0]).contains("role: Viewer → Operator"));
+        assert_eq!(events[0].after.as_ref().unwrap()["role_id"], "r2", "the data stays");
     }
 
     #[test]

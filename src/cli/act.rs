@@ -67,7 +67,7 @@ async fn act(config: &Config, name: &ConnectorName, action: Action) -> Result<Op
                 Action::Pause => deeds::pause(store, now)?,
                 Action::Resume => deeds::resume(store, now, "the next run polls and delivers")?,
                 Action::Approve => deeds::approve(store, removals, now)?,
-                Action::Retry => deeds::retry(store)?,
+                Action::Retry => deeds::retry(store, now)?,
                 Action::Reconnect | Action::Sync => {
                     store.forget_not_offered()?;
                     store.cancel_removal(now)?;

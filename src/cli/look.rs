@@ -170,7 +170,9 @@ pub(super) async fn events(context: Context, args: EventsArgs) -> Result<Exit, C
     let mut histories = Vec::new();
     let mut kept = None;
     let exit = for_each(&config, &names, |store| {
-        histories.push(store.events(&query)?);
+        let mut history = store.events(&query)?;
+        wording::name_roles(&mut history, &store.roles()?);
+        histories.push(history);
         kept = kept.max(store.past_horizon()?.kept);
         Ok(())
     });

@@ -5,7 +5,6 @@ use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
@@ -15,16 +14,16 @@ use super::logging::{self, Who};
 use super::output::{self, Format, Look};
 use super::pager::write_paged;
 use super::reach::may_look;
-use super::sync::{chosen, client_error, is_removed, removed_words, state_error};
+use super::sync::{chosen, client_error, halted, is_removed, removed_words, state_error};
 use super::when::{in_order, parse_days, parse_since, parse_until};
 use super::{CommandError, Context, Exit, addressed, tell, write_out};
 use crate::config::{self, Config};
 use crate::http::Patience;
 use crate::model::ConnectorName;
 use crate::report::{Kind, Part, Question, Report, Rows, gather, html};
-use crate::state::{self, State, Store};
-use crate::sync::{Again, Connector, Listed};
-use crate::wording::counted;
+use crate::state::{self, Store};
+use crate::sync;
+use crate::wording::{counted, printable};
 
 #[derive(Debug, Args)]
 pub(super) struct ReportArgs {
@@ -188,7 +187,7 @@ pub(super) async fn run(context: Context, args: ReportArgs) -> Result<Exit, Comm
         }
         let told = match drift {
             true => differences(&config, name, &question).await,
-            false => answer(&config, name, &question),
+            false => known(&config, name, &question),
         };
         match told {
             Ok((part, rows)) => {
@@ -234,7 +233,7 @@ fn tell_about(report: &Report, common: &CommonArgs) {
         };
         tell(&format!("{}: {found}", part.name));
         for note in &part.notes {
-            tell(&format!("  note: {note}"));
+            tell(&format!("  note: {}", printable(note)));
         }
     }
     if let Some(path) = &common.output
@@ -250,33 +249,33 @@ fn open(config: &Config, name: &ConnectorName) -> Result<Store, CommandError> {
     store.ok_or_else(|| CommandError::new(Exit::Partial, "nothing is known yet; the first run will collect"))
 }
 
-fn answer(config: &Config, name: &ConnectorName, question: &Question) -> Result<(Part, Rows), CommandError> {
+fn configured<'a>(config: &'a Config, name: &ConnectorName) -> Result<&'a config::Connector, CommandError> {
+    let connector = config.connectors.iter().find(|connector| connector.name == *name);
+    connector.ok_or_else(|| CommandError::unexpected("it is not configured"))
+}
+
+/// Answers from the state.
+fn known(config: &Config, name: &ConnectorName, question: &Question) -> Result<(Part, Rows), CommandError> {
+    let interval = configured(config, name)?.poll_interval;
     let mut store = open(config, name)?;
-    gather::answer(&mut store, question).map_err(CommandError::unexpected)
+    let answered = match question.kind {
+        Kind::Changes => gather::changes(&mut store, question, interval),
+        _ => gather::people(&mut store, question, interval),
+    };
+    answered.map_err(CommandError::unexpected)
 }
 
 /// Reads what JumpCloud has, and compares.
 async fn differences(config: &Config, name: &ConnectorName, question: &Question) -> Result<(Part, Rows), CommandError> {
+    let connector = configured(config, name)?;
     let mut store = open(config, name)?;
-    let Some(connector) = config.connectors.iter().find(|connector| connector.name == *name) else {
-        return Err(CommandError::unexpected("it is not configured"));
-    };
-    let there = listed(config, connector).await?;
-    gather::differences(&mut store, question, there).map_err(CommandError::unexpected)
-}
-
-async fn listed(config: &Config, connector: &config::Connector) -> Result<Listed, CommandError> {
-    let state = State::scratch(&config.state_dir, &connector.name).map_err(state_error)?;
-    let shared = Arc::new(connector.clone());
+    let application = store.about().map_err(CommandError::unexpected)?.application;
     let stop = CancellationToken::new();
-    let reading = Connector::new(shared, &config.network, state, Patience::COMMAND, stop).map_err(client_error)?;
-    reading.list_accounts().await.map_err(|halt| {
-        let todo = halt
-            .action(connector, Again::Command("report drift"))
-            .map(|action| format!("\n  what to do: {action}"))
-            .unwrap_or_default();
-        CommandError::new(Exit::of_halt(&halt), format!("{halt}{todo}"))
-    })
+    let (_, jumpcloud) = sync::peers(connector, &config.network, Patience::COMMAND, &stop).map_err(client_error)?;
+    let there = sync::list_accounts(connector, &jumpcloud, application)
+        .await
+        .map_err(|halt| halted(connector, "report drift", &halt))?;
+    gather::differences(&mut store, question, connector.poll_interval, there).map_err(CommandError::unexpected)
 }
 
 fn write(report: &Report, common: &CommonArgs) -> Result<(), CommandError> {

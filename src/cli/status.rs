@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use clap::Args;
+use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::look::begin;
@@ -22,7 +23,7 @@ use crate::wording::{self, Weight, moment};
 pub(super) struct StatusArgs {
     #[command(flatten)]
     show: ShowArgs,
-    /// Only connectors that need a look.
+    /// Only connectors that need a look, and those that are paused.
     #[arg(long)]
     problems: bool,
     /// Show it again and again, every 2 s or as often as told, until Ctrl-C.
@@ -51,12 +52,14 @@ struct Entry {
     weight: Weight,
     /// What needs a person and is not in the status.
     besides: Vec<String>,
+    /// When it last succeeded, where that is long ago and no daemon tries: it is only known how it was then.
+    bygone: Option<Timestamp>,
 }
 
 impl Entry {
     /// By the same measure as the status page. That nothing succeeded lately is news only where a daemon tries (`attended`).
     fn of(status: ConnectorStatus, config: Option<&Config>, attended: bool) -> Self {
-        let now = jiff::Timestamp::now();
+        let now = Timestamp::now();
         let connector = config.and_then(|config| {
             let mut connectors = config.connectors.iter();
             connectors.find(|connector| connector.name.as_str() == status.name)
@@ -65,6 +68,8 @@ impl Entry {
             Some(connector) => todo::of(&status, &Settings::of(connector), now),
             None => Vec::new(),
         };
+        let silent = todos.iter().any(|todo| todo.topic == todo::Topic::Silence);
+        let bygone = status.last_success.filter(|_| silent && !attended);
         todos.retain(|todo| attended || todo.topic != todo::Topic::Silence);
         let weight = todo::weight(&status, &todos);
         let mentions = |what: &str| status.reason.as_ref().is_some_and(|reason| reason.contains(what));
@@ -87,11 +92,13 @@ impl Entry {
             status,
             weight,
             besides,
+            bygone,
         }
     }
 
-    fn needs_a_look(&self) -> bool {
-        matches!(self.weight, Weight::Bad | Weight::Warning)
+    /// Whether it needs a look, or was put aside by a person, who may have forgotten it.
+    fn is_not_well(&self) -> bool {
+        matches!(self.weight, Weight::Bad | Weight::Warning) || todo::is_aside(self.status.state)
     }
 }
 
@@ -213,14 +220,23 @@ fn stored_status(config: &Config, name: &ConnectorName) -> Result<ConnectorStatu
     }
 }
 
-/// What is shown, and how many were left out because they are well. People get what needs one of them first.
-fn arranged(known: Known, args: &StatusArgs) -> (StatusReport, usize) {
-    let mut entries = known.connectors;
-    let all = entries.len();
-    if args.problems {
-        entries.retain(Entry::needs_a_look);
-    }
-    let left_out = all - entries.len();
+/// Connectors that are not shown because they are well.
+struct LeftOut {
+    count: usize,
+    /// When that was, of the one of which it was known last, where it is long ago.
+    bygone: Option<Timestamp>,
+}
+
+/// What is shown, and what is not. People get what needs one of them first.
+fn arranged(known: Known, args: &StatusArgs) -> (StatusReport, LeftOut) {
+    let (mut entries, well): (Vec<Entry>, Vec<Entry>) = known
+        .connectors
+        .into_iter()
+        .partition(|entry| !args.problems || entry.is_not_well());
+    let left_out = LeftOut {
+        count: well.len(),
+        bygone: well.iter().filter_map(|entry| entry.bygone).min(),
+    };
     if args.show.format == Format::Table {
         entries.sort_by_key(|entry| todo::rank(entry.weight));
         for Entry { status, besides, .. } in &mut entries {
@@ -236,25 +252,34 @@ fn arranged(known: Known, args: &StatusArgs) -> (StatusReport, usize) {
 
 fn show(known: Known, args: &StatusArgs) -> Result<(), CommandError> {
     let (report, left_out) = arranged(known, args);
-    let nothing = report.connectors.is_empty() && left_out > 0 && args.show.format == Format::Table;
+    let nothing = report.connectors.is_empty() && left_out.count > 0 && args.show.format == Format::Table;
     if !nothing {
         write_out(|out| output::status(out, &report, Look::of_stdout(args.show.format)))?;
     }
     if args.problems {
-        tell(&well(report.connectors.len(), left_out));
+        tell(&well(report.connectors.len(), &left_out));
     }
     Ok(())
 }
 
-/// How the others are, where only problems are shown.
-fn well(shown: usize, left_out: usize) -> String {
-    match (shown, left_out) {
-        (0, 0) => "no connectors".to_owned(),
-        (0, 1) => "the connector is well".to_owned(),
-        (0, all) => format!("all {all} connectors are well"),
-        (_, 0) => "no other connector".to_owned(),
-        (_, 1) => "the other connector is well".to_owned(),
-        (_, others) => format!("the other {others} connectors are well"),
+/// How the others are, where only problems are shown; or how they were, where nobody knows that any more.
+fn well(shown: usize, left_out: &LeftOut) -> String {
+    let who = match (shown, left_out.count) {
+        (0, 0) => return "no connectors".to_owned(),
+        (_, 0) => return "no other connector".to_owned(),
+        (0, 1) => "the connector".to_owned(),
+        (0, all) => format!("all {all} connectors"),
+        (_, 1) => "the other connector".to_owned(),
+        (_, others) => format!("the other {others} connectors"),
+    };
+    match (left_out.count, left_out.bygone) {
+        (1, None) => format!("{who} is well"),
+        (_, None) => format!("{who} are well"),
+        (1, Some(at)) => format!("{who} was well when it last succeeded, at {}", moment(at)),
+        (_, Some(at)) => format!(
+            "{who} were well when they last succeeded, the first of them at {}",
+            moment(at)
+        ),
     }
 }
 
@@ -288,15 +313,15 @@ fn frame(known: Known, args: &StatusArgs) -> Result<String, CommandError> {
     let (report, left_out) = arranged(known, args);
     let mut out = Vec::new();
     let written = (|| {
-        writeln!(out, "{}", moment(jiff::Timestamp::now()))?;
+        writeln!(out, "{}", moment(Timestamp::now()))?;
         for remark in &remarks {
             writeln!(out, "{}", addressed(remark))?;
         }
-        if !report.connectors.is_empty() || left_out == 0 {
+        if !report.connectors.is_empty() || left_out.count == 0 {
             output::status(&mut out, &report, Look::of_stdout(Format::Table))?;
         }
         if args.problems {
-            writeln!(out, "{}", well(report.connectors.len(), left_out))?;
+            writeln!(out, "{}", well(report.connectors.len(), &left_out))?;
         }
         std::io::Result::Ok(())
     })();
@@ -364,5 +389,45 @@ impl Drop for Screen {
             let mut out = std::io::stdout().lock();
             let _ = out.write_all(b"\x1b[?25h\n").and_then(|()| out.flush());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_known_long_ago_is_not_said_of_now() {
+        let at: Timestamp = "2026-11-21T08:00:00Z".parse().unwrap();
+        let told = |shown, count, bygone| well(shown, &LeftOut { count, bygone });
+        assert_eq!(told(0, 1, None), "the connector is well");
+        assert_eq!(
+            told(0, 1, Some(at)),
+            "the connector was well when it last succeeded, at 2026-11-21 08:00:00Z"
+        );
+        assert_eq!(
+            told(2, 3, Some(at)),
+            "the other 3 connectors were well when they last succeeded, the first of them at 2026-11-21 08:00:00Z"
+        );
+    }
+
+    #[test]
+    fn only_where_no_daemon_tries_an_old_success_is_bygone() {
+        let text = "
+            [connectors.main]
+            torq = { region = \"eu\", client_id = \"id\", client_secret = \"secret\" }
+            jumpcloud = { region = \"us\", client_id = \"id\", client_secret = \"secret\" }
+        ";
+        let config = crate::config::parse(text, std::path::Path::new("/"), Some(0o600), &Default::default()).unwrap();
+        let of = |hours, attended| {
+            let status = ConnectorStatus {
+                last_success: Some(Timestamp::now() - jiff::SignedDuration::from_hours(hours)),
+                ..ConnectorStatus::unknown("main", ConnectorState::Connected, None)
+            };
+            Entry::of(status, Some(&config), attended)
+        };
+        assert!(of(72, false).bygone.is_some() && !of(72, false).is_not_well());
+        assert!(of(72, true).bygone.is_none() && of(72, true).is_not_well());
+        assert!(of(0, false).bygone.is_none());
     }
 }

@@ -19,7 +19,7 @@ use crate::http::{ClientError, Patience};
 use crate::model::ConnectorName;
 use crate::notify::{self, Brief};
 use crate::state::{self, State, StateError};
-use crate::sync::{Again, Connector, Phase};
+use crate::sync::{Again, Connector, Halt, Phase};
 use crate::view::{DryRun, DryRunReport, RunCounts, RunOutcome};
 use crate::wording;
 
@@ -458,13 +458,17 @@ async fn preview(
     let state = State::scratch(&config.state_dir, &connector.name).map_err(state_error)?;
     let shared = Arc::new(connector.clone());
     let preview = Connector::new(shared, &config.network, state, Patience::COMMAND, stop).map_err(client_error)?;
-    preview.dry_run().await.map_err(|halt| {
-        let action = halt.action(connector, Again::Command("sync --dry-run"));
-        let todo = action
-            .map(|action| format!("\n  what to do: {action}"))
-            .unwrap_or_default();
-        CommandError::new(Exit::of_halt(&halt), format!("{halt}{todo}"))
-    })
+    let previewed = preview.dry_run().await;
+    previewed.map_err(|halt| halted(connector, "sync --dry-run", &halt))
+}
+
+/// Why a command that only looks did not come to its end, and what to do before it is given `again`.
+pub(super) fn halted(connector: &config::Connector, again: &'static str, halt: &Halt) -> CommandError {
+    let todo = halt
+        .action(connector, Again::Command(again))
+        .map(|action| format!("\n  what to do: {action}"))
+        .unwrap_or_default();
+    CommandError::new(Exit::of_halt(halt), format!("{halt}{todo}"))
 }
 
 /// Whether a connector was removed, or is being removed.

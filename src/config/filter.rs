@@ -1,4 +1,7 @@
-//! Questions that a checked configuration answers: who is delivered, how long the API key lasts, and the fingerprints by which a changed filter, workspace or organisation is noticed.
+//! Questions that a checked configuration answers: who is delivered, how long the API key lasts, how long
+//! nothing may succeed, and the fingerprints by which a changed filter, workspace or organisation is noticed.
+
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -51,6 +54,14 @@ impl UserFilter {
         }
         fingerprint.finish()
     }
+}
+
+/// So many poll intervals without a success are too many: a connector counts as silent then, and not as ready.
+pub const PATIENCE: u32 = 3;
+
+/// How long a connector may be without a success.
+pub fn patience(poll_interval: Duration) -> Duration {
+    poll_interval.saturating_mul(PATIENCE)
 }
 
 impl Torq {

@@ -30,7 +30,7 @@ use crate::model::ConnectorName;
 
 pub use authorities::Authorities;
 pub use environment::variable_of;
-pub use filter::{KEY_SOON, days_left};
+pub use filter::{KEY_SOON, PATIENCE, days_left, patience};
 pub use notify::{HookFormat, HookUrl, Occasion};
 pub use problem::{Problem, Problems};
 pub use read::{load, load_for, load_to_run, load_without_secrets, parse, parse_for, state_dir};

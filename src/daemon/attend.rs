@@ -21,11 +21,11 @@ use crate::config::{self, Network, Removals};
 use crate::http::Patience;
 use crate::model::{ConnectorName, Peer};
 use crate::notify::{Brief, Herald};
-use crate::state::{State, StateError, Store};
+use crate::state::{About, State, StateError, Store};
 use crate::sync::{Connector, Halt, Neighbourhood};
 use crate::view::{ConnectorState, RunOutcome};
 use crate::web::{self, Board, Live, Overlay, Seat};
-use crate::wording::BY_ITSELF;
+use crate::wording::{BY_ITSELF, moment};
 
 /// How often a waiting connector looks whether something changed, and shows that it is alive.
 pub(super) const LOOK: Duration = Duration::from_secs(10);
@@ -189,8 +189,8 @@ impl Attendant {
         let resting = about.paused || asks_person || removing;
         // Between runs the state has the truth: what the last run met is noted there.
         self.live.send_replace(Live {
-            overlay: self.obstacle.clone(),
-            next_poll: (!resting).then(|| self.due.told()),
+            overlay: self.obstacle.clone().or_else(|| self.awaited(&about)),
+            next_poll: (!resting).then(|| self.undelivered.unwrap_or(self.due).told()),
             succeeded: self.succeeded,
             beat: std::time::Instant::now(),
         });
@@ -210,10 +210,7 @@ impl Attendant {
                         if changed {
                             // The next run is by the new configuration.
                             *connector = None;
-                            let sooner = Due::after(self.config.poll_interval);
-                            if sooner.at < self.due.at {
-                                self.due = sooner;
-                            }
+                            self.due = self.due.or_sooner(Due::after(self.config.poll_interval));
                         }
                         // Who waits for a person tries at once; the others do not notice a configuration that is the same for them.
                         let tries = asks_person && (wakes || changed) && !about.paused && !removing;
@@ -321,7 +318,7 @@ impl Attendant {
                 approve(state, self.config.removals).await?
             }
             Action::Retry => {
-                let words = state.call(deeds::retry).await?;
+                let words = state.call(|store| deeds::retry(store, Timestamp::now())).await?;
                 self.due = Due::after(Duration::ZERO);
                 Answer::Done(words)
             }
@@ -391,7 +388,8 @@ impl Attendant {
                         }
                         let live = Live {
                             overlay: overlay_of(&connector),
-                            next_poll: None,
+                            // A run that only delivers is none.
+                            next_poll: next_poll.map(Due::told),
                             succeeded: self.succeeded,
                             beat: connector.last_activity().max(began),
                         };
@@ -443,7 +441,11 @@ impl Attendant {
         self.due = match (next_poll, &end.halt) {
             // What was to be delivered is, and the schedule stays.
             (Some(next_poll), None) => next_poll,
-            (_, halt) => self.next_due(halt),
+            // Whatever is repeated until then, Torq is polled on schedule.
+            (_, halt) => {
+                let due = self.next_due(halt);
+                self.undelivered.map_or(due, |next_poll| due.or_sooner(next_poll))
+            }
         };
         if approved {
             // Only a poll carries that out.
@@ -464,6 +466,20 @@ impl Attendant {
     fn poll_now(&mut self) {
         self.undelivered = None;
         self.due = Due::after(Duration::ZERO);
+    }
+
+    /// When JumpCloud is asked again, where that is before the next poll: what people are told comes next is the poll.
+    fn awaited(&self, about: &About) -> Option<Overlay> {
+        self.undelivered?;
+        let before = about.action.as_ref()?.strip_suffix(BY_ITSELF)?;
+        (about.state == ConnectorState::Retrying).then(|| Overlay {
+            state: about.state,
+            reason: about.reason.clone(),
+            action: Some(format!(
+                "{before}JumpCloud is asked again at {}",
+                moment(self.due.told())
+            )),
+        })
     }
 
     fn next_due(&self, halt: &Option<Halt>) -> Due {
@@ -519,7 +535,7 @@ impl Attendant {
         if fresh.config.notify != self.config.notify {
             // No reason to end a run: only those who tell people go by it.
             self.config.notify.clone_from(&fresh.config.notify);
-            self.tell_herald();
+            self.sit(self.seated.clone());
             tracing::info!(connector = %self.name(), "people are told as the changed configuration says");
         }
         if fresh.config == self.config && fresh.network == self.network {

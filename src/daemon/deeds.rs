@@ -4,8 +4,9 @@ use jiff::Timestamp;
 
 use crate::config::Removals;
 use crate::model::ConnectorName;
-use crate::state::{Sql, Store};
+use crate::state::{Offered, Sql, Store};
 use crate::view::ConnectorState;
+use crate::wording::BY_ITSELF;
 
 /// Stops polling and delivering.
 pub fn pause(store: &mut Store, now: Timestamp) -> Sql<String> {
@@ -33,13 +34,36 @@ pub fn approve(store: &mut Store, removals: Removals, now: Timestamp) -> Sql<Str
         let action = "nothing: the next run does it; until then the users may still come back";
         store.note_state(now, ConnectorState::Held, Some(&words), Some(action))?;
     }
-    Ok(words)
+    Ok(words + &resting(store)?)
 }
 
-/// Makes pending again what was refused, and lets what was not offered be tried again.
-pub fn retry(store: &mut Store) -> Sql<String> {
+/// Makes pending again what was refused, and lets what was not offered be tried again. Until a run has come to an end, the status
+/// says that, and no longer why something was left undone.
+pub fn retry(store: &mut Store, now: Timestamp) -> Sql<String> {
+    let about = store.about()?;
+    let not_offered = |offered| matches!(offered, Offered::No(_));
+    let offered_again = not_offered(about.accounts) || not_offered(about.associations);
     store.forget_not_offered()?;
-    Ok(retried_words(store.retry()?))
+    let retried = store.retry()?;
+    let words = retried_words(retried);
+    let undone = matches!(about.state, ConnectorState::Connected | ConnectorState::ReportOnly);
+    if undone && (retried > 0 || offered_again) {
+        let reason = match offered_again {
+            true => "what JumpCloud did not offer, or refused, is tried again, as a person asked".to_owned(),
+            false => words.clone(),
+        };
+        let action = format!("nothing: {BY_ITSELF}");
+        store.note_state(now, about.state, Some(&reason), Some(&action))?;
+    }
+    Ok(words + &resting(store)?)
+}
+
+/// That there is no next run as long as it is paused.
+fn resting(store: &Store) -> Sql<String> {
+    Ok(match store.about()?.paused {
+        true => format!("; it is paused until: torq-connector resume {}", store.name()),
+        false => String::new(),
+    })
 }
 
 /// What is said of a connector that is set up again without a daemon.

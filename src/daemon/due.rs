@@ -1,4 +1,4 @@
-//! When the next poll is due, by two clocks that may disagree: the wall clock can be set, and the monotonic clock stands still while
+//! When the next run is due, by two clocks that may disagree: the wall clock can be set, and the monotonic clock stands still while
 //! a machine sleeps.
 
 use std::time::Duration;
@@ -11,7 +11,7 @@ const APART: Duration = Duration::from_secs(30);
 /// Clocks that differ by less agree.
 const AGREE: SignedDuration = SignedDuration::from_secs(5);
 
-/// When the next poll is due: by the monotonic clock, or by the wall clock where that comes first, as on a machine that slept.
+/// When the next run is due: by the monotonic clock, or by the wall clock where that comes first, as on a machine that slept.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Due {
     /// By the monotonic clock.
@@ -34,6 +34,11 @@ impl Due {
             wall: wall + ahead,
             no_sooner: now + wait.min(APART),
         }
+    }
+
+    /// Whichever comes first.
+    pub(super) fn or_sooner(self, other: Self) -> Self {
+        if other.at < self.at { other } else { self }
     }
 
     pub(super) fn is_now(self) -> bool {

@@ -9,7 +9,7 @@ use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 
 use super::message::Message;
-use crate::config::Occasion;
+use crate::config::{Occasion, patience};
 use crate::state::{Bearing, Stage, Told};
 use crate::view::ConnectorState;
 use crate::wording;
@@ -70,8 +70,8 @@ pub(super) fn silence(bearing: &Bearing, now: Timestamp, interval: Duration, qui
         return Silence::No;
     }
     let limit = match about.last_success {
-        Some(_) => interval * 3,
-        None => FIRST_PATIENCE.max(interval * 3),
+        Some(_) => patience(interval),
+        None => FIRST_PATIENCE.max(patience(interval)),
     };
     let since = about.last_success.or(bearing.first_run);
     let age = since.and_then(|since| Duration::try_from(now.duration_since(since)).ok());

@@ -1,13 +1,14 @@
 //! What a state says to a question.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{Difference, InDirectory, Kind, OnlyIn, Part, Question, ReportUser, Rows, idle_since};
+use super::{Difference, InDirectory, Kind, OnlyIn, Part, Question, ReportUser, Rows, fresh, idle_since};
 use crate::model::EmailKey;
-use crate::state::{EventQuery, INVITED, Origin, PastUser, Sql, Store, UserSelection};
+use crate::state::{EventQuery, Horizon, INVITED, Origin, PastUser, Sql, Store, UserSelection};
 use crate::sync::Listed;
 use crate::view::{AccountStanding, EventKind, EventView};
 use crate::wording::{self, counted, moment};
@@ -27,29 +28,27 @@ const CHANGES: [EventKind; 11] = [
     EventKind::RemovalApproved,
 ];
 
-/// Answers from what is known. What differs is told by [`differences`].
-pub fn answer(store: &mut Store, question: &Question) -> Sql<(Part, Rows)> {
-    let mut part = begun(store, question)?;
+/// Who of the users the question is about, as of now or of the past. `interval`: how often the connector polls.
+pub fn people(store: &mut Store, question: &Question, interval: Duration) -> Sql<(Part, Rows)> {
+    let (mut part, _) = begun(store, question, interval)?;
     if part.error.is_some() {
         return Ok((part, Rows::none(question.kind)));
     }
-    let rows = match (question.kind, question.at) {
-        (Kind::Changes | Kind::Drift, _) => changes(store, question, &mut part)?,
-        (_, Some(at)) => past(store, question, at, &mut part)?,
-        (_, None) => present(store, question, &mut part)?,
+    let users = match question.at {
+        Some(at) => past(store, question, at, &mut part)?,
+        None => present(store, question, &mut part)?,
     };
-    if let Rows::Users(users) = &rows {
-        note_roles(users, &mut part);
-    }
-    Ok((part, rows))
+    note_roles(&users, &mut part);
+    Ok((part, Rows::Users(in_order(question.kind, users))))
 }
 
-fn begun(store: &Store, question: &Question) -> Sql<Part> {
+fn begun(store: &Store, question: &Question, interval: Duration) -> Sql<(Part, Horizon)> {
     let about = store.about()?;
     let horizon = store.past_horizon()?;
     let mut part = Part {
         name: store.name().to_string(),
-        as_of: question.at.or(about.last_success.or(horizon.collected)),
+        as_of: fresh::as_of(question, about.read_at),
+        last_read: about.read_at,
         rows: 0,
         users: None,
         error: None,
@@ -65,11 +64,14 @@ fn begun(store: &Store, question: &Question) -> Sql<Part> {
         }
         _ => {}
     }
-    Ok(part)
+    if part.error.is_none() {
+        part.notes.extend(fresh::notes(store, question, interval)?);
+    }
+    Ok((part, horizon))
 }
 
 /// Why nobody knows how it was at a moment, and what can be asked instead.
-fn not_known(at: Timestamp, horizon: &crate::state::Horizon) -> String {
+fn not_known(at: Timestamp, horizon: &Horizon) -> String {
     let asked = moment(at);
     match (horizon.collected, horizon.kept) {
         (None, _) => "nothing is known of the past yet: the first collection is not complete".to_owned(),
@@ -100,13 +102,14 @@ fn note_roles(users: &[ReportUser], part: &mut Part) {
     }
 }
 
-fn present(store: &mut Store, question: &Question, part: &mut Part) -> Sql<Rows> {
+fn present(store: &mut Store, question: &Question, part: &mut Part) -> Sql<Vec<ReportUser>> {
     let since = UserSelection::days_before(question.now, question.days);
     let selection = match question.kind {
         Kind::Unmatched => UserSelection::unmatched(),
         Kind::Dormant => UserSelection::dormant(since),
         Kind::PendingInvitations => UserSelection::invited(),
-        Kind::Access | Kind::Drift | Kind::Changes => UserSelection::default(),
+        // Everybody.
+        _ => UserSelection::default(),
     };
     let rows = store.selected_users(selection)?;
     let status = store.status()?;
@@ -129,10 +132,10 @@ fn present(store: &mut Store, question: &Question, part: &mut Part) -> Sql<Rows>
     let rows = rows
         .into_iter()
         .map(|row| ReportUser::present(row.user, &row.directory));
-    Ok(Rows::Users(in_order(question.kind, rows.collect())))
+    Ok(rows.collect())
 }
 
-fn past(store: &mut Store, question: &Question, at: Timestamp, part: &mut Part) -> Sql<Rows> {
+fn past(store: &mut Store, question: &Question, at: Timestamp, part: &mut Part) -> Sql<Vec<ReportUser>> {
     let roles = store.roles()?;
     let past = store.users_at(at)?;
     part.users = Some(past.users.len() as u64);
@@ -171,7 +174,7 @@ fn past(store: &mut Store, question: &Question, at: Timestamp, part: &mut Part) 
             rows.push(past_user(&part.name, user, &roles));
         }
     }
-    Ok(Rows::Users(in_order(question.kind, rows)))
+    Ok(rows)
 }
 
 fn past_user(connector: &str, user: PastUser, roles: &BTreeMap<String, String>) -> ReportUser {
@@ -212,14 +215,15 @@ fn in_order(kind: Kind, mut users: Vec<ReportUser>) -> Vec<ReportUser> {
     users
 }
 
-fn changes(store: &mut Store, question: &Question, part: &mut Part) -> Sql<Rows> {
+/// What happened to users and accounts within a time.
+pub fn changes(store: &mut Store, question: &Question, interval: Duration) -> Sql<(Part, Rows)> {
+    let (mut part, horizon) = begun(store, question, interval)?;
     let query = EventQuery {
         since: question.since,
         until: question.until,
         kinds: CHANGES.to_vec(),
         ..EventQuery::default()
     };
-    let horizon = store.past_horizon()?;
     if let Some(kept) = horizon.kept
         && question.since.is_none_or(|since| since < kept)
     {
@@ -239,7 +243,7 @@ fn changes(store: &mut Store, question: &Question, part: &mut Part) -> Sql<Rows>
         ));
     }
     wording::name_roles(&mut events, &store.roles()?);
-    Ok(Rows::Changes(events))
+    Ok((part, Rows::Changes(events)))
 }
 
 /// Whether all that changed is when somebody last logged in.
@@ -249,8 +253,8 @@ fn is_login(event: &EventView) -> bool {
 }
 
 /// What JumpCloud has and Torq has not, and the reverse: its accounts as they have just been read, and the users as they are known.
-pub fn differences(store: &mut Store, question: &Question, there: Listed) -> Sql<(Part, Rows)> {
-    let mut part = begun(store, question)?;
+pub fn differences(store: &mut Store, question: &Question, interval: Duration, there: Listed) -> Sql<(Part, Rows)> {
+    let (mut part, _) = begun(store, question, interval)?;
     let users = store.users()?;
     part.users = Some(users.len() as u64);
     let accounts = match there.accounts {

@@ -5,29 +5,35 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::words::{day, directory, idle_days, made_by, only_in, role, sign_in};
-use super::{Difference, Kind, Part, Report, ReportUser, Rows};
+use super::words::{self, Breaks, Column, role};
+use super::{Kind, Part, Report, ReportUser, Rows};
 use crate::view::EventView;
 use crate::wording::{self, moment, printable};
 
 const STYLE: &str = "
 :root { color: #1b1f24; background: #fff; font: 14px/1.4 system-ui, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif; }
-body { margin: 2em auto; max-width: 75em; padding: 0 1.5em; }
+body { margin: 2em auto; max-width: 75em; padding: 0 1.5em; overflow-wrap: break-word; }
 h1 { font-size: 1.6em; margin: 0 0 .2em; }
 h2 { font-size: 1.2em; margin: 2em 0 .4em; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .15em 1.2em; margin: 1em 0; }
+dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .15em 1.2em; margin: 1em 0; }
 dt { color: #57606a; } dd { margin: 0; }
-table { border-collapse: collapse; width: 100%; font-size: .9em; }
-th, td { text-align: left; vertical-align: top; padding: .3em .8em .3em 0; border-bottom: 1px solid #d0d7de; overflow-wrap: anywhere; }
-thead th { border-bottom: 2px solid #57606a; white-space: nowrap; }
-td.fixed { white-space: nowrap; }
+table { border-collapse: collapse; width: 100%; font-size: .9em; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; vertical-align: top; padding: .3em .8em .3em 0; border-bottom: 1px solid #d0d7de; }
+th:last-child, td:last-child { padding-right: 0; }
+/* Whatever came from a peer may be broken anywhere, but not into columns of a few letters. */
+td.words, td.long { overflow-wrap: anywhere; min-width: 9.5em; }
+td.long { min-width: 15.5em; }
+td.fixed, thead th { white-space: nowrap; }
+thead th { border-bottom: 2px solid #57606a; }
 tr { break-inside: avoid; }
 thead { display: table-header-group; }
+h2, .note, .error { break-after: avoid; }
 .faint { color: #57606a; } .note { margin: .3em 0; } .error { font-weight: 600; }
 .signature { display: grid; grid-template-columns: 2fr 2fr 1fr; gap: 2em; margin-top: 4em; break-inside: avoid; }
 .signature div { border-top: 1px solid #1b1f24; padding-top: .3em; }
 @page { size: A4 landscape; margin: 15mm; @bottom-right { content: counter(page) ' / ' counter(pages); } }
-@media print { body { margin: 0; max-width: none; padding: 0; font-size: 10pt; } section.connector + section.connector { break-before: page; } }
+@media screen { section.connector { overflow-x: auto; } }
+@media print { body { margin: 0; max-width: none; padding: 0; font-size: 9pt; } section.connector + section.connector { break-before: page; } }
 ";
 
 /// The whole file.
@@ -84,8 +90,8 @@ fn connector(report: &Report, part: &Part) -> Markup {
             @if part.rows > 0 {
                 table {
                     @match &report.rows {
-                        Rows::Users(rows) => (users(report.report, rows.iter().filter(|row| own(&row.connector)), report.at.unwrap_or(report.generated))),
-                        Rows::Differences(rows) => (differences(rows.iter().filter(|row| own(&row.connector)))),
+                        Rows::Users(rows) => (table(&words::columns(report.report), rows.iter().filter(|row| own(&row.connector)), report.moment())),
+                        Rows::Differences(rows) => (table(&words::differences(), rows.iter().filter(|row| own(&row.connector)), report.moment())),
                         Rows::Changes(rows) => (changes(rows.iter().filter(|row| own(&row.connector)))),
                     }
                 }
@@ -118,65 +124,46 @@ fn counts<'a>(rows: impl Iterator<Item = &'a ReportUser>) -> Markup {
     }
 }
 
-fn name(email: Option<&str>, id: &str) -> String {
-    printable(email.filter(|email| !email.is_empty()).unwrap_or(id))
-}
-
-fn users<'a>(kind: Kind, rows: impl Iterator<Item = &'a ReportUser>, at: Timestamp) -> Markup {
-    let waiting = matches!(kind, Kind::Dormant | Kind::PendingInvitations);
+/// A table with these columns.
+fn table<'a, Row: 'a>(columns: &[Column<Row>], rows: impl Iterator<Item = &'a Row>, at: Timestamp) -> Markup {
     html! {
-        thead { tr {
-            th { "User" } th { "Role" } th { "Sign-in" } th { "Status" } th { "Last login" }
-            @if waiting { th { "Days" } }
-            th { "Directory" } th { "JumpCloud user" } th { "Account" } th { "Since" }
-        } }
+        thead { tr { @for column in columns { th class=(class(column.breaks)) { (column.name) } } } }
         tbody {
             @for row in rows {
-                tr {
-                    td { (name(row.email.as_deref(), &row.id)) }
-                    td { (role(row)) }
-                    td class="fixed" { (sign_in(row.sso)) }
-                    td { (printable(row.status.as_deref().unwrap_or("–"))) }
-                    td class="fixed" { (row.last_login.as_deref().map_or_else(|| "never".to_owned(), day)) }
-                    @if waiting { td class="fixed" { (idle_days(row, at).map_or_else(|| "–".to_owned(), |days| days.to_string())) } }
-                    td { (directory(row)) }
-                    td { (printable(row.directory_user_id.as_deref().unwrap_or("–"))) }
-                    td { (row.account.map_or("–", |account| account.as_str())) }
-                    td class="fixed" { (row.first_seen.map_or_else(|| "–".to_owned(), |at| at.strftime("%Y-%m-%d").to_string())) }
-                }
+                tr { @for column in columns { td class=(class(column.breaks)) { (breakable(&(column.cell)(row, at))) } } }
             }
         }
     }
 }
 
-fn differences<'a>(rows: impl Iterator<Item = &'a Difference>) -> Markup {
+fn class(breaks: Breaks) -> &'static str {
+    match breaks {
+        Breaks::Never => "fixed",
+        Breaks::Words => "words",
+        Breaks::Anywhere => "long",
+    }
+}
+
+/// Text that may be broken before the host of an e-mail: whatever must be broken somewhere is read best so.
+fn breakable(text: &str) -> Markup {
     html! {
-        thead { tr { th { "Only in" } th { "E-mail" } th { "Account" } th { "JumpCloud user" } th { "Made by" } th { "Why" } } }
-        tbody {
-            @for row in rows {
-                tr {
-                    td { (only_in(row.only_in)) }
-                    td { (printable(row.email.as_deref().or(row.user_id.as_deref()).unwrap_or("–"))) }
-                    td { (printable(row.account_id.as_deref().unwrap_or_else(|| row.account.map_or("–", |account| account.as_str())))) }
-                    td { (printable(row.directory_user_id.as_deref().unwrap_or("–"))) }
-                    td { (made_by(row)) }
-                    td { (printable(row.reason.as_deref().unwrap_or_default())) }
-                }
-            }
+        @match text.split_once('@') {
+            Some((before, after)) => { (before) wbr; "@" (after) },
+            None => (text),
         }
     }
 }
 
 fn changes<'a>(rows: impl Iterator<Item = &'a EventView>) -> Markup {
     html! {
-        thead { tr { th { "Time" } th { "What" } th { "Who" } th { "Details" } } }
+        thead { tr { th class="fixed" { "Time" } th class="fixed" { "What" } th class="long" { "Who" } th class="words" { "Details" } } }
         tbody {
             @for row in rows {
                 tr {
                     td class="fixed" { (row.at.map(moment).unwrap_or_default()) }
                     td class="fixed" { (wording::event(row.kind)) }
-                    td { (name(row.email.as_deref(), row.user_id.as_deref().unwrap_or("–"))) }
-                    td { (wording::details(row)) }
+                    td class="long" { (breakable(&wording::named(row.email.as_deref(), row.user_id.as_deref()))) }
+                    td class="words" { (wording::details(row)) }
                 }
             }
         }

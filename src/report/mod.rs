@@ -1,9 +1,10 @@
 //! Reports: answers for whoever must account for who has access. As of now or of a day that is past, and the same in a table, in
 //! JSON, in CSV and on paper.
 //!
-//! Here are their shapes and their words. [`gather`] fills them from a state, [`html`] puts them on paper; the command line has
-//! tables and CSV. [`words`] is what their cells say.
+//! Here are their shapes and their words. [`gather`] fills them from a state, `fresh` says how old that is, [`html`] puts them on
+//! paper; the command line has tables and CSV. [`words`] is what their columns are and their cells say.
 
+mod fresh;
 pub mod gather;
 pub mod html;
 pub mod words;
@@ -84,8 +85,10 @@ pub struct Report {
 pub struct Part {
     /// The connector.
     pub name: String,
-    /// As of when that is: the moment that was asked for, or when the last whole run ended. Null: none has.
+    /// As of when that is: the moment that was asked for, but none after the last complete poll. Null: there was none yet.
     pub as_of: Option<Timestamp>,
+    /// When Torq was last read to its end, whatever became of the delivery. Null: it was not yet.
+    pub last_read: Option<Timestamp>,
     /// How many rows are about it.
     pub rows: u64,
     /// How many users there are, whomever the report is about; null where that is not known.
@@ -102,6 +105,7 @@ impl Part {
         Self {
             name: name.to_owned(),
             as_of: None,
+            last_read: None,
             rows: 0,
             users: None,
             error: Some(error),
@@ -320,6 +324,11 @@ impl Report {
         self.rows.extend(rows);
     }
 
+    /// The moment that it is about.
+    pub fn moment(&self) -> Timestamp {
+        self.at.unwrap_or(self.generated)
+    }
+
     /// What it is, in words.
     pub fn title(&self) -> String {
         match self.report {
@@ -337,11 +346,26 @@ impl Report {
 
     /// The time that it is about, in words.
     pub fn span(&self) -> String {
-        match (self.since, self.until, self.at) {
-            (Some(since), Some(until), _) => format!("after {}, up to {}", moment(since), moment(until)),
-            (None, Some(until), _) => format!("up to {}", moment(until)),
-            (_, _, Some(at)) => format!("as of {}", moment(at)),
-            _ => format!("as of {}", moment(self.generated)),
+        match (self.since, self.until) {
+            (Some(since), Some(until)) => format!("after {}, up to {}", moment(since), moment(until)),
+            (None, Some(until)) => format!("up to {}", moment(until)),
+            _ => match &self.connectors[..] {
+                [part] => self.as_of(part),
+                _ => match self.at {
+                    Some(at) => format!("as of {}, or of the last complete poll before", moment(at)),
+                    None => "as of the last complete poll of each".to_owned(),
+                },
+            },
+        }
+    }
+
+    /// As of when that is what it says of a connector, in words.
+    fn as_of(&self, part: &Part) -> String {
+        match (self.at, part.as_of) {
+            (Some(at), Some(as_of)) if as_of >= at => format!("as of {}", moment(at)),
+            (_, Some(as_of)) => format!("as of the last complete poll, {}", moment(as_of)),
+            (Some(at), None) => format!("as of {}", moment(at)),
+            (None, None) => "Torq was not read to its end yet".to_owned(),
         }
     }
 
@@ -369,11 +393,10 @@ impl Report {
             (Kind::Changes, 0) => "nothing changed".to_owned(),
             (Kind::Changes, rows) => counted(rows, "change"),
         };
-        let when = match (self.report, self.at, part.as_of) {
-            (Kind::Changes, ..) => self.span(),
-            (_, None, Some(ended)) => format!("as of the last whole run, {}", moment(ended)),
-            (_, None, None) => "Torq was not read to its end yet".to_owned(),
-            _ => self.span(),
+        let when = match self.report {
+            Kind::Changes => self.span(),
+            Kind::Drift => format!("JumpCloud as it is now, Torq {}", self.as_of(part)),
+            _ => self.as_of(part),
         };
         format!("{rows}, {when}")
     }

@@ -13,14 +13,20 @@ use crate::view::{ConnectorState, EventKind};
 pub struct About {
     /// Its state, as last noted.
     pub state: ConnectorState,
+    /// Since when it is in that state.
+    pub state_since: Option<Timestamp>,
     /// Why.
     pub reason: Option<String>,
     /// What a person should do.
     pub action: Option<String>,
     /// Paused by a person.
     pub paused: bool,
+    /// Since when; `None` when it is not, or when that is not known any more.
+    pub paused_at: Option<Timestamp>,
     /// When a poll and its delivery last finished.
     pub last_success: Option<Timestamp>,
+    /// When Torq was last read to its end, whatever became of the delivery.
+    pub read_at: Option<Timestamp>,
     /// Whether a poll was ever complete.
     pub collected: bool,
     /// Torq's entry in SaaS Management, as last found.
@@ -110,7 +116,7 @@ impl Store {
                 "SELECT state, reason, action, paused, last_success, first_poll_at, application_id, known_at,
                         accounts_offered, accounts_tried_at, associations_offered, associations_tried_at, roles_read_at,
                         directory_since, hold_reason, notice, noticed_at, application_origin, application_intent_at IS NOT NULL,
-                        removing_at
+                        removing_at, state_since, paused_at, read_at
                  FROM connector",
             )?
             .query_row([], |row| {
@@ -133,6 +139,9 @@ impl Store {
                     application_origin: row.get::<_, Option<String>>(17)?.as_deref().and_then(Origin::parse),
                     application_unanswered: row.get(18)?,
                     removing: instant(row.get(19)?),
+                    state_since: instant(row.get(20)?),
+                    paused_at: instant(row.get(21)?),
+                    read_at: instant(row.get(22)?),
                 })
             })
     }
@@ -368,7 +377,11 @@ impl Store {
         self.durably(|store| {
             store.keep_books(|store| {
                 let transaction = store.db.transaction()?;
-                transaction.execute("UPDATE connector SET paused = ?1", [paused])?;
+                let since = paused.then(|| stored(now));
+                transaction.execute(
+                    "UPDATE connector SET paused = ?1, paused_at = ?2",
+                    params![paused, since],
+                )?;
                 let (own, other) = (about.state.as_str(), ConnectorState::Paused.as_str());
                 let (before, after) = if paused { (own, other) } else { (other, own) };
                 let event = NewEvent {

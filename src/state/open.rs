@@ -15,13 +15,14 @@ use super::{State, StateError, Store, disk, removed, stored};
 use crate::model::ConnectorName;
 
 /// The numbered schema files, in order. `PRAGMA user_version` says how many of them a file has.
-pub(super) const MIGRATIONS: [&str; 6] = [
+pub(super) const MIGRATIONS: [&str; 7] = [
     include_str!("schema/0001.sql"),
     include_str!("schema/0002.sql"),
     include_str!("schema/0003.sql"),
     include_str!("schema/0004.sql"),
     include_str!("schema/0005.sql"),
     include_str!("schema/0006.sql"),
+    include_str!("schema/0007.sql"),
 ];
 
 /// Marks our files (`PRAGMA application_id`): "torq".
@@ -237,7 +238,18 @@ pub fn read(state_dir: &Path, name: &ConnectorName) -> Result<Option<Store>, Sta
         return Ok(None);
     }
     let path = database(state_dir, name);
-    Ok(open_read_only(&path)?.map(|db| Store::new(db, name.clone())))
+    let Some(db) = open_read_only(&path)? else {
+        return Ok(None);
+    };
+    let classify = |source| classify(&path, source);
+    if version(&db).map_err(classify)? == MIGRATIONS.len() as i64 {
+        return Ok(Some(Store::new(db, name.clone())));
+    }
+    // Of an earlier version, which may be writing it still: looked at in a copy.
+    drop(db);
+    let mut db = copy(&path)?;
+    migrate(&mut db, Path::new(""), &MIGRATIONS)?;
+    Ok(Some(Store::new(db, name.clone())))
 }
 
 /// A copy in memory; an empty one when there is no state yet.

@@ -364,6 +364,12 @@ fn apply_user(
     differ("created", json!(known.created), json!(created));
     differ("last_login", json!(known.last_login), json!(last_login));
 
+    if EmailKey::fold(&known.email) != email.key() {
+        db.execute(
+            "UPDATE accounts SET left_at = ?2 WHERE email_key = ?1",
+            params![EmailKey::fold(&known.email).as_str(), stored(now)],
+        )?;
+    }
     let filtered = filter.admits(&email.key(), status).err();
     db.prepare_cached(
         "UPDATE users SET email = ?2, email_key = ?3, status = ?4, sso = ?5, role_id = ?6, created = ?7, last_login = ?8,

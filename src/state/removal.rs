@@ -1,6 +1,6 @@
 //! Removals: who counts as gone after a complete poll, what is believed, what is held, what becomes of accounts without a user.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::doubt::Doubt;
@@ -9,6 +9,9 @@ use super::seen::{Bits, Memory};
 use super::{NewEvent, Sql, Store, events, stored};
 use crate::config::{MaxRemovals, Removals};
 use crate::view::{EventKind, Guard, RunCounts};
+
+/// A time between two complete polls is noted from this length on.
+const UNREAD: SignedDuration = SignedDuration::from_hours(1);
 
 /// When removals are believed, and what they entail.
 #[derive(Clone, Copy, Debug)]
@@ -96,10 +99,7 @@ impl Store {
             doubt.write(db)?;
         }
         let nothing = db.total_changes() == changes;
-        db.execute(
-            "UPDATE connector SET first_poll_at = ?1 WHERE first_poll_at IS NULL",
-            [stored(now)],
-        )?;
+        note_read(db, now)?;
         clear_poll(db)?;
         transaction.commit()?;
         if nothing {
@@ -162,6 +162,21 @@ impl Store {
         transaction.commit()?;
         Ok(approved)
     }
+}
+
+/// A poll is complete: Torq is known as of now, and was not before for so long.
+fn note_read(db: &Connection, now: Timestamp) -> Sql<()> {
+    // Noted by a clock that was ahead.
+    db.execute("DELETE FROM unread WHERE until > ?1", [stored(now)])?;
+    db.execute(
+        "INSERT INTO unread (since, until) SELECT read_at, ?1 FROM connector WHERE read_at <= ?2",
+        [stored(now), stored(now - UNREAD)],
+    )?;
+    db.execute(
+        "UPDATE connector SET read_at = ?1, first_poll_at = coalesce(first_poll_at, ?1)",
+        [stored(now)],
+    )?;
+    Ok(())
 }
 
 /// Whoever was absent and is seen again counts as never absent: nothing is held or approved for them any more. Whether there is
@@ -329,7 +344,7 @@ impl Judged<'_> {
 
     /// Whether so many removals more are believed.
     fn guard(&self, db: &Connection, candidates: u64) -> Sql<Guard> {
-        let day_ago = stored(self.now - jiff::SignedDuration::from_hours(24));
+        let day_ago = stored(self.now - SignedDuration::from_hours(24));
         // What a person approved does not use up what is believed unasked.
         let removals_24h: u64 = db.query_row(
             "SELECT (SELECT count(*) FROM users WHERE removed_at > ?1 AND removal IS NULL)
@@ -448,7 +463,7 @@ fn remove_user(db: &Connection, now: Timestamp, run: Option<i64>, no: u32) -> Sq
 
 /// Notes the accounts whose release is believed now although nobody was removed: those that a changed e-mail left behind.
 fn note_releases(db: &Connection, now: Timestamp) -> Sql<()> {
-    let day_ago = stored(now - jiff::SignedDuration::from_hours(24));
+    let day_ago = stored(now - SignedDuration::from_hours(24));
     db.execute("DELETE FROM releases WHERE at <= ?1", [day_ago])?;
     db.execute(
         &format!("INSERT INTO releases (at, email_key) SELECT ?1, email_key FROM accounts WHERE absent_polls >= 2 AND {ORPHANS}"),

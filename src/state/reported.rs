@@ -1,12 +1,38 @@
 //! Small questions of reports.
 
 use jiff::Timestamp;
+use rusqlite::OptionalExtension;
 
 use super::connector::Origin;
-use super::{Sql, Store, instant};
+use super::{Sql, Store, instant, stored};
 use crate::model::{AccountId, EmailKey};
 
 impl Store {
+    /// In which times of an hour or more between `from` and `to` no poll was complete, though one was before and after, the oldest
+    /// first. What changed in them was seen at their end.
+    pub fn unread(&self, from: Timestamp, to: Timestamp) -> Sql<Vec<(Timestamp, Timestamp)>> {
+        let times: Vec<(Option<Timestamp>, Option<Timestamp>)> = self
+            .db
+            .prepare_cached("SELECT since, until FROM unread WHERE since < ?2 AND until > ?1 ORDER BY since")?
+            .query_map([stored(from), stored(to)], |row| {
+                Ok((instant(row.get(0)?), instant(row.get(1)?)))
+            })?
+            .collect::<Sql<_>>()?;
+        Ok(times
+            .into_iter()
+            .filter_map(|(since, until)| since.zip(until))
+            .collect())
+    }
+
+    /// Since when Torq is being read again, where some of it is in the snapshot already.
+    pub fn half_read(&self) -> Sql<Option<Timestamp>> {
+        let mut begun = self
+            .db
+            .prepare_cached("SELECT started FROM poll WHERE EXISTS (SELECT 1 FROM poll_pages)")?;
+        let begun = begun.query_row([], |row| row.get(0)).optional()?;
+        Ok(instant(begun))
+    }
+
     /// Of how many users the directory was not asked yet.
     pub fn unasked(&self) -> Sql<u64> {
         self.db.query_row(

@@ -65,7 +65,7 @@ impl Store {
     /// Prunes some of what is from before `before`, in one small transaction, so that nobody waits for it.
     ///
     /// An account that this connector made stays known for as long as JumpCloud has it: otherwise nobody could say any more that it
-    /// is ours to delete.
+    /// is ours to delete. One that was found stays for as long as somebody had its e-mail within the time that is kept.
     pub fn prune(&mut self, before: Timestamp) -> Sql<Pruned> {
         self.thoroughly(|store| store.prune_some(before))
     }
@@ -85,6 +85,7 @@ impl Store {
                     (SELECT a.email_key FROM accounts a
                      WHERE (a.account_id IS NULL OR a.origin = 'found') AND a.intent_at IS NULL AND a.look = 0
                        AND (a.release IS NULL OR a.release = 'reported') AND (a.matched_at IS NULL OR a.matched_at < ?1)
+                       AND (a.left_at IS NULL OR a.left_at < ?1)
                        AND NOT EXISTS (SELECT 1 FROM users u WHERE u.email_key = a.email_key)
                      LIMIT ?2)",
             )?,
@@ -98,6 +99,7 @@ impl Store {
                 [&before],
             )?;
         }
+        transaction.execute("DELETE FROM unread WHERE until < ?1", [&before])?;
         if pruned.users > 0 {
             renumber_poll(&transaction)?;
         }

@@ -8,6 +8,7 @@ use crate::model::ConnectorName;
 use crate::view::{
     AccountStanding, ConnectorState, ConnectorStatus, EventKind, EventView, Progress, RunOutcome, RunSummary, UserView,
 };
+use crate::wording;
 
 /// What is counted over all users.
 #[derive(Clone, Copy, Debug, Default)]
@@ -67,7 +68,7 @@ impl Store {
             name: self.name.to_string(),
             state,
             reason: if paused {
-                Some("paused by a person".to_owned())
+                Some(wording::paused_reason(about.paused_at))
             } else {
                 about.reason.filter(|_| !over)
             },

@@ -1,8 +1,10 @@
 //! What JumpCloud has, for whoever compares it with Torq: the accounts of the application, as they are. Reads only.
 
-use super::{Connector, Halt, application};
+use super::{Halt, application};
+use crate::config;
 use crate::http::FailureKind;
-use crate::jumpcloud::Account;
+use crate::jumpcloud::{Account, JumpCloud};
+use crate::model::ApplicationId;
 
 /// What was found of the accounts of the application.
 #[derive(Clone, Debug, Default)]
@@ -13,39 +15,38 @@ pub struct Listed {
     pub unread: u64,
 }
 
-impl Connector {
-    /// Reads all accounts of the application from JumpCloud.
-    ///
-    /// # Errors
-    /// When JumpCloud does not answer or refuses.
-    pub async fn list_accounts(&self) -> Result<Listed, Halt> {
-        self.has_secrets()?;
-        let about = self.state.call(|store| store.about()).await?;
-        let id = match about.application {
-            Some(known) => Some(known),
-            None => {
-                let catalog_app_id = self.config.jumpcloud.application.as_str();
-                match application::search_application(&self.jumpcloud, catalog_app_id).await {
-                    Ok(found) => found,
-                    Err(failure) => return Err(application::refusal(&self.jumpcloud, failure, false).await),
-                }
-            }
-        };
-        let Some(id) = id else { return Ok(Listed::default()) };
-        let mut pages = self.jumpcloud.accounts(&id);
-        let mut accounts = Vec::new();
-        loop {
-            match pages.next().await {
-                Ok(Some(page)) => accounts.extend(page),
-                Ok(None) => break,
-                Err(failure) if failure.kind == FailureKind::NotFound => return Ok(Listed::default()),
-                Err(failure) => return Err(application::refusal(&self.jumpcloud, failure, false).await),
-            }
-            self.go_on()?;
-        }
-        Ok(Listed {
-            accounts: Some(accounts),
-            unread: pages.unread().len() as u64,
-        })
+/// Reads all accounts of a connector's application from JumpCloud. `known`: the application, as far as it is known.
+///
+/// # Errors
+/// When JumpCloud does not answer or refuses.
+pub async fn list_accounts(
+    config: &config::Connector,
+    jumpcloud: &JumpCloud,
+    known: Option<ApplicationId>,
+) -> Result<Listed, Halt> {
+    if let Some(halt) = Halt::of_secrets(config) {
+        return Err(halt);
     }
+    let id = match known {
+        Some(known) => Some(known),
+        None => match application::search_application(jumpcloud, &config.jumpcloud.application).await {
+            Ok(found) => found,
+            Err(failure) => return Err(application::refusal(jumpcloud, failure, false).await),
+        },
+    };
+    let Some(id) = id else { return Ok(Listed::default()) };
+    let mut pages = jumpcloud.accounts(&id);
+    let mut accounts = Vec::new();
+    loop {
+        match pages.next().await {
+            Ok(Some(page)) => accounts.extend(page),
+            Ok(None) => break,
+            Err(failure) if failure.kind == FailureKind::NotFound => return Ok(Listed::default()),
+            Err(failure) => return Err(application::refusal(jumpcloud, failure, false).await),
+        }
+    }
+    Ok(Listed {
+        accounts: Some(accounts),
+        unread: pages.unread().len() as u64,
+    })
 }

@@ -12,6 +12,7 @@ use super::Settings;
 use crate::model::ConnectorName;
 use crate::state::{EventQuery, State, StateError, UserPageQuery, UserSelection};
 use crate::view::{ConnectorState, ConnectorStatus, EventsReport, StatusReport, UsersReport};
+use crate::wording;
 
 /// A connector may be silent for so long before it counts as stuck.
 pub const SILENCE: Duration = Duration::from_secs(5 * 60);
@@ -194,7 +195,7 @@ impl Seat {
             return Some("its task has ended".to_owned());
         }
         let silence = self.live.borrow().beat.elapsed();
-        (silence >= SILENCE).then(|| format!("no sign of life for {}", crate::wording::span(silence)))
+        (silence >= SILENCE).then(|| format!("no sign of life for {}", wording::span(silence)))
     }
 }
 
@@ -301,12 +302,17 @@ impl Board {
         Ok(UsersReport { users })
     }
 
-    /// The events of one connector, or of all: oldest first, and with a limit, the latest of them all.
+    /// The events of one connector, or of all, with the names of roles: oldest first, and with a limit, the latest of them all.
     pub async fn events(&self, name: Option<&str>, query: EventQuery) -> Result<EventsReport, BoardError> {
         let mut histories = Vec::new();
         for seat in self.chosen(name)?.iter().filter(|seat| !seat.is_removed()) {
             let query = query.clone();
-            histories.push(seat.state()?.call(move |store| store.events(&query)).await?);
+            let history = seat.state()?.call(move |store| {
+                let mut history = store.events(&query)?;
+                wording::name_roles(&mut history, &store.roles()?);
+                Ok(history)
+            });
+            histories.push(history.await?);
         }
         Ok(EventsReport::merged(histories, query.limit))
     }

@@ -324,6 +324,11 @@ fn settings_part(settings: &Settings, now: Timestamp) -> Markup {
             div { dt { "JumpCloud" } dd { (foreign(&settings.jumpcloud)) @if let Some(id) = &settings.org_id { ", organisation " (foreign(id)) } ", application " (foreign(&settings.application)) } }
             div { dt { "Who is gone from Torq" } dd { (removals) } }
             div { dt { "Removals believed" } dd { (guard) } }
+            div { dt { "Kept" } dd { "events, runs and users who left, " @match settings.retention {
+                Some(length) => { "for " (wording::span(length)) },
+                None => "for ever",
+            } } }
+            div { dt { "Who is told" } dd { (foreign(settings.told.as_deref().unwrap_or("nobody"))) } }
             div { dt { "Who is delivered" } dd {
                 @if filtered {
                     @for (key, list) in filters.iter().filter(|(_, list)| !list.is_empty()) { (key) " = " (foreign(&list.join(", "))) " " }

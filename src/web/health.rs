@@ -9,10 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{BoardError, Seat, Site};
 use crate::model::Peer;
 use crate::view::{ConnectorState, ConnectorStatus};
-use crate::{metrics as meters, wording};
-
-/// A connector is ready as long as it succeeded within so many of its poll intervals.
-const INTERVALS: u32 = 3;
+use crate::{config, metrics as meters, wording};
 
 /// `GET /healthz`: the process works. It asks nothing of the state, which may be busy.
 pub(super) async fn alive(State(site): State<Site>) -> Response {
@@ -60,8 +57,7 @@ fn obstacle(seat: &Seat, status: &ConnectorStatus, now: Timestamp) -> Option<Str
     let Some(success) = status.last_success else {
         return Some(format!("{state}, no success yet"));
     };
-    let patience = seat.poll_interval.saturating_mul(INTERVALS);
-    let patience = SignedDuration::try_from(patience).unwrap_or(SignedDuration::MAX);
+    let patience = SignedDuration::try_from(config::patience(seat.poll_interval)).unwrap_or(SignedDuration::MAX);
     let by_wall = now.duration_since(success);
     // The wall clock may have been set back since, and the other one stands still while the machine sleeps.
     let by_process = seat.live.borrow().succeeded.map(|at| at.elapsed());
@@ -75,8 +71,9 @@ fn obstacle(seat: &Seat, status: &ConnectorStatus, now: Timestamp) -> Option<Str
     let age = by_process.map_or(by_wall, |age| age.max(by_wall));
     (age > patience).then(|| {
         format!(
-            "{state}, last success {}, more than {INTERVALS} poll intervals of {}",
+            "{state}, last success {}, more than {} poll intervals of {}",
             wording::relative(now, now - age),
+            config::PATIENCE,
             wording::span(seat.poll_interval)
         )
     })

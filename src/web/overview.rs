@@ -16,7 +16,7 @@ use super::parts::{self, Sorting, counted, foreign, number, quiet, when};
 use super::todo::{self, Todo, rank};
 use super::{Seat, Site, story};
 use crate::state::EventPageQuery;
-use crate::view::{ConnectorStatus, EventView};
+use crate::view::{ConnectorState, ConnectorStatus, EventView};
 use crate::wording::{self, Weight, printable};
 
 /// Rows on a page.
@@ -224,19 +224,47 @@ fn page(
     }
 }
 
-/// All in one sentence.
+/// All in one sentence. Whoever paused a connector and forgot it is told, too.
 fn heading(entries: &[Entry], asking: usize) -> Markup {
     let all = entries.len();
-    html! {
-        @match (all, asking) {
-            (0, _) => {},
-            (1, 0) => p class="lead good" { "All is well." },
-            (_, 0) => p class="lead good" { "All " (number(all as u64)) " are well." },
-            (1, _) => p class="lead" { "Something needs a look." },
-            (_, 1) => p class="lead" { "1 of " (number(all as u64)) " needs a look." },
-            _ => p class="lead" { (number(asking as u64)) " of " (number(all as u64)) " need a look." },
-        }
-    }
+    let aside: Vec<(usize, &str)> = [ConnectorState::Paused, ConnectorState::Removed]
+        .map(|state| {
+            let such = entries.iter().filter(|entry| entry.status.state == state);
+            (such.count(), wording::state(state))
+        })
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .collect();
+    let words = match (all, asking, &aside[..]) {
+        (0, ..) => return html! {},
+        (1, 0, []) => "All is well.".to_owned(),
+        (1, 0, [(_, state), ..]) => format!("It is {state}: nothing is polled or delivered."),
+        (1, ..) => "Something needs a look.".to_owned(),
+        (_, 0, []) => format!("All {} are well.", number(all as u64)),
+        _ => several(all, asking, &aside),
+    };
+    let well = asking == 0 && aside.is_empty();
+    html! { p class={ "lead" @if well { " good" } } { (words) } }
+}
+
+fn several(all: usize, asking: usize, aside: &[(usize, &str)]) -> String {
+    let number = |count: usize| number(count as u64);
+    let needs = (asking > 0).then(|| format!("{} a look", if asking == 1 { "needs" } else { "need" }));
+    let needs = needs.map(|needs| (asking, needs));
+    let are = |count| if count == 1 { "is" } else { "are" };
+    let aside = aside
+        .iter()
+        .map(|(count, state)| (*count, format!("{} {state}", are(*count))));
+    let told: Vec<String> = needs
+        .into_iter()
+        .chain(aside)
+        .enumerate()
+        .map(|(place, (count, what))| match place {
+            0 => format!("{} of {} {what}", number(count), number(all)),
+            _ => format!("{} {what}", number(count)),
+        })
+        .collect();
+    told.join(", ") + "."
 }
 
 fn todo_part(todos: &[&Todo], all: usize) -> Markup {

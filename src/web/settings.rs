@@ -1,12 +1,12 @@
 //! What the configuration says of a connector, as far as it matters to whoever looks at it. Nothing here is secret: no client
-//! id, no name of a file.
+//! id, no name of a file, and of an address that is told of things no more than its host.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
 
-use crate::config::{Connector, MaxRemovals, Removals, UserFilter};
+use crate::config::{Connector, MaxRemovals, Notify, Occasion, Removals, UserFilter};
 
 /// The settings that are shown.
 #[derive(Clone, Debug)]
@@ -17,6 +17,10 @@ pub struct Settings {
     pub removals: Removals,
     /// How many removals within 24 hours are believed.
     pub max_removals: MaxRemovals,
+    /// How long the past is kept; `None`: for ever.
+    pub retention: Option<Duration>,
+    /// Who is told of what; `None`: nobody of anything.
+    pub told: Option<String>,
     /// When the Torq API key expires, if the administrator said so.
     pub key_expires: Option<Date>,
     /// The host of Torq's API.
@@ -39,6 +43,8 @@ impl Settings {
             poll_interval: config.poll_interval,
             removals: config.removals,
             max_removals: config.max_removals,
+            retention: config.retention,
+            told: config.notify.as_ref().map(told),
             key_expires: config.torq.key_expires,
             torq: host(&config.torq.api_url),
             jumpcloud: host(&config.jumpcloud.console_url),
@@ -60,6 +66,8 @@ impl Settings {
             poll_interval: Duration::from_secs(60),
             removals: Removals::Report,
             max_removals: MaxRemovals::Percent(10.0),
+            retention: Some(Duration::from_secs(400 * 24 * 60 * 60)),
+            told: None,
             key_expires: None,
             torq: "api.torq.io".to_owned(),
             jumpcloud: "console.jumpcloud.com".to_owned(),
@@ -67,5 +75,40 @@ impl Settings {
             application: "torq".to_owned(),
             users: UserFilter::default(),
         }
+    }
+}
+
+/// Who is told, and of what.
+fn told(notify: &Notify) -> String {
+    let hook = notify.webhook.as_ref().map(|webhook| webhook.url.host());
+    let program = notify.command.as_ref().map(|_| "a program");
+    let whom: Vec<&str> = hook.into_iter().chain(program).collect();
+    let what: Vec<&str> = notify.occasions.iter().map(|occasion| occasion.as_str()).collect();
+    let what = match what.len() == Occasion::ALL.len() {
+        true => "everything that concerns a person".to_owned(),
+        false => what.join(", "),
+    };
+    format!("{}, of {what}", whom.join(" and "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+
+    #[test]
+    fn of_who_is_told_only_the_host_is_shown() {
+        let text = "
+            [connectors.main]
+            retention = \"90d\"
+            torq = { region = \"eu\", client_id = \"id\", client_secret = \"S3CR3T\" }
+            jumpcloud = { region = \"us\", client_id = \"id\", client_secret = \"S3CR3T\" }
+            notify = { url = \"https://hooks.example.com/services/S3CR3T\", secret = \"S3CR3T-longer-than-that-S3CR3T\", events = [\"held\", \"parked\"] }
+        ";
+        let config = parse(text, std::path::Path::new("/"), Some(0o600), &Default::default()).unwrap();
+        let settings = Settings::of(&config.connectors[0]);
+        assert_eq!(settings.told.as_deref(), Some("hooks.example.com, of held, parked"));
+        assert_eq!(settings.retention, Some(Duration::from_secs(90 * 24 * 60 * 60)));
+        assert!(!format!("{settings:?}").contains("S3CR3T"), "{settings:?}");
     }
 }

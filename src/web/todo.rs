@@ -6,6 +6,7 @@ use maud::{Markup, html};
 use super::address::{self, Query};
 use super::parts::{self, counted, foreign, number};
 use super::settings::Settings;
+use crate::config;
 use crate::view::{ConnectorState, ConnectorStatus};
 use crate::wording::{self, Weight};
 
@@ -192,7 +193,7 @@ fn silent(status: &ConnectorStatus, settings: &Settings, now: Timestamp) -> Opti
         ConnectorState::Retrying | ConnectorState::Connected | ConnectorState::Syncing | ConnectorState::Held
     );
     let success = status.last_success.filter(|_| trying)?;
-    let patience = SignedDuration::try_from(settings.poll_interval.saturating_mul(3)).unwrap_or(SignedDuration::MAX);
+    let patience = SignedDuration::try_from(config::patience(settings.poll_interval)).unwrap_or(SignedDuration::MAX);
     (now.duration_since(success) > patience).then(|| {
         format!(
             "No success for more than three poll intervals; the last was {}",
@@ -213,6 +214,11 @@ fn capital(text: &str) -> String {
     let mut chars = text.chars();
     let first = chars.next().map(|first| first.to_uppercase().to_string());
     first.unwrap_or_default() + chars.as_str()
+}
+
+/// Whether a person put the connector aside. That asks nothing of anybody now, but it is not well, either: somebody may have forgotten it.
+pub(crate) fn is_aside(state: ConnectorState) -> bool {
+    matches!(state, ConnectorState::Paused | ConnectorState::Removed)
 }
 
 /// How much a connector asks of a person: by its state, or by what else is to be done.

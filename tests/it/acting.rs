@@ -74,6 +74,8 @@ async fn pause_and_resume() {
         assert!(sandbox.world().requests().is_empty());
         office.place.run(&["pause"]).await.exits(0);
 
+        let ran = office.place.run(&["retry", "main"]).await.exits(0);
+        ran.tells(&["nothing was parked", "it is paused until: torq-connector resume main"]);
         office.place.run(&["resume", "main"]).await.exits(0).tells(&["resumed"]);
         office.carried_out().await;
         office
@@ -138,6 +140,15 @@ async fn retry() {
             .await
             .exits(0)
             .tells(&["main: 1 user is pending again"]);
+        if !with_daemon {
+            let status = office.status(|status| status["pending"] == 1).await;
+            let (reason, action) = (status["reason"].as_str().unwrap(), status["action"].as_str().unwrap());
+            assert!(
+                reason.contains("pending again") && !reason.contains("parked"),
+                "{reason}"
+            );
+            assert!(action.contains("torq-connector sync main"), "{action}");
+        }
         office.carried_out().await;
         office
             .status(|status| status["parked"] == 0 && status["accounts"] == 5 && status["state"] == "connected")
@@ -161,6 +172,15 @@ async fn retry_also_tries_what_was_not_offered() {
             .await
             .exits(0)
             .tells(&["nothing was parked", "the next run"]);
+        if !with_daemon {
+            office
+                .status(|status| {
+                    status["reason"]
+                        .as_str()
+                        .is_some_and(|reason| reason.contains("is tried again"))
+                })
+                .await;
+        }
         office.carried_out().await;
         office
             .status(|status| status["accounts"] == 3 && status["state"] == "connected")

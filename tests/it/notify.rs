@@ -253,6 +253,11 @@ async fn a_program_is_told_and_a_changed_section_is_gone_by_at_once() {
     .await;
     assert_fits(&message);
     assert_eq!(message["event"], "first_collection");
+    let (_, page) = daemon.get("/connectors/main").await;
+    assert!(
+        page.contains("a program, of everything that concerns a person"),
+        "{page}"
+    );
     daemon.stop().await;
 }
 

@@ -581,11 +581,16 @@ async fn a_delivery_that_was_repeated_leaves_the_schedule_of_polls_as_it_was() {
         },
     ));
     life.interpose.pass(16 * MINUTE);
-    daemon
+    let status = daemon
         .status("main", |status| {
             status["state"] == "retrying" && status["next_poll"].is_string()
         })
         .await;
+    // What comes next is another attempt, and said to be one; the next poll is on schedule.
+    let wait = time(&status["next_poll"]).duration_since(Timestamp::now() + SignedDuration::from_mins(16));
+    assert!(wait > SignedDuration::from_mins(10), "{status}");
+    let action = status["action"].as_str().unwrap();
+    assert!(action.contains("JumpCloud is asked again at "), "{status}");
     let before = polls(&life);
     world.clear_faults();
     life.interpose.pass(12 * MINUTE);

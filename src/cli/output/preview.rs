@@ -2,11 +2,10 @@
 
 use std::io::{self, Write};
 
-use super::tables::named;
 use crate::cli::addressed;
 use crate::cli::sync::counts_words;
 use crate::view::{DryRun, DryRunReport, EventKind, EventView};
-use crate::wording::{counted, details, printable};
+use crate::wording::{counted, details, named, printable};
 
 /// Of each kind of change, so many are listed. A first synchronisation creates thousands of accounts.
 const LISTED: usize = 100;

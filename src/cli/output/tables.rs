@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::Look;
 use crate::cli::addressed;
 use crate::view::{ConnectorState, ConnectorStatus, EventView, EventsReport, StatusReport, UserView, UsersReport};
-use crate::wording::{self, Weight, printable};
+use crate::wording::{self, Weight, named, printable};
 
 /// The width of the window that standard output goes to; `None` when it goes elsewhere.
 pub(super) fn terminal_width() -> Option<u16> {
@@ -265,12 +265,6 @@ fn user_row(user: &UserView) -> [String; 7] {
         if user.directory_user_id.is_some() { "yes" } else { "–" }.to_owned(),
         printable(user.reason.as_deref().unwrap_or_default()),
     ]
-}
-
-/// The e-mail, or the id of someone who has none.
-pub(super) fn named(email: Option<&str>, id: Option<&str>) -> String {
-    let name = email.filter(|email| !email.is_empty()).or(id);
-    name.map_or_else(|| "–".to_owned(), printable)
 }
 
 /// One line for each event, oldest first.

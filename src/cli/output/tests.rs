@@ -394,7 +394,7 @@ fn events_as_a_table() {
         written(|out| events(out, &happenings(), look(Format::Table))),
         "\
 TIME                  EVENT          USER             DETAILS
-2026-11-24 09:00:01Z  user changed   ada@example.com  last_login: 2026-11-24 08:59:00Z; status: INVITED → VERIFIED
+2026-11-24 09:00:01Z  user changed   ada@example.com  last login: 2026-11-24 08:59:00Z; status: INVITED → VERIFIED
 2026-11-24 09:30:00Z  state changed  –                state: connected → retrying; Torq: 503
 "
     );

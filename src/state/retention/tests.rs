@@ -151,3 +151,41 @@ fn whoever_gets_a_number_again_is_new_in_the_poll_that_is_under_way() {
     let status = store.status().unwrap();
     assert_eq!((status.held, status.removed), (1, 0), "{status:?}");
 }
+
+#[test]
+fn an_account_whose_user_took_another_address_is_known_for_as_long_as_that_can_be_asked_for() {
+    let mut store = store();
+    run(&mut store, day(0), &[user(1, 0), user(2, 0)]);
+    let address = |number: i64| format!("renamed{number}@example.com");
+    let renamed = |version, number| User {
+        email: address(number),
+        ..user(1, version)
+    };
+    let sql = "INSERT INTO accounts (email_key, account_id, origin) VALUES ('user1@example.com', 'a1', 'found')";
+    store.db.execute(sql, []).unwrap();
+    let had = |store: &Store, at| -> (Option<String>, Option<String>) {
+        let past = store.users_at(at).unwrap();
+        let user = past.users.into_iter().find(|user| user.id == "u1").unwrap();
+        (user.email, user.account.and_then(|account| account.id))
+    };
+    let before = (Some("User1@example.com".to_owned()), Some("a1".to_owned()));
+    assert_eq!(had(&store, day(10)), before);
+    run(&mut store, day(50), &[renamed(1, 1), user(2, 0)]);
+    run(&mut store, day(51), &[renamed(1, 1), user(2, 0)]);
+    prune(&mut store, day(40));
+    assert_eq!(had(&store, day(45)), before, "day 45 is within what is kept");
+    assert_eq!(had(&store, day(51)), (Some(address(1)), None));
+    // Who leaves and comes back under another address gave it up, too.
+    store
+        .db
+        .execute("UPDATE accounts SET email_key = ?1, left_at = NULL", [address(1)])
+        .unwrap();
+    for number in 60..62 {
+        run(&mut store, day(number), &[user(2, 0)]);
+    }
+    run(&mut store, day(70), &[renamed(2, 2), user(2, 0)]);
+    prune(&mut store, day(55));
+    assert_eq!(had(&store, day(58)), (Some(address(1)), Some("a1".to_owned())));
+    prune(&mut store, day(71));
+    assert_eq!(count(&store, "accounts"), 0, "nobody can ask any more");
+}

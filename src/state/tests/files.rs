@@ -6,6 +6,7 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::*;
+use crate::state::open::{MIGRATIONS, migrate};
 
 #[tokio::test]
 async fn a_long_log_begins_anew_and_is_short_then() {
@@ -97,6 +98,8 @@ async fn a_state_of_the_first_schema_is_taken_over_with_what_it_knows() {
     )
     .unwrap();
     drop(old);
+    let mut looked_at = read(dir.path(), &name()).unwrap().unwrap();
+    assert_eq!(looked_at.status().unwrap().users, 1, "before anybody migrates it");
     let state = State::open(dir.path(), &name()).unwrap();
     assert!(dir.path().join("main.db.schema-1").exists(), "a copy from before");
     let end = state
@@ -108,6 +111,30 @@ async fn a_state_of_the_first_schema_is_taken_over_with_what_it_knows() {
         (0, 1),
         "the doubt about another key is taken over"
     );
+}
+
+#[test]
+fn what_the_sixth_schema_says_of_its_age_is_taken_over() {
+    let mut db = Connection::open_in_memory().unwrap();
+    migrate(&mut db, Path::new(""), &MIGRATIONS[..6]).unwrap();
+    db.execute_batch(
+        r#"UPDATE connector SET paused = 1, last_success = '2026-01-02T00:00:00.000Z', first_poll_at = '2026-01-01T00:00:00.000Z';
+         INSERT INTO events (at, kind, after) VALUES
+            ('2026-01-01T00:00:00.000Z', 'state_changed', '{"state":"paused"}'),
+            ('2026-01-03T00:00:00.000Z', 'state_changed', '{"state":"paused"}'),
+            ('2026-01-04T00:00:00.000Z', 'state_changed', NULL);
+         INSERT INTO accounts (email_key, account_id, origin) VALUES ('gone@example.com', 'a1', 'found');"#,
+    )
+    .unwrap();
+    migrate(&mut db, Path::new(""), &MIGRATIONS).unwrap();
+    let left: Option<String> = db
+        .query_row("SELECT left_at FROM accounts", [], |row| row.get(0))
+        .unwrap();
+    let about = Store::new(db, name()).about().unwrap();
+    let told = |at: Option<Timestamp>| at.unwrap().to_string();
+    assert_eq!(told(about.read_at), "2026-01-02T00:00:00Z");
+    assert_eq!(told(about.paused_at), "2026-01-03T00:00:00Z");
+    assert!(instant(left).is_some_and(|left| Timestamp::now().duration_since(left).as_secs() < 600));
 }
 
 #[tokio::test]

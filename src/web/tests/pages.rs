@@ -109,7 +109,7 @@ async fn what_needs_a_person_comes_first_with_the_command_that_acts() {
 
     let (status, page) = world.get("/").await;
     assert_eq!(status, 200);
-    assert!(page.contains("2 of 4 need a look"), "{page}");
+    assert!(page.contains("2 of 4 need a look, 1 is paused."), "{page}");
     let at = |text: &str| page.find(text).unwrap_or_else(|| panic!("{text}: {page}"));
     let order = [
         "Reconnect: credentials",

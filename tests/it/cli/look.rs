@@ -238,6 +238,32 @@ async fn events_can_be_narrowed_down() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn events_name_the_roles_whose_ids_they_keep() {
+    let sandbox = sandbox(3).await;
+    let place = place(&sandbox);
+    place.run(&["sync"]).await.exits(0);
+    let users = json(&place, "users").await;
+    let events = json(&place, "events").await;
+    for user in users["users"].as_array().unwrap() {
+        let mut events = events["events"].as_array().unwrap().iter();
+        let came = events.find(|event| event["kind"] == "user_appeared" && event["user_id"] == user["id"]);
+        let after = &came.unwrap()["after"];
+        assert!(user["role"].is_string());
+        assert_eq!((&after["role_id"], &after["role"]), (&user["role_id"], &user["role"]));
+        let ran = place
+            .run(&["events", "--user", user["id"].as_str().unwrap()])
+            .await
+            .exits(0);
+        ran.shows(&[&format!("role: {}", user["role"].as_str().unwrap())])
+            .hides(&[user["role_id"].as_str().unwrap()]);
+    }
+    let daemon = place.daemon().await;
+    let told = daemon.json("/api/events").await;
+    assert_eq!(told["events"][0], events["events"][0]);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_status_table_fits_into_80_columns() {
     let sandbox = sandbox(3).await;
     let connectors = [

@@ -72,7 +72,7 @@ async fn everybody_with_access_is_reported_with_the_documented_fields() {
     );
     assert_eq!(
         keys(&access["connectors"][0]),
-        ["as_of", "error", "name", "notes", "rows", "users"]
+        ["as_of", "error", "last_read", "name", "notes", "rows", "users"]
     );
     assert_eq!((&access["report"], &access["at"]), (&"access".into(), &Value::Null));
     assert_eq!(access["connectors"][0]["rows"], 12);
@@ -90,7 +90,7 @@ async fn everybody_with_access_is_reported_with_the_documented_fields() {
     assert_eq!((csv.len(), csv[0].len()), (13, USER.len()));
     let ran = place.run(&["report", "access", "main"]).await.exits(0);
     ran.shows(&["USER", "ROLE", "SIGN-IN", "LAST LOGIN"])
-        .tells(&["main: 12 users, as of the last whole run, "]);
+        .tells(&["main: 12 users, as of the last complete poll, "]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -287,6 +287,88 @@ async fn a_report_on_paper_is_one_private_file_and_overwrites_nothing() {
             "{kind}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn paper_and_table_answer_with_the_same_columns() {
+    let sandbox = sandbox(6).await;
+    let world = sandbox.world();
+    world.update_person(&world.people()[0].id, |person| {
+        person.status = "INVITATION_SENT".to_owned();
+    });
+    world.add_person(Person::with_email("nobody@elsewhere.example"));
+    let place = place(&sandbox);
+    place.run(&["sync"]).await.exits(0);
+    for (kind, only_on_paper) in [
+        (&["access"][..], "JUMPCLOUD USER"),
+        (&["dormant", "--for", "1"], "JUMPCLOUD USER"),
+        (&["unmatched"], ""),
+        (&["pending-invitations"], ""),
+    ] {
+        let args: Vec<&str> = ["report"].iter().chain(kind).copied().collect();
+        let table = place.run(&args).await.exits(0).out;
+        let args: Vec<&str> = args.iter().chain(&["--format", "html"]).copied().collect();
+        let page = place.run(&args).await.exits(0).out;
+        let names = page.split("<th class=").skip(1);
+        let names = names.map(|rest| rest.split(['>', '<']).nth(1).unwrap().to_uppercase());
+        let names: Vec<String> = names.filter(|name| name != only_on_paper).collect();
+        let header: Vec<&str> = table.lines().next().unwrap().split("  ").map(str::trim).collect();
+        let header: Vec<&str> = header.into_iter().filter(|name| !name.is_empty()).collect();
+        assert_eq!(header, names, "{kind:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_is_as_of_the_last_complete_poll_and_says_why_there_is_none_since() {
+    let sandbox = sandbox(4).await;
+    let world = sandbox.world();
+    let place = place(&sandbox);
+    // Read to its end, and nothing delivered.
+    world.revoke_jumpcloud_key();
+    place.run(&["sync"]).await.exits(77);
+    let status = place.run(&["status", "--format", "json"]).await.exits(0).json();
+    assert!(status["connectors"][0]["last_success"].is_null());
+    let access = report(&place, &["access"]).await;
+    let part = &access["connectors"][0];
+    assert!(
+        part["last_read"].is_string() && part["as_of"] == part["last_read"],
+        "{part}"
+    );
+    assert_eq!(part["rows"], 4);
+    let notes = part["notes"].to_string();
+    assert!(
+        notes.contains("polling has stopped since ") && notes.contains("What to do: "),
+        "{notes}"
+    );
+
+    // Of a later moment nobody knows anything, whatever is asked for.
+    world.restore_jumpcloud_key();
+    place.run(&["reconnect"]).await;
+    place.run(&["sync"]).await.exits(0);
+    let read = report(&place, &["access"]).await["connectors"][0]["last_read"].clone();
+    world.revoke_torq_key();
+    place.run(&["sync"]).await.exits(77);
+    let now = Timestamp::now().to_string();
+    let past = report(&place, &["access", "--at", &now]).await;
+    let part = &past["connectors"][0];
+    assert_eq!((&part["as_of"], &part["last_read"]), (&read, &read));
+    assert!(past["at"].as_str() > read.as_str());
+    let ran = place.run(&["report", "access", "--at", &now]).await.exits(0);
+    let said = [
+        "as of the last complete poll, ",
+        "what changed after that is not known",
+        "polling has stopped since ",
+    ];
+    ran.tells(&said);
+    let page = place
+        .run(&["report", "access", "--at", &now, "--format", "html"])
+        .await
+        .exits(0);
+    page.shows(&said);
+
+    place.run(&["pause"]).await.exits(0);
+    let ran = place.run(&["report", "changes"]).await.exits(0);
+    ran.tells(&["a person paused it", "torq-connector resume main"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -137,4 +137,14 @@ async fn of_many_connectors_those_that_need_a_look_come_first_or_alone() {
         .await
         .exits(0)
         .tells(&["the connector is well"]);
+    // Nobody need act on what a person paused, but it is not well.
+    place.run(&["pause", "alpha"]).await.exits(0);
+    let ran = place.run(&["status", "--problems"]).await.exits(0);
+    let ran = ran.tells(&["the other connector is well"]);
+    let order: Vec<usize> = ["\nzero ", "\nyes ", "\nalpha "]
+        .iter()
+        .map(|name| ran.out.find(name).unwrap())
+        .collect();
+    assert!(order.is_sorted() && !ran.out.contains("beta"), "{}", ran.out);
+    ran.shows(&["paused by a person on ", "resume alpha"]);
 }
