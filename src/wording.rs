@@ -6,9 +6,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::invocation::addressed;
 use crate::model::steers;
 use crate::state::StateError;
-use crate::view::{ConnectorState, EventKind, EventView, RunOutcome};
+use crate::view::{ConnectorState, ConnectorStatus, EventKind, EventView, RunOutcome};
 
 /// What is said of a failure that the daemon gets over without anybody.
 pub const BY_ITSELF: &str = "it is tried again by itself";
@@ -48,9 +49,16 @@ pub fn counted(number: u64, noun: &str) -> String {
     }
 }
 
-/// What to do about users whose delivery was refused.
+/// What to do about users whose delivery was refused. The one text, so that it can be recognised where it was said already.
 pub fn about_parked(name: &impl std::fmt::Display) -> String {
-    format!("see torq-connector users {name}, then torq-connector retry {name}")
+    format!("see why (torq-connector users {name} --account parked); when that is settled: torq-connector retry {name}")
+}
+
+/// Whether there are such users, and what is said to be done is something else.
+pub fn leaves_out_parked(status: &ConnectorStatus, said: Option<&str>) -> bool {
+    let about = about_parked(&status.name);
+    let told = said.is_some_and(|said| said.contains(&about) || said.contains(&*addressed(&about)));
+    status.parked > 0 && !told
 }
 
 /// What to do about a state that cannot be used.

@@ -11,9 +11,10 @@ use url::Url;
 
 use super::logging::{self, Who};
 use super::sync::{chosen, client_error, is_removed, removed_words};
-use super::{CheckArgs, CommandError, Context, Exit, addressed, tell, write_out};
+use super::{CheckArgs, CommandError, Context, Exit, tell, write_out};
 use crate::config::{self, Config, JumpCloud as JumpCloudConfig, JumpCloudCredentials};
 use crate::http::{self, Failure, FailureKind, Patience};
+use crate::invocation::addressed;
 use crate::jumpcloud::JumpCloud;
 use crate::model::{ConnectorName, EmailKey, Listing, Peer};
 use crate::state::{self, Offered};

@@ -14,7 +14,7 @@ use jiff::civil::Date;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::logging::{self, Who};
-use super::{CommandError, Context, Exit, addressed, check, tell};
+use super::{CommandError, Context, Exit, check, tell};
 use crate::config::{self, Config, variable_of};
 use crate::model::ConnectorName;
 
@@ -135,9 +135,7 @@ pub(super) async fn run(context: Context, args: InitArgs) -> Result<Exit, Comman
         tell("Testing the connection; nothing is written by that.");
         exit = check::connect(&config, &answers.name).await?;
         if exit != Exit::Done && !args.save_anyway && !(asked && terminal::confirm("Save it all the same?", false)?) {
-            tell(&addressed(
-                "Nothing is saved. Put right what failed, and repeat; to save it all the same: --save-anyway",
-            ));
+            tell("Nothing is saved. Put right what failed, and repeat; to save it all the same: --save-anyway");
             return Ok(exit);
         }
     }

@@ -9,9 +9,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::look::begin;
 use super::output::{self, Format, Look};
 use super::reach::{ask_quietly, in_spite_of};
-use super::{CommandError, Context, Exit, ShowArgs, addressed, pager, tell, write_out};
+use super::{CommandError, Context, Exit, ShowArgs, pager, tell, write_out};
 use crate::config::Config;
 use crate::daemon::control::{Request, Response};
+use crate::invocation::{address, addressed};
 use crate::model::ConnectorName;
 use crate::state::{self, StateError};
 use crate::view::{ConnectorState, ConnectorStatus, StatusReport};
@@ -224,13 +225,12 @@ fn arranged(known: Known, args: &StatusArgs) -> (StatusReport, usize) {
     if args.show.format == Format::Table {
         entries.sort_by_key(|entry| todo::rank(entry.weight));
         for Entry { status, besides, .. } in &mut entries {
-            status.action = status.action.as_deref().map(|action| addressed(action).into_owned());
             let said = status.reason.iter().map(String::as_str);
             let said: Vec<&str> = said.chain(besides.iter().map(String::as_str)).collect();
-            status.reason = (!said.is_empty()).then(|| addressed(&said.join("; ")).into_owned());
+            status.reason = (!said.is_empty()).then(|| said.join("; "));
         }
     }
-    let connectors = entries.into_iter().map(|entry| entry.status).collect();
+    let connectors = entries.into_iter().map(|entry| address(entry.status)).collect();
     (StatusReport { connectors }, left_out)
 }
 

@@ -299,7 +299,7 @@ pub(super) fn only_one(names: &[ConnectorName]) -> Result<(), CommandError> {
 
 fn tell_run(name: &impl std::fmt::Display, answer: &Answer) {
     let words = match answer {
-        Answer::Ran(report) => run_words(name, report),
+        Answer::Ran(report) => run_words(report),
         Answer::Done(words) | Answer::Refused(words) => words.clone(),
         Answer::Paused => format!("is paused; to go on: torq-connector resume {name}"),
         Answer::Removed => removed_words(name),
@@ -319,7 +319,7 @@ pub(super) fn removed_words(name: &impl std::fmt::Display) -> String {
 }
 
 /// What a run did, in a line or three.
-fn run_words(name: &impl std::fmt::Display, report: &RunReport) -> String {
+fn run_words(report: &RunReport) -> String {
     let RunReport {
         outcome,
         reason,
@@ -363,9 +363,8 @@ fn run_words(name: &impl std::fmt::Display, report: &RunReport) -> String {
         .cloned()
         .into_iter()
         .collect();
-    let said = |actions: &[String], command: &str| actions.iter().any(|action| action.contains(command));
-    if reason.is_none() && status.parked > 0 && !said(&actions, "torq-connector retry") {
-        actions.push(format!("about those parked, {}", wording::about_parked(name)));
+    if reason.is_none() && wording::leaves_out_parked(status, actions.first().map(String::as_str)) {
+        actions.push(format!("about those parked: {}", wording::about_parked(&status.name)));
     }
     if reason.is_none() && status.reason.is_none() && status.pending > 0 {
         actions.push(

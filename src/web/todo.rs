@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use maud::{Markup, html};
 
 use super::address::{self, Query};
-use super::parts::{self, counted, foreign, number};
+use super::parts::{self, counted, number, said};
 use super::settings::Settings;
 use crate::view::{ConnectorState, ConnectorStatus};
 use crate::wording::{self, Weight};
@@ -237,8 +237,8 @@ pub(crate) fn list<'a>(todos: impl IntoIterator<Item = &'a Todo>, named: bool) -
                         strong { (todo.what) }
                         @if let Some((href, words)) = &todo.look { " – " a href=(href) { (words) } }
                     }
-                    @if let Some(reason) = &todo.reason { p class="reason" { (foreign(reason)) } }
-                    @if let Some(advice) = &todo.advice { p { (foreign(advice)) } }
+                    @if let Some(reason) = &todo.reason { p class="reason" { (said(reason)) } }
+                    @if let Some(advice) = &todo.advice { p { (said(advice)) } }
                     @if let Some(command) = &todo.command { p { (parts::command(command)) } }
                 }
             }

@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 
 use super::tables::named;
-use crate::cli::addressed;
 use crate::cli::sync::counts_words;
+use crate::invocation::addressed;
 use crate::view::{DryRun, DryRunReport, EventKind, EventView};
 use crate::wording::{counted, details, printable};
 

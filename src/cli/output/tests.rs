@@ -317,7 +317,8 @@ CONNECTOR      STATE               USERS  ACCOUNTS  PENDING  PARKED  LAST SUCCES
 main           connected            1200      1198        1       1  3 min ago     in 12 min
 second.tenant  reconnect required      0         0        0       0  never         –
 
-main: parked: see torq-connector users main, then torq-connector retry main
+main: parked, and why: torq-connector users main --account parked
+  when that is settled: torq-connector retry main
 second.tenant: JumpCloud says:\u{fffd}[2J no
   300 users on 1 page so far, since 2026-11-24 09:59:00Z
   to do: make another key
