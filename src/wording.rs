@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::invocation::addressed;
-use crate::model::steers;
+use crate::model::{ConnectorName, steers};
 use crate::state::StateError;
 use crate::view::{ConnectorState, ConnectorStatus, EventKind, EventView, RunOutcome};
 
@@ -99,15 +99,16 @@ pub fn removed_reason(at: Option<Timestamp>) -> String {
 }
 
 /// What to do about a connector that was removed. `left`: files of it are there still.
-pub fn removed_action(name: &impl std::fmt::Display, left: bool) -> String {
+pub fn removed_action(name: &ConnectorName, left: bool) -> String {
     let finish = if left {
         format!("its files are not all deleted: torq-connector remove {name}; then ")
     } else {
         String::new()
     };
     format!(
-        "{finish}take the section [connectors.{name}] out of the configuration, and delete its API key in Torq; to set it up \
-         again: torq-connector reconnect {name}"
+        "{finish}take the section [{}] out of the configuration, and delete its API key in Torq; to set it up again: \
+         torq-connector reconnect {name}",
+        name.table()
     )
 }
 

@@ -64,7 +64,7 @@ pub(super) async fn run(context: Context, args: CheckArgs) -> Result<Exit, Comma
         .iter()
         .filter(|connector| names.contains(&connector.name))
     {
-        let mut checked = Checked::new(connector);
+        let mut checked = Checked::new(connector, Again::Command("check"));
         key(connector, &mut checked);
         if folder.is_ok() {
             known(&config, connector, &mut checked);
@@ -93,7 +93,7 @@ pub(super) async fn connect(config: &Config, name: &ConnectorName) -> Result<Exi
     let Some(connector) = config.connectors.iter().find(|connector| connector.name == *name) else {
         return Err(CommandError::unexpected(format!("{name} is not configured")));
     };
-    let mut checked = Checked::new(connector);
+    let mut checked = Checked::new(connector, Again::SettingUp);
     key(connector, &mut checked);
     online(config, connector, &mut checked).await?;
     for line in &checked.lines {
@@ -108,15 +108,18 @@ pub(super) async fn connect(config: &Config, name: &ConnectorName) -> Result<Exi
 /// What was found about one connector.
 struct Checked<'a> {
     connector: &'a config::Connector,
+    /// How it is tried again.
+    again: Again,
     lines: Vec<String>,
     failed: Vec<String>,
     exit: Exit,
 }
 
 impl<'a> Checked<'a> {
-    fn new(connector: &'a config::Connector) -> Self {
+    fn new(connector: &'a config::Connector, again: Again) -> Self {
         Self {
             connector,
+            again,
             lines: Vec::new(),
             failed: Vec::new(),
             exit: Exit::Done,
@@ -137,7 +140,7 @@ impl<'a> Checked<'a> {
     }
 
     fn fail(&mut self, what: &str, halt: &Halt) {
-        let action = halt.action(self.connector, Again::Command("check"));
+        let action = halt.action(self.connector, self.again);
         self.failed(what, &halt.to_string(), action.as_deref(), Exit::of_halt(halt));
     }
 
