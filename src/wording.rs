@@ -1,5 +1,6 @@
 //! How times, states and foreign text are put before people: the same words in the terminal and on the status page.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -258,6 +259,15 @@ pub fn printable(text: &str) -> String {
             c => c,
         })
         .collect()
+}
+
+/// Foreign text on the lines that it has: the same, but ends of lines and tabs stay.
+pub fn printable_lines(text: &str) -> Cow<'_, str> {
+    let keeps = |c: char| matches!(c, '\n' | '\t') || !steers(c);
+    match text.chars().all(keeps) {
+        true => Cow::Borrowed(text),
+        false => Cow::Owned(text.chars().map(|c| if keeps(c) { c } else { '\u{fffd}' }).collect()),
+    }
 }
 
 #[cfg(test)]

@@ -41,6 +41,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::config::{self, Config};
 use crate::daemon::control::Action;
 use crate::invocation::{Invocation, Reader, addressed};
+use crate::wording::printable_lines;
 
 pub use exit::Exit;
 use output::Format;
@@ -406,9 +407,9 @@ fn dispatch(context: Context, command: Command) -> Result<Exit, CommandError> {
     exit
 }
 
-/// Says something to the person at the terminal.
+/// Says something to the person at the terminal, whoever's words are in it.
 fn tell(message: &str) {
-    let _ = writeln!(std::io::stderr(), "{}", addressed(message));
+    let _ = writeln!(std::io::stderr(), "{}", printable_lines(&addressed(message)));
 }
 
 /// Writes data to standard output. A reader that went away (`| head`) is no error.

@@ -18,6 +18,7 @@ fn look(format: Format) -> Look {
     Look {
         format,
         colour: false,
+        terminal: false,
         width: None,
         now: at("2026-11-24T10:00:00Z"),
     }
@@ -305,6 +306,72 @@ fn no_cell_becomes_a_formula() {
         let mut lines = csv::Reader::from_reader(told.as_bytes());
         let row = lines.records().next().unwrap().unwrap();
         assert_eq!(&row[2], format!("'{begins}cmd|'/C calc'!A0"));
+    }
+}
+
+#[test]
+fn a_formula_behind_white_space_or_of_another_width_is_none_either() {
+    for begins in [
+        " =",
+        "\u{3000}+",
+        "\u{feff}=",
+        "\u{200b}-",
+        "＝",
+        "＋",
+        "－",
+        "＠",
+        "\u{1b}=",
+        " \t@",
+    ] {
+        let report = UsersReport {
+            users: vec![user(&format!("{begins}1+1"), AccountStanding::Pending)],
+        };
+        let told = written(|out| users(out, &report, look(Format::Csv)));
+        let row = csv::Reader::from_reader(told.as_bytes())
+            .records()
+            .next()
+            .unwrap()
+            .unwrap();
+        assert!(row[2].starts_with('\''), "{begins:?}: {:?}", &row[2]);
+    }
+    let report = UsersReport {
+        users: vec![user("zoe=1 @ home", AccountStanding::Pending)],
+    };
+    let told = written(|out| users(out, &report, look(Format::Csv)));
+    assert!(told.contains(",zoe=1 @ home,"), "{told}");
+}
+
+#[test]
+fn no_text_steers_a_terminal_in_any_format() {
+    let evil = "a\u{1b}[2J\u{9b}31m\u{7f}\u{202e}\rz@example.com";
+    let mut shown = happenings();
+    shown.events[0].email = Some(evil.to_owned());
+    shown.events[0].reason = Some(evil.to_owned());
+    shown.events[0].before = Some(serde_json::json!({ "email": evil }));
+    for format in [Format::Table, Format::Csv, Format::Json] {
+        let look = Look {
+            terminal: true,
+            ..look(format)
+        };
+        let told = written(|out| events(out, &shown, look));
+        let steering: Vec<char> = told
+            .chars()
+            .filter(|c| crate::model::steers(*c) && *c != '\n')
+            .collect();
+        assert!(steering.is_empty(), "{format:?}: {steering:?} in {told}");
+        if format == Format::Json {
+            let read: serde_json::Value = serde_json::from_str(&told).unwrap();
+            assert_eq!(read["events"][0]["email"], evil, "what is escaped means the same");
+        }
+        if format == Format::Csv {
+            let row = csv::Reader::from_reader(told.as_bytes())
+                .records()
+                .next()
+                .unwrap()
+                .unwrap();
+            let before: serde_json::Value = serde_json::from_str(&row[6]).unwrap();
+            assert_eq!(before["email"], evil);
+        }
     }
 }
 
