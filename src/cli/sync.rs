@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::logging::{self, Who};
 use super::reach::{ask, in_spite_of, may_look};
-use super::{CommandError, Context, Exit, SyncArgs, output, serve, tell, write_out};
+use super::{CommandError, Context, Exit, SyncArgs, check, output, serve, tell, write_out};
 use crate::config::{self, Config};
 use crate::daemon::GRACE;
 use crate::daemon::control::{self, Action, Answer, Request, Response, RunReport};
@@ -41,6 +41,9 @@ pub(super) async fn run(context: Context, args: SyncArgs) -> Result<Exit, Comman
     }
     let config = context.config_for(&args.names)?;
     crate::sync::note_tenants(&config);
+    if let Some(words) = check::open_folder(&config.state_dir) {
+        tracing::warn!("{words}");
+    }
     let stop = CancellationToken::new();
     serve::stop_on_signals(stop.clone(), Some(serve::STOPPING))?;
     let bar = progress_bar(names.len());

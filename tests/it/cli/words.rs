@@ -288,3 +288,32 @@ async fn on_a_terminal_a_first_collection_shows_its_progress_and_elsewhere_it_sa
         ran.err
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_typed_as_elsewhere_means_what_it_means_elsewhere() {
+    let sandbox = sandbox(2).await;
+    let place = place(&sandbox);
+    place.run(&["sync"]).await.exits(0);
+    // Standard output, and no file of that name.
+    let mut command = place.command(&["report", "access", "--format", "csv", "-o", "-"]);
+    command.current_dir(place.path("."));
+    let ran = finish(command).await.exits(0);
+    assert_eq!(ran.csv().len(), 3, "{}", ran.out);
+    assert!(!place.path("-").exists());
+    // Nothing ago is now.
+    place
+        .run(&["report", "access", "--at", "0s"])
+        .await
+        .exits(0)
+        .tells(&["2 users, as of"]);
+    place
+        .run(&["events", "--kind", "user_appeared,"])
+        .await
+        .exits(64)
+        .tells(&["before or after a comma"]);
+    place
+        .run(&["events", "--kind", "user_appeard"])
+        .await
+        .exits(64)
+        .tells(&["'user_appeared'"]);
+}
