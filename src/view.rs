@@ -78,6 +78,9 @@ impl ConnectorState {
 pub struct StatusReport {
     /// One entry for each connector, in the order of their names.
     pub connectors: Vec<ConnectorStatus>,
+    /// Whether a running daemon says so; otherwise it is what was known last.
+    #[serde(default)]
+    pub daemon: bool,
 }
 
 /// What is known about one connector.

@@ -42,6 +42,8 @@ pub(super) struct StatusArgs {
 #[derive(Default)]
 struct Known {
     connectors: Vec<Entry>,
+    /// Whether a running daemon says so.
+    daemon: bool,
     remarks: Vec<String>,
     exit: Option<Exit>,
 }
@@ -124,6 +126,7 @@ async fn known(context: &Context, args: &StatusArgs) -> Result<Known, CommandErr
             let connectors = report.connectors.into_iter().filter(wanted);
             return Ok(Known {
                 connectors: connectors.map(|status| Entry::of(status, None, true)).collect(),
+                daemon: true,
                 ..Known::default()
             });
         }
@@ -181,6 +184,7 @@ async fn known(context: &Context, args: &StatusArgs) -> Result<Known, CommandErr
     }
     Ok(Known {
         connectors,
+        daemon: live.is_some(),
         remarks,
         exit: Some(exit),
     })
@@ -231,7 +235,8 @@ fn arranged(known: Known, args: &StatusArgs) -> (StatusReport, usize) {
         }
     }
     let connectors = entries.into_iter().map(|entry| address(entry.status)).collect();
-    (StatusReport { connectors }, left_out)
+    let daemon = known.daemon;
+    (StatusReport { connectors, daemon }, left_out)
 }
 
 fn show(known: Known, args: &StatusArgs) -> Result<(), CommandError> {

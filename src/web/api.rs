@@ -75,6 +75,7 @@ pub(super) async fn status(
     };
     Ok(Json(StatusReport {
         connectors: connectors.into_iter().map(address).collect(),
+        daemon: true,
     }))
 }
 

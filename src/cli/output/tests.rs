@@ -85,6 +85,7 @@ fn statuses() -> StatusReport {
         ..connector("second.tenant", ConnectorState::ReconnectRequired)
     };
     StatusReport {
+        daemon: true,
         connectors: vec![main, other],
     }
 }
@@ -391,7 +392,10 @@ second.tenant: JumpCloud says:\u{fffd}[2J no
   to do: make another key
 "
     );
-    let none = StatusReport { connectors: Vec::new() };
+    let none = StatusReport {
+        connectors: Vec::new(),
+        daemon: false,
+    };
     assert_eq!(
         written(|out| status(out, &none, look(Format::Table))),
         "no connectors\n"

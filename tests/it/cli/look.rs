@@ -112,7 +112,8 @@ async fn before_any_run_everything_can_be_asked_and_nothing_is_made() {
         .tells(&["main: nothing is known yet"]);
     place.run(&["events"]).await.exits(0).shows(&["no events"]);
     let status = json(&place, "status").await;
-    assert_eq!(keys(&status), ["connectors"]);
+    assert_eq!(keys(&status), ["connectors", "daemon"]);
+    assert_eq!(status["daemon"], false);
     assert_eq!(keys(&status["connectors"][0]), STATUS);
     for field in ["last_success", "next_poll", "progress", "last_run"] {
         assert!(status["connectors"][0][field].is_null(), "{field}");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use torq_connector::sandbox::{Endpoint, Fault, FaultRule};
 
 use super::{gone, place};
-use crate::binary::{Connector, Place, bare, eventually, finish, get, sandbox};
+use crate::binary::{Connector, Place, bare, body, eventually, finish, get, sandbox};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn advice_names_the_configuration_that_was_given() {
@@ -45,6 +45,7 @@ async fn advice_names_the_configuration_that_was_given() {
     );
     // Found by the environment, it is found by the advised command as well.
     let json = place.run(&["status", "--format", "json"]).await.json();
+    assert_eq!(json["daemon"], false, "{json}");
     let action = json["connectors"][0]["action"].as_str().unwrap();
     assert!(action.contains("torq-connector retry main"), "{action}");
 }
@@ -81,6 +82,14 @@ async fn whatever_a_daemon_says_names_its_configuration() {
         "{page}"
     );
     eventually("the log", async || daemon.said().contains(&full).then_some(())).await;
+    let json = place.run(&["status", "--format", "json"]).await.json();
+    let (_, answer) = get(daemon.address, "/api/status").await;
+    let api: serde_json::Value = serde_json::from_str(body(&answer)).unwrap();
+    assert_eq!(
+        (&json["daemon"], &api["daemon"]),
+        (&true.into(), &true.into()),
+        "{json}"
+    );
     // A command that asks the daemon says it as it is called itself.
     let mut command = bare();
     command
