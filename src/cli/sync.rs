@@ -17,6 +17,7 @@ use crate::config::{self, Config};
 use crate::daemon::GRACE;
 use crate::daemon::control::{self, Action, Answer, Request, Response, RunReport};
 use crate::http::{ClientError, Patience};
+use crate::invocation::addressed;
 use crate::model::ConnectorName;
 use crate::notify::{self, Brief};
 use crate::state::{self, State, StateError};
@@ -448,6 +449,11 @@ pub(super) async fn dry_run(context: Context, args: SyncArgs) -> Result<Exit, Co
                 DryRun::failed(name.as_str(), error.message)
             }
         });
+    }
+    for run in &mut report.connectors {
+        for text in run.error.iter_mut().chain(&mut run.notes) {
+            *text = addressed(text).into_owned();
+        }
     }
     write_out(|out| output::dry_run(out, &report, output::Look::of_stdout(args.format)))?;
     Ok(gravest)

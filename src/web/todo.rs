@@ -78,7 +78,10 @@ pub(crate) fn of(status: &ConnectorStatus, settings: &Settings, now: Timestamp) 
     match status.state {
         ConnectorState::ReconnectRequired => todos.push(Todo {
             reason: status.reason.clone(),
-            advice: status.action.as_deref().map(before_the_command),
+            advice: status
+                .action
+                .as_deref()
+                .map(|action| before_the_command(action, command("reconnect").as_deref())),
             command: command("reconnect"),
             ..todo(
                 Topic::State,
@@ -202,10 +205,11 @@ fn silent(status: &ConnectorStatus, settings: &Settings, now: Timestamp) -> Opti
 }
 
 /// The advice of an action whose end is the command that is shown beside it.
-fn before_the_command(action: &str) -> String {
-    match action.split_once(", then: torq-connector reconnect") {
-        Some((advice, "")) => format!("{}. Then:", capital(advice)),
-        _ => capital(action),
+fn before_the_command(action: &str, command: Option<&str>) -> String {
+    let before = command.and_then(|command| action.strip_suffix(command));
+    match before.and_then(|before| before.strip_suffix("then: ")) {
+        Some(advice) => format!("{}. Then:", capital(advice.trim_end_matches([' ', ',', ';']))),
+        None => capital(action),
     }
 }
 

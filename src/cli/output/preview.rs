@@ -56,7 +56,7 @@ fn connector(out: &mut dyn Write, run: &DryRun) -> io::Result<()> {
         writeln!(out, "  removal guard: {guard}")?;
     }
     for note in &run.notes {
-        writeln!(out, "  note: {}", printable(&addressed(note)))?;
+        writeln!(out, "  note: {}", printable(note))?;
     }
     Ok(())
 }
