@@ -118,6 +118,9 @@ pub struct ConnectorStatus {
     pub associations_pending: u64,
     /// Accounts of removed users that are still to be deleted.
     pub deletions_pending: u64,
+    /// Accounts that JumpCloud is known to have for nobody in Torq any more, and that stay there.
+    #[serde(default)]
+    pub leftover: u64,
     /// The poll that is running; null when none is.
     pub progress: Option<Progress>,
     /// The last run that ended; null before the first.
@@ -559,6 +562,7 @@ impl ConnectorStatus {
             filtered: 0,
             associations_pending: 0,
             deletions_pending: 0,
+            leftover: 0,
             progress: None,
             last_run: None,
         }

@@ -11,7 +11,7 @@ use crate::model::steers;
 use crate::wording::printable_lines;
 
 /// The columns of `status`; a name with a `/` is a field of a nested object, and is written with `_`.
-pub(super) const STATUS: [&str; 30] = [
+pub(super) const STATUS: [&str; 31] = [
     "name",
     "state",
     "reason",
@@ -42,6 +42,8 @@ pub(super) const STATUS: [&str; 30] = [
     "last_run/associated",
     "last_run/deleted",
     "last_run/refused",
+    // Last, for whoever counts columns.
+    "leftover",
 ];
 
 /// The columns of `users`.

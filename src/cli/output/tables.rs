@@ -137,6 +137,12 @@ pub(super) fn status(out: &mut dyn Write, report: &StatusReport, look: Look) -> 
         });
         let associations = (status.associations_pending > 0)
             .then(|| wording::counted(status.associations_pending, "association") + " still to be made");
+        let leftover = (status.leftover > 0).then(|| {
+            let accounts = wording::counted(status.leftover, "account");
+            let drift = format!("torq-connector report drift {}", status.name);
+            let stay = if status.leftover == 1 { "stays" } else { "stay" };
+            format!("{accounts} of users who left {stay}: {}", addressed(&drift))
+        });
         let action = status.action.as_ref().map(|action| format!("to do: {action}"));
         let (parked, settled) = match wording::leaves_out_parked(status, status.action.as_deref()) {
             true => {
@@ -147,7 +153,15 @@ pub(super) fn status(out: &mut dyn Write, report: &StatusReport, look: Look) -> 
             }
             false => (None, None),
         };
-        let said = [status.reason.clone(), progress, associations, action, parked, settled];
+        let said = [
+            status.reason.clone(),
+            progress,
+            associations,
+            action,
+            parked,
+            settled,
+            leftover,
+        ];
         for (number, words) in said.iter().flatten().enumerate() {
             if !apart {
                 writeln!(out)?;

@@ -48,6 +48,7 @@ fn connector(name: &str, state: ConnectorState) -> ConnectorStatus {
         filtered: 0,
         associations_pending: 0,
         deletions_pending: 0,
+        leftover: 0,
         progress: None,
         last_run: None,
     }
@@ -55,6 +56,7 @@ fn connector(name: &str, state: ConnectorState) -> ConnectorStatus {
 
 fn statuses() -> StatusReport {
     let main = ConnectorStatus {
+        leftover: 2,
         last_success: Some(at("2026-11-24T09:57:00Z")),
         next_poll: Some(at("2026-11-24T10:12:00Z")),
         users: 1200,
@@ -233,11 +235,11 @@ fn the_status_as_csv_has_nested_fields_flattened() {
         "name,state,reason,action,last_success,next_poll,users,accounts,associated,pending,parked,held,removed,filtered,\
          associations_pending,deletions_pending,progress_users,progress_pages,progress_started,last_run_started,last_run_finished,\
          last_run_outcome,last_run_appeared,last_run_changed,last_run_disappeared,last_run_created,last_run_found,\
-         last_run_associated,last_run_deleted,last_run_refused\n\
+         last_run_associated,last_run_deleted,last_run_refused,leftover\n\
          main,connected,,,2026-11-24T09:57:00Z,2026-11-24T10:12:00Z,1200,1198,1100,1,1,0,4,0,0,0,,,,\
-         2026-11-24T09:56:00Z,2026-11-24T09:57:00Z,partial,0,0,0,3,0,0,0,0\n\
+         2026-11-24T09:56:00Z,2026-11-24T09:57:00Z,partial,0,0,0,3,0,0,0,0,2\n\
          second.tenant,reconnect_required,JumpCloud says:\u{1b}[2J no,make another key,,,0,0,0,0,0,0,0,0,0,0,300,1,\
-         2026-11-24T09:59:00Z,,,,,,,,,,,\n"
+         2026-11-24T09:59:00Z,,,,,,,,,,,,0\n"
     );
 }
 
@@ -387,6 +389,7 @@ second.tenant  reconnect required      0         0        0       0  never      
 
 main: parked, and why: torq-connector users main --account parked
   when that is settled: torq-connector retry main
+  2 accounts of users who left stay: torq-connector report drift main
 second.tenant: JumpCloud says:\u{fffd}[2J no
   300 users on 1 page so far, since 2026-11-24 09:59:00Z
   to do: make another key

@@ -12,8 +12,8 @@ use super::{EVENT, place};
 use crate::binary::{Connector, Place, finish, keys, sandbox};
 
 /// The fields of a status by the design, sorted; `associations_pending` and `filtered` are additions, so that the numbers
-/// of users add up.
-const STATUS: [&str; 18] = [
+/// of users add up, and so is `leftover`.
+const STATUS: [&str; 19] = [
     "accounts",
     "action",
     "associated",
@@ -23,6 +23,7 @@ const STATUS: [&str; 18] = [
     "held",
     "last_run",
     "last_success",
+    "leftover",
     "name",
     "next_poll",
     "parked",
