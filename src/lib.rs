@@ -18,7 +18,8 @@
 //! - [`sync`]: a run, which is a poll and the delivery that follows it.
 //! - [`notify`]: telling a person what concerns them.
 //! - [`daemon`]: runs on schedule, and takes orders. [`cli`]: the commands. [`web`]: the status page, health, metrics.
-//! - [`view`]: the shapes that are shown, with [`wording`] for people; [`metrics`] for machines.
+//! - [`view`]: the shapes that are shown, with [`wording`] for people, and [`invocation`] for commands that they can type; [`metrics`]
+//!   for machines.
 //! - [`report`]: answers for whoever must account for who has access, as of now or of a day that is past.
 //! - [`sandbox`]: both peers on loopback, for demonstration and tests. It stands alone: it shares no code with the clients.
 //!
@@ -30,6 +31,7 @@ pub mod daemon;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod http;
+pub mod invocation;
 pub mod jumpcloud;
 pub mod metrics;
 pub mod model;

@@ -30,6 +30,15 @@ impl ConnectorName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The table of the connector in the configuration, as TOML wants it: `connectors.main`, `connectors."main.eu"`.
+    pub fn table(&self) -> String {
+        if self.0.contains('.') {
+            format!("connectors.\"{self}\"")
+        } else {
+            format!("connectors.{self}")
+        }
+    }
 }
 
 impl fmt::Display for ConnectorName {

@@ -78,6 +78,9 @@ impl ConnectorState {
 pub struct StatusReport {
     /// One entry for each connector, in the order of their names.
     pub connectors: Vec<ConnectorStatus>,
+    /// Whether a running daemon says so; otherwise it is what was known last.
+    #[serde(default)]
+    pub daemon: bool,
 }
 
 /// What is known about one connector.
@@ -115,6 +118,9 @@ pub struct ConnectorStatus {
     pub associations_pending: u64,
     /// Accounts of removed users that are still to be deleted.
     pub deletions_pending: u64,
+    /// Accounts that JumpCloud is known to have for nobody in Torq any more, and that stay there.
+    #[serde(default)]
+    pub leftover: u64,
     /// The poll that is running; null when none is.
     pub progress: Option<Progress>,
     /// The last run that ended; null before the first.
@@ -556,6 +562,7 @@ impl ConnectorStatus {
             filtered: 0,
             associations_pending: 0,
             deletions_pending: 0,
+            leftover: 0,
             progress: None,
             last_run: None,
         }

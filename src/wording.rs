@@ -1,14 +1,16 @@
 //! How times, states and foreign text are put before people: the same words in the terminal and on the status page.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::model::steers;
+use crate::invocation::addressed;
+use crate::model::{ConnectorName, steers};
 use crate::state::StateError;
-use crate::view::{ConnectorState, EventKind, EventView, RunOutcome};
+use crate::view::{ConnectorState, ConnectorStatus, EventKind, EventView, RunOutcome};
 
 /// What is said of a failure that the daemon gets over without anybody.
 pub const BY_ITSELF: &str = "it is tried again by itself";
@@ -48,9 +50,16 @@ pub fn counted(number: u64, noun: &str) -> String {
     }
 }
 
-/// What to do about users whose delivery was refused.
+/// What to do about users whose delivery was refused. The one text, so that it can be recognised where it was said already.
 pub fn about_parked(name: &impl std::fmt::Display) -> String {
-    format!("see torq-connector users {name}, then torq-connector retry {name}")
+    format!("see why (torq-connector users {name} --account parked); when that is settled: torq-connector retry {name}")
+}
+
+/// Whether there are such users, and what is said to be done is something else.
+pub fn leaves_out_parked(status: &ConnectorStatus, said: Option<&str>) -> bool {
+    let about = about_parked(&status.name);
+    let told = said.is_some_and(|said| said.contains(&about) || said.contains(&*addressed(&about)));
+    status.parked > 0 && !told
 }
 
 /// What to do about a state that cannot be used.
@@ -99,15 +108,16 @@ pub fn removed_reason(at: Option<Timestamp>) -> String {
 }
 
 /// What to do about a connector that was removed. `left`: files of it are there still.
-pub fn removed_action(name: &impl std::fmt::Display, left: bool) -> String {
+pub fn removed_action(name: &ConnectorName, left: bool) -> String {
     let finish = if left {
         format!("its files are not all deleted: torq-connector remove {name}; then ")
     } else {
         String::new()
     };
     format!(
-        "{finish}take the section [connectors.{name}] out of the configuration, and delete its API key in Torq; to set it up \
-         again: torq-connector reconnect {name}"
+        "{finish}take the section [{}] out of the configuration, and delete its API key in Torq; to set it up again: \
+         torq-connector reconnect {name}",
+        name.table()
     )
 }
 
@@ -276,6 +286,15 @@ pub fn printable(text: &str) -> String {
             c => c,
         })
         .collect()
+}
+
+/// Foreign text on the lines that it has: the same, but ends of lines and tabs stay.
+pub fn printable_lines(text: &str) -> Cow<'_, str> {
+    let keeps = |c: char| matches!(c, '\n' | '\t') || !steers(c);
+    match text.chars().all(keeps) {
+        true => Cow::Borrowed(text),
+        false => Cow::Owned(text.chars().map(|c| if keeps(c) { c } else { '\u{fffd}' }).collect()),
+    }
 }
 
 #[cfg(test)]

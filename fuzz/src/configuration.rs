@@ -238,5 +238,6 @@ fn assert_secret(secret: &Secret, given: &Given<'_>) {
             );
         }
         SecretSource::File(_) => {}
+        SecretSource::Given => panic!("that is in no configuration"),
     }
 }

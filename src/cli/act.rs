@@ -23,7 +23,7 @@ pub(super) async fn run(context: Context, args: NameArgs, action: Action) -> Res
     if args.names.is_empty() {
         only_one(&names)?;
     }
-    if let Some(exit) = ask_daemon(&config.state_dir, &names, action, true).await? {
+    if let Some(exit) = ask_daemon(&config.state_dir, &names, action, true, None).await? {
         return Ok(exit);
     }
     let mut exit = Exit::Done;

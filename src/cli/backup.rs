@@ -7,7 +7,7 @@ use super::logging::{self, Who};
 use super::reach::may_look;
 use super::sync::{chosen, removed_words};
 use super::{BackupArgs, CommandError, Context, Exit, tell, write_out};
-use crate::state;
+use crate::state::{self, StateError};
 use crate::wording;
 
 pub(super) async fn run(context: Context, args: BackupArgs) -> Result<Exit, CommandError> {
@@ -48,7 +48,17 @@ pub(super) async fn run(context: Context, args: BackupArgs) -> Result<Exit, Comm
             }
             // What is wrong with one state keeps none of the others from being copied.
             Err(error) => {
-                tell(&format!("{name}: not copied: {error}"));
+                let words = match &error {
+                    // Advice about the folder of the states would lead astray.
+                    StateError::File { doing, path, source } if path.starts_with(&to) => {
+                        format!(
+                            "cannot {doing} {}: {source}; give another folder with --to",
+                            path.display()
+                        )
+                    }
+                    other => other.to_string(),
+                };
+                tell(&format!("{name}: not copied: {words}"));
                 exit = exit.or(Exit::Unexpected);
             }
         }

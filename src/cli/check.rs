@@ -11,9 +11,10 @@ use url::Url;
 
 use super::logging::{self, Who};
 use super::sync::{chosen, client_error, is_removed, removed_words};
-use super::{CheckArgs, CommandError, Context, Exit, addressed, tell, write_out};
+use super::{CheckArgs, CommandError, Context, Exit, tell, write_out};
 use crate::config::{self, Config, JumpCloud as JumpCloudConfig, JumpCloudCredentials};
 use crate::http::{self, Failure, FailureKind, Patience};
+use crate::invocation::addressed;
 use crate::jumpcloud::JumpCloud;
 use crate::model::{ConnectorName, EmailKey, Listing, Peer};
 use crate::state::{self, Offered};
@@ -47,10 +48,14 @@ pub(super) async fn run(context: Context, args: CheckArgs) -> Result<Exit, Comma
     })?;
     let folder = state_folder(&config.state_dir);
     write_out(|out| match &folder {
-        Ok(words) => writeln!(out, "ok      {:24} {words}", "state folder"),
-        Err(words) => writeln!(
+        Ok(Folder { words, notes }) => {
+            writeln!(out, "ok      {:24} {words}", "state folder")?;
+            let mut notes = notes.iter();
+            notes.try_for_each(|note| writeln!(out, "note    {:24} {note}", "state folder"))
+        }
+        Err(Unusable { words, action }) => writeln!(
             out,
-            "FAILED  {:24} {words}\n{:32} what to do: run as root or as the user of the service, or set state_dir",
+            "FAILED  {:24} {words}\n{:32} what to do: {action}",
             "state folder", ""
         ),
     })?;
@@ -63,7 +68,7 @@ pub(super) async fn run(context: Context, args: CheckArgs) -> Result<Exit, Comma
         .iter()
         .filter(|connector| names.contains(&connector.name))
     {
-        let mut checked = Checked::new(connector);
+        let mut checked = Checked::new(connector, Again::Command("check"));
         key(connector, &mut checked);
         if folder.is_ok() {
             known(&config, connector, &mut checked);
@@ -92,7 +97,7 @@ pub(super) async fn connect(config: &Config, name: &ConnectorName) -> Result<Exi
     let Some(connector) = config.connectors.iter().find(|connector| connector.name == *name) else {
         return Err(CommandError::unexpected(format!("{name} is not configured")));
     };
-    let mut checked = Checked::new(connector);
+    let mut checked = Checked::new(connector, Again::SettingUp);
     key(connector, &mut checked);
     online(config, connector, &mut checked).await?;
     for line in &checked.lines {
@@ -107,15 +112,18 @@ pub(super) async fn connect(config: &Config, name: &ConnectorName) -> Result<Exi
 /// What was found about one connector.
 struct Checked<'a> {
     connector: &'a config::Connector,
+    /// How it is tried again.
+    again: Again,
     lines: Vec<String>,
     failed: Vec<String>,
     exit: Exit,
 }
 
 impl<'a> Checked<'a> {
-    fn new(connector: &'a config::Connector) -> Self {
+    fn new(connector: &'a config::Connector, again: Again) -> Self {
         Self {
             connector,
+            again,
             lines: Vec::new(),
             failed: Vec::new(),
             exit: Exit::Done,
@@ -136,7 +144,7 @@ impl<'a> Checked<'a> {
     }
 
     fn fail(&mut self, what: &str, halt: &Halt) {
-        let action = halt.action(self.connector, Again::Command("check"));
+        let action = halt.action(self.connector, self.again);
         self.failed(what, &halt.to_string(), action.as_deref(), Exit::of_halt(halt));
     }
 
@@ -150,8 +158,26 @@ impl<'a> Checked<'a> {
     }
 }
 
+/// Less than this, and not even a small state can be kept.
+const NO_ROOM: u64 = 4 << 20;
+/// Less than this is soon too little: a state of 50,000 users, its log and a copy of it.
+const LITTLE_ROOM: u64 = 256 << 20;
+
+/// A folder in which states can be kept.
+struct Folder {
+    words: String,
+    notes: Vec<String>,
+}
+
+/// One in which they cannot.
+#[derive(Debug)]
+struct Unusable {
+    words: String,
+    action: &'static str,
+}
+
 /// Whether states can be kept in this folder, as far as that can be said without writing anything.
-fn state_folder(dir: &Path) -> Result<String, String> {
+fn state_folder(dir: &Path) -> Result<Folder, Unusable> {
     let shown = dir.display();
     // Those that are not there yet are made by the first run.
     let there = dir.ancestors().find(|one| !matches!(one.try_exists(), Ok(false)));
@@ -162,18 +188,49 @@ fn state_folder(dir: &Path) -> Result<String, String> {
     } else {
         there
     };
+    let unusable = |words: String| Unusable {
+        words,
+        action: "run as root or as the user of the service, or set state_dir",
+    };
     let usable = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
-    match rustix::fs::access(place, usable) {
-        Err(error) if place == dir => Err(format!("{shown} cannot be used: {}", std::io::Error::from(error))),
-        Err(error) => Err(format!(
-            "{shown} is not there and cannot be made: {}: {}",
-            place.display(),
-            std::io::Error::from(error)
-        )),
-        Ok(()) if !place.is_dir() => Err(format!("{} is not a folder", place.display())),
-        Ok(()) if place == dir => Ok(shown.to_string()),
-        Ok(()) => Ok(format!("{shown} (the first run makes it)")),
+    match rustix::fs::access(place, usable).map_err(std::io::Error::from) {
+        Err(error) if place == dir => return Err(unusable(format!("{shown} cannot be used: {error}"))),
+        Err(error) => {
+            let words = format!("{shown} is not there and cannot be made: {}: {error}", place.display());
+            return Err(unusable(words));
+        }
+        Ok(()) if !place.is_dir() => return Err(unusable(format!("{} is not a folder", place.display()))),
+        Ok(()) => {}
     }
+    let mut notes = Vec::from_iter(about_room(dir, state::room(place))?);
+    let words = if place == dir {
+        notes.extend(open_folder(dir));
+        shown.to_string()
+    } else {
+        format!("{shown} (the first run makes it)")
+    };
+    Ok(Folder { words, notes })
+}
+
+/// What there is to say about so much room; where it is too little, that it is.
+fn about_room(dir: &Path, room: Option<u64>) -> Result<Option<String>, Unusable> {
+    match room {
+        Some(room) if room < NO_ROOM => Err(Unusable {
+            words: format!("{}: the disk is full, {} kB are free", dir.display(), room >> 10),
+            action: "make room on the disk, or set state_dir",
+        }),
+        Some(room) if room < LITTLE_ROOM => Ok(Some(format!("little room on the disk: {} MB are free", room >> 20))),
+        _ => Ok(None),
+    }
+}
+
+/// That everybody on this machine could replace what is known, where they could.
+pub(super) fn open_folder(dir: &Path) -> Option<String> {
+    let mode = state::open_to_everybody(dir)?;
+    let dir = dir.display();
+    Some(format!(
+        "other users of this machine may delete and replace what is in {dir} (mode {mode:04o}); run `chmod 700 {dir}`"
+    ))
 }
 
 /// Whether what is known of the connector can be read.
@@ -391,5 +448,25 @@ async fn check_jumpcloud(
     checked.note("JumpCloud account writes", words);
     if is_removed(config, &connector.name) {
         checked.note("removed", &removed_words(&connector.name));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_found_before_a_run_finds_it() {
+        let about = |room| about_room(Path::new("/srv/state"), room);
+        let full = about(Some(64 << 10)).unwrap_err();
+        assert_eq!(full.words, "/srv/state: the disk is full, 64 kB are free");
+        assert!(full.action.contains("make room"));
+        assert_eq!(
+            about(Some(5 << 20)).unwrap().as_deref(),
+            Some("little room on the disk: 5 MB are free")
+        );
+        for enough in [Some(1 << 30), None] {
+            assert_eq!(about(enough).unwrap(), None);
+        }
     }
 }

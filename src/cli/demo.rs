@@ -14,10 +14,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::logging::{self, Who};
 use super::sandbox::{live, parse_duration};
-use super::{CommandError, Context, Exit, name_in_advice, serve, tell};
+use super::{CommandError, Context, Exit, serve, tell};
 use crate::config::{self, Log, LogFormat};
 use crate::daemon::control::Control;
 use crate::daemon::{self, Setup};
+use crate::invocation::Reader;
 use crate::sandbox::{Options, Sandbox};
 use crate::state;
 use crate::view::{ConnectorState, EventKind, EventView};
@@ -71,7 +72,7 @@ pub(super) async fn run(context: Context, args: DemoArgs) -> Result<Exit, Comman
     // For commands in another terminal. It goes with the folder, which nobody else can enter.
     let file = folder.path().join("config.toml");
     write_private(&file, &text).map_err(CommandError::unexpected)?;
-    name_in_advice(&file);
+    context.is_called(Some(&file), Reader::Anywhere);
 
     let world = sandbox.world();
     tell(&format!(
@@ -89,10 +90,8 @@ pub(super) async fn run(context: Context, args: DemoArgs) -> Result<Exit, Comman
         sandbox.control_url()
     ));
     tell("In another terminal:");
-    // As it was started itself, which may be from where it was built.
-    let program = std::env::args().next().unwrap_or_else(|| "torq-connector".to_owned());
     for command in ["status", "users", "approve demo"] {
-        tell(&format!("              {program} {command}"));
+        tell(&format!("              torq-connector {command}"));
     }
     tell("Ctrl-C ends the demo and removes everything it made.\n");
 

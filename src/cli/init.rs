@@ -13,9 +13,10 @@ use clap::{ArgAction, Args, ValueEnum};
 use jiff::civil::Date;
 use secrecy::{ExposeSecret, SecretString};
 
+use self::answers::Asks;
 use super::logging::{self, Who};
-use super::{CommandError, Context, Exit, addressed, check, tell};
-use crate::config::{self, Config, variable_of};
+use super::{CommandError, Context, Exit, check, tell};
+use crate::config::{self, Config, JumpCloudCredentials, SecretSource, variable_of};
 use crate::model::ConnectorName;
 
 #[derive(Debug, Args)]
@@ -117,6 +118,14 @@ struct Answers {
     org_id: Option<String>,
 }
 
+/// What becomes of answers that did not pass the test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Save,
+    Again,
+    Leave,
+}
+
 pub(super) async fn run(context: Context, args: InitArgs) -> Result<Exit, CommandError> {
     let target = file::Target::look(&context.path)?;
     let taken = target.names(&context)?;
@@ -126,21 +135,32 @@ pub(super) async fn run(context: Context, args: InitArgs) -> Result<Exit, Comman
             format!("{} is there already: state_dir is set in it", context.path.display()),
         ));
     }
-    let (answers, asked) = answers::gather(&args, &taken, &target)?;
-    let draft = file::Draft::of(&answers, &args, &target)?;
-    let config = judged(&context, &answers, &target, &draft)?;
-    logging::start(&config.log, Who::Command, context.verbose);
-    let mut exit = Exit::Done;
-    if !args.no_check {
-        tell("Testing the connection; nothing is written by that.");
-        exit = check::connect(&config, &answers.name).await?;
-        if exit != Exit::Done && !args.save_anyway && !(asked && terminal::confirm("Save it all the same?", false)?) {
-            tell(&addressed(
-                "Nothing is saved. Put right what failed, and repeat; to save it all the same: --save-anyway",
-            ));
-            return Ok(exit);
+    let (mut answers, asks) = answers::gather(&args, &taken, &target)?;
+    let (draft, exit) = loop {
+        let draft = file::Draft::of(&answers, &args, &target)?;
+        let config = judged(&context, &answers, &target, &draft)?;
+        logging::start(&config.log, Who::Command, context.verbose);
+        if args.no_check {
+            break (draft, Exit::Done);
         }
-    }
+        tell("Testing the connection; nothing is written by that.");
+        let exit = check::connect(&config, &answers.name).await?;
+        if exit == Exit::Done || args.save_anyway {
+            break (draft, exit);
+        }
+        let next = match asks {
+            Asks::Nothing => Next::Leave,
+            Asks::Missing | Asks::Everything => terminal::ask_what_next()?,
+        };
+        match next {
+            Next::Save => break (draft, exit),
+            Next::Again => answers = answers::again(&answers)?,
+            Next::Leave => {
+                tell("Nothing is saved. Put right what failed, and repeat; to save it all the same: --save-anyway");
+                return Ok(exit);
+            }
+        }
+    };
     draft.save(&target)?;
     say_what_is_next(&context, &answers, &draft, &target);
     Ok(exit)
@@ -171,12 +191,30 @@ fn judged(
         }
     }
     let names = [answers.name.to_string()];
-    config::parse_for(&draft.whole(target), &target.path, target.mode, &env, &names).map_err(|problems| {
+    let judged = config::parse_for(&draft.whole(target), &target.path, target.mode, &env, &names);
+    let mut config = judged.map_err(|problems| {
         CommandError::new(
             Exit::Config,
             format!("with this connector, the configuration would have problems:\n{problems}\nNothing is saved."),
         )
-    })
+    })?;
+    // The variable was only the way here: advice about it would lead nowhere.
+    for connector in config.connectors.iter_mut().filter(|one| one.name == answers.name) {
+        let of_jumpcloud = match &mut connector.jumpcloud.credentials {
+            JumpCloudCredentials::ServiceAccount { client_secret, .. } => client_secret,
+            JumpCloudCredentials::ApiKey(key) => key,
+        };
+        let secrets = [
+            (&mut connector.torq.client_secret, &answers.torq_secret),
+            (of_jumpcloud, &answers.jumpcloud_secret),
+        ];
+        for (secret, given) in secrets {
+            if let Given::Told(_) = given {
+                secret.source = SecretSource::Given;
+            }
+        }
+    }
+    Ok(config)
 }
 
 fn say_what_is_next(context: &Context, answers: &Answers, draft: &file::Draft, target: &file::Target) {
@@ -186,7 +224,7 @@ fn say_what_is_next(context: &Context, answers: &Answers, draft: &file::Draft, t
     } else {
         "saved in a new"
     };
-    tell(&format!("\n[connectors.{name}] is {what} {}", context.path.display()));
+    tell(&format!("\n[{}] is {what} {}", name.table(), context.path.display()));
     for file in draft.secret_files() {
         tell(&format!("  a secret is in {} (mode 600)", file.display()));
     }

@@ -7,6 +7,7 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use super::journal::{self, Journal};
 use crate::config::{Log, LogFormat};
+use crate::invocation::Addressed;
 
 /// Those of our dependencies that log. What they have to say we say in our own words, so it is of use only to whoever looks for more.
 const LIBRARIES: [&str; 8] = [
@@ -51,9 +52,9 @@ pub(super) fn start(log: &Log, who: Who, verbose: u8) -> Option<Level> {
         (_, _) => "trace",
     };
     let writer = if journal {
-        BoxMakeWriter::new(Journal::to(io::stderr))
+        BoxMakeWriter::new(Addressed(Journal::to(io::stderr)))
     } else {
-        BoxMakeWriter::new(io::stderr)
+        BoxMakeWriter::new(Addressed(io::stderr))
     };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter(level))

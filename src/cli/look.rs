@@ -1,9 +1,11 @@
 //! `users`, `events`: what is known, from the states, which may be looked at beside whoever writes them.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 
-use clap::Args;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::error::ErrorKind;
+use clap::{Arg, Args, Command};
 use jiff::Timestamp;
 
 use super::logging::{self, Who};
@@ -63,7 +65,7 @@ pub(super) struct EventsArgs {
     #[arg(long, value_name = "TEXT")]
     user: Option<String>,
     /// Only of this kind, such as user_appeared; several with commas between.
-    #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = kind(), hide_possible_values = true)]
+    #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = Kind, hide_possible_values = true)]
     kind: Vec<EventKind>,
     /// Only the latest so many.
     #[arg(long, value_name = "N")]
@@ -76,6 +78,28 @@ pub(super) struct EventsArgs {
 fn standing() -> impl TypedValueParser<Value = AccountStanding> {
     let names = PossibleValuesParser::new(AccountStanding::ALL.map(AccountStanding::as_str));
     names.map(|name| AccountStanding::parse(&name).unwrap_or(AccountStanding::Pending))
+}
+
+/// One kind of a list.
+#[derive(Clone)]
+struct Kind;
+
+impl TypedValueParser for Kind {
+    type Value = EventKind;
+
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<EventKind, clap::Error> {
+        if value.is_empty() {
+            let words = "--kind: there is nothing before or after a comma, or no kind at all; give one or more, such as \
+                         user_appeared,user_changed";
+            return Err(command.clone().error(ErrorKind::InvalidValue, words));
+        }
+        kind().parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let values: Vec<_> = kind().possible_values()?.collect();
+        Some(Box::new(values.into_iter()))
+    }
 }
 
 fn kind() -> impl TypedValueParser<Value = EventKind> {

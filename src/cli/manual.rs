@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command, CommandFactory};
 use clap_complete::Shell;
 
 use super::{Cli, CommandError, Exit, write_out};
@@ -24,7 +24,7 @@ pub(super) struct ManualArgs {
 /// Writes a shell's completions to standard output.
 pub(super) fn completions(args: &CompletionsArgs) -> Result<Exit, CommandError> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "torq-connector", &mut script);
+    clap_complete::generate(args.shell, &mut for_people(), "torq-connector", &mut script);
     if args.shell == Shell::Bash {
         // Its generator names a program with a hyphen in two ways, so that nothing after a command would be completed.
         let text = String::from_utf8_lossy(&script);
@@ -32,6 +32,16 @@ pub(super) fn completions(args: &CompletionsArgs) -> Result<Exit, CommandError> 
     }
     write_out(|out| out.write_all(&script))?;
     Ok(Exit::Done)
+}
+
+/// The command line without the commands that are hidden: completions would offer them.
+fn for_people() -> Command {
+    let all = Cli::command();
+    let shown = all.get_subcommands().filter(|command| !command.is_hide_set());
+    Command::new("torq-connector")
+        .version(env!("CARGO_PKG_VERSION"))
+        .args(all.get_arguments())
+        .subcommands(shown)
 }
 
 /// Writes `torq-connector.1` and a page for each command into a folder. They bear no date, so that the same source makes the

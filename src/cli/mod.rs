@@ -29,12 +29,10 @@ mod status;
 mod sync;
 mod when;
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::parser::ValueSource;
@@ -42,6 +40,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{self, Config};
 use crate::daemon::control::Action;
+use crate::invocation::{Invocation, Reader, addressed};
+use crate::wording::printable_lines;
 
 pub use exit::Exit;
 use output::Format;
@@ -59,7 +59,7 @@ struct Cli {
         long,
         global = true,
         value_name = "FILE",
-        env = "TORQ_CONNECTOR_CONFIG",
+        env = CONFIG_VARIABLE,
         default_value = DEFAULT_CONFIG,
         value_parser = OsStringValueParser::new().map(PathBuf::from)
     )]
@@ -72,6 +72,7 @@ struct Cli {
 }
 
 const DEFAULT_CONFIG: &str = "/etc/torq-connector/config.toml";
+const CONFIG_VARIABLE: &str = "TORQ_CONNECTOR_CONFIG";
 const LONG_VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     "\ncommit: ",
@@ -242,17 +243,14 @@ fn environment() -> BTreeMap<String, String> {
 }
 
 fn run(args: impl IntoIterator<Item = OsString>, env: BTreeMap<String, String>) -> Exit {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let program = args.first().cloned();
     let parsed = Cli::command().try_get_matches_from(args).and_then(|matches| {
         let cli = Cli::from_arg_matches(&matches)?;
         Ok((cli, matches.value_source("config")))
     });
-    let cli = match parsed {
-        Ok((cli, source)) => {
-            if source == Some(ValueSource::CommandLine) {
-                name_in_advice(&cli.config);
-            }
-            cli
-        }
+    let (cli, source) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => {
             // Help and version are data, and no mistake.
             let _ = error.print();
@@ -267,9 +265,25 @@ fn run(args: impl IntoIterator<Item = OsString>, env: BTreeMap<String, String>) 
         } else {
             cli.config
         },
+        program,
         env,
         verbose: cli.verbose,
     };
+    match cli.command {
+        // It makes a configuration of its own.
+        Command::Demo(_) => {}
+        Command::Run => {
+            // Whoever reads what the daemon says has nothing of its environment.
+            let named = Some(context.path.as_path()).filter(|path| *path != Path::new(DEFAULT_CONFIG));
+            context.is_called(named, Reader::Anywhere);
+        }
+        _ => {
+            let unasked = context.env.get(CONFIG_VARIABLE).filter(|path| !path.is_empty());
+            let unasked = Path::new(unasked.map_or(DEFAULT_CONFIG, String::as_str));
+            let named = source == Some(ValueSource::CommandLine) && context.path != unasked;
+            context.is_called(named.then_some(context.path.as_path()), Reader::Here);
+        }
+    }
     limits::raise_files();
     match dispatch(context, cli.command) {
         Ok(exit) => exit,
@@ -307,11 +321,22 @@ impl CommandError {
 /// What every command gets.
 struct Context {
     path: PathBuf,
+    /// What the process was started as.
+    program: Option<OsString>,
     env: BTreeMap<String, String>,
     verbose: u8,
 }
 
 impl Context {
+    /// From now on, commands that are advised are those that can be typed; with this configuration, where it has to be named.
+    fn is_called(&self, config: Option<&Path>, reader: Reader) {
+        let commands = Cli::command();
+        let commands = commands.get_subcommands().map(|one| one.get_name().to_owned());
+        let search = std::env::var_os("PATH");
+        let (program, search) = (self.program.as_deref(), search.as_deref());
+        Invocation::new(program, search, config, reader, commands.collect()).remember();
+    }
+
     /// For commands that work with these connectors, or with all of them where none is named: only their secrets are read.
     fn config_for(&self, names: &[String]) -> Result<Config, CommandError> {
         config::load_for(&self.path, &self.env, names).map_err(|problems| self.problems(&problems))
@@ -382,59 +407,9 @@ fn dispatch(context: Context, command: Command) -> Result<Exit, CommandError> {
     exit
 }
 
-/// Says something to the person at the terminal.
+/// Says something to the person at the terminal, whoever's words are in it.
 fn tell(message: &str) {
-    let _ = writeln!(std::io::stderr(), "{}", addressed(message));
-}
-
-/// The configuration that was named on the command line, as commands that are advised have to name it, too.
-static NAMED: OnceLock<String> = OnceLock::new();
-
-/// Lets the commands that a text advises name the configuration that this one was given.
-fn name_in_advice(config: &Path) {
-    let text = config.display().to_string();
-    let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-+".contains(&b));
-    let named = if plain {
-        text
-    } else {
-        format!("'{}'", text.replace('\'', "'\\''"))
-    };
-    let _ = NAMED.set(named);
-}
-
-/// A text whose commands can be typed as they stand there.
-fn addressed(text: &str) -> Cow<'_, str> {
-    match NAMED.get() {
-        Some(config) if text.contains(PROGRAM) => Cow::Owned(with_config(text, config)),
-        _ => Cow::Borrowed(text),
-    }
-}
-
-/// How a command in a text begins.
-const PROGRAM: &str = "torq-connector ";
-
-fn with_config(text: &str, config: &str) -> String {
-    // Building the command line takes a while, and a watched status has many texts.
-    static COMMANDS: OnceLock<Vec<String>> = OnceLock::new();
-    let known = COMMANDS.get_or_init(|| {
-        let commands = Cli::command();
-        commands
-            .get_subcommands()
-            .map(|one| one.get_name().to_owned())
-            .collect()
-    });
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find(PROGRAM) {
-        let (before, after) = rest.split_at(at + PROGRAM.len());
-        out.push_str(before);
-        rest = after;
-        let word = rest.split(|c: char| !c.is_ascii_lowercase()).next().unwrap_or_default();
-        if known.iter().any(|name| name == word) {
-            out.push_str(&format!("--config {config} "));
-        }
-    }
-    out + rest
+    let _ = writeln!(std::io::stderr(), "{}", printable_lines(&addressed(message)));
 }
 
 /// Writes data to standard output. A reader that went away (`| head`) is no error.
@@ -443,23 +418,5 @@ fn write_out(write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Resul
     match write(&mut out).and_then(|()| out.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(CommandError::unexpected(error)),
         _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn advised_commands_name_the_configuration_and_other_words_stay() {
-        let told = with_config(
-            "see torq-connector users main, then torq-connector retry main; a newer torq-connector wrote it: torq-connector (7)",
-            "try.toml",
-        );
-        assert_eq!(
-            told,
-            "see torq-connector --config try.toml users main, then torq-connector --config try.toml retry main; a newer \
-             torq-connector wrote it: torq-connector (7)"
-        );
     }
 }

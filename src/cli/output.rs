@@ -38,6 +38,8 @@ pub struct Look {
     pub format: Format,
     /// Whether tables are coloured.
     pub colour: bool,
+    /// Whether it goes to a terminal, which foreign text must not steer.
+    pub terminal: bool,
     /// How many columns a table may take; `None`: as many as it needs.
     pub width: Option<u16>,
     /// What "3 min ago" counts from.
@@ -50,6 +52,7 @@ impl Look {
         Self {
             format,
             colour: false,
+            terminal: false,
             width: None,
             now: Timestamp::now(),
         }
@@ -63,6 +66,7 @@ impl Look {
         Self {
             format,
             colour: terminal && !dumb && unset("NO_COLOR"),
+            terminal,
             width: tables::terminal_width(),
             now: Timestamp::now(),
         }
@@ -74,7 +78,7 @@ pub fn status(out: &mut dyn Write, report: &StatusReport, look: Look) -> io::Res
     match look.format {
         Format::Table => tables::status(out, report, look),
         Format::Json => json(out, report),
-        Format::Csv => rows::write(out, &rows::STATUS, &report.connectors),
+        Format::Csv => rows::write(out, look, &rows::STATUS, &report.connectors),
     }
 }
 
@@ -83,7 +87,7 @@ pub fn users(out: &mut dyn Write, report: &UsersReport, look: Look) -> io::Resul
     match look.format {
         Format::Table => tables::users(out, report, look),
         Format::Json => json(out, report),
-        Format::Csv => rows::write(out, &rows::USERS, &report.users),
+        Format::Csv => rows::write(out, look, &rows::USERS, &report.users),
     }
 }
 
@@ -92,7 +96,7 @@ pub fn events(out: &mut dyn Write, report: &EventsReport, look: Look) -> io::Res
     match look.format {
         Format::Table => tables::events(out, report, look),
         Format::Json => json(out, report),
-        Format::Csv => rows::write(out, &rows::EVENTS, &report.events),
+        Format::Csv => rows::write(out, look, &rows::EVENTS, &report.events),
     }
 }
 
@@ -101,9 +105,9 @@ pub fn report(out: &mut dyn Write, report: &Report, look: Look) -> io::Result<()
     match (look.format, &report.rows) {
         (Format::Table, _) => reports::write(out, report, look),
         (Format::Json, _) => json(out, report),
-        (Format::Csv, Rows::Users(users)) => rows::write(out, &rows::REPORT_USERS, users),
-        (Format::Csv, Rows::Differences(differences)) => rows::write(out, &rows::DIFFERENCES, differences),
-        (Format::Csv, Rows::Changes(changes)) => rows::write(out, &rows::EVENTS, changes),
+        (Format::Csv, Rows::Users(users)) => rows::write(out, look, &rows::REPORT_USERS, users),
+        (Format::Csv, Rows::Differences(differences)) => rows::write(out, look, &rows::DIFFERENCES, differences),
+        (Format::Csv, Rows::Changes(changes)) => rows::write(out, look, &rows::EVENTS, changes),
     }
 }
 
@@ -114,13 +118,13 @@ pub fn dry_run(out: &mut dyn Write, report: &DryRunReport, look: Look) -> io::Re
         Format::Json => json(out, report),
         Format::Csv => {
             let changes = report.connectors.iter().flat_map(|run| &run.changes);
-            rows::write(out, &rows::EVENTS, changes)
+            rows::write(out, look, &rows::EVENTS, changes)
         }
     }
 }
 
-/// Writes any of the shapes as JSON, with an end of line.
+/// Writes any of the shapes as JSON, with an end of line. What could steer a terminal is escaped, which means the same.
 pub fn json(out: &mut dyn Write, report: &impl Serialize) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, report)?;
+    serde_json::to_writer_pretty(rows::Escaping(&mut *out), report)?;
     writeln!(out)
 }

@@ -378,7 +378,8 @@ fn epilogue(context: &Context, connector: &config::Connector) -> String {
         }
     });
     lines.push(format!(
-        "- Take the section [connectors.{name}] out of {}, delete the files of its secrets, and copies of its state that you made.",
+        "- Take the section [{}] out of {}, delete the files of its secrets, and copies of its state that you made.",
+        name.table(),
         context.path.display()
     ));
     lines.push(format!("To set it up again instead: torq-connector reconnect {name}"));

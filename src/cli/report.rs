@@ -16,9 +16,10 @@ use super::pager::write_paged;
 use super::reach::may_look;
 use super::sync::{chosen, client_error, halted, is_removed, removed_words, state_error};
 use super::when::{in_order, parse_days, parse_since, parse_until};
-use super::{CommandError, Context, Exit, addressed, tell, write_out};
+use super::{CommandError, Context, Exit, tell, write_out};
 use crate::config::{self, Config};
 use crate::http::Patience;
+use crate::invocation::addressed;
 use crate::model::ConnectorName;
 use crate::report::{Kind, Part, Question, Report, Rows, gather, html};
 use crate::state::{self, Store};
@@ -61,6 +62,13 @@ struct CommonArgs {
     /// Do not use a pager.
     #[arg(long)]
     no_pager: bool,
+}
+
+impl CommonArgs {
+    /// The file that is written; `None` for standard output, which `-` is, too.
+    fn file(&self) -> Option<&Path> {
+        self.output.as_deref().filter(|path| path.as_os_str() != "-")
+    }
 }
 
 #[derive(Debug, Args)]
@@ -156,7 +164,7 @@ impl ReportKind {
 pub(super) async fn run(context: Context, args: ReportArgs) -> Result<Exit, CommandError> {
     let (question, common) = args.kind.question(Timestamp::now());
     in_order(question.since, question.until)?;
-    if let Some(path) = &common.output
+    if let Some(path) = common.file()
         && path.symlink_metadata().is_ok()
     {
         return Err(is_there(path));
@@ -209,7 +217,7 @@ pub(super) async fn run(context: Context, args: ReportArgs) -> Result<Exit, Comm
     }
     let told = report.connectors.iter().any(|part| part.error.is_none());
     // Programs read from JSON, too, why nothing can be said.
-    if told || (common.format == ReportFormat::Json && common.output.is_none()) {
+    if told || (common.format == ReportFormat::Json && common.file().is_none()) {
         write(&report, common)?;
     }
     tell_about(&report, common);
@@ -236,7 +244,7 @@ fn tell_about(report: &Report, common: &CommonArgs) {
             tell(&format!("  note: {}", printable(note)));
         }
     }
-    if let Some(path) = &common.output
+    if let Some(path) = common.file()
         && path.exists()
     {
         let rows = counted(report.rows.len() as u64, "row");
@@ -285,13 +293,13 @@ fn write(report: &Report, common: &CommonArgs) -> Result<(), CommandError> {
         ReportFormat::Csv => Format::Csv,
         ReportFormat::Html => {
             let page = html::page(report);
-            return match &common.output {
+            return match common.file() {
                 Some(path) => into_file(path, |out| out.write_all(page.as_bytes())),
                 None => write_out(|out| out.write_all(page.as_bytes())),
             };
         }
     };
-    match &common.output {
+    match common.file() {
         Some(path) => into_file(path, |out| output::report(out, report, Look::of_file(format))),
         None => write_paged(Look::of_stdout(format), !common.no_pager, |out| {
             output::report(out, report, Look::of_stdout(format))

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::logging::{self, Who};
 use super::sync::state_words;
-use super::{CommandError, Context, Exit, limits, tell};
+use super::{CommandError, Context, Exit, check, limits, tell};
 use crate::config;
 use crate::daemon::control::{Control, ControlError};
 use crate::daemon::{self, DaemonError, Origin, Relog, Setup};
@@ -22,6 +22,9 @@ pub(super) async fn run(context: Context) -> Result<Exit, CommandError> {
     crate::http::check_environment().map_err(|error| CommandError::new(Exit::Config, error))?;
     let level = logging::start(&config.log, Who::Daemon, context.verbose);
     limits::warn_of_files(config.connectors.len());
+    if let Some(words) = check::open_folder(&config.state_dir) {
+        tracing::warn!("{words}");
+    }
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone(), None)?;
     let setup = Setup {

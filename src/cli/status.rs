@@ -10,9 +10,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::look::begin;
 use super::output::{self, Format, Look};
 use super::reach::{ask_quietly, in_spite_of};
-use super::{CommandError, Context, Exit, ShowArgs, addressed, pager, tell, write_out};
+use super::{CommandError, Context, Exit, ShowArgs, pager, tell, write_out};
 use crate::config::Config;
 use crate::daemon::control::{Request, Response};
+use crate::invocation::{address, addressed};
 use crate::model::ConnectorName;
 use crate::state::{self, StateError};
 use crate::view::{ConnectorState, ConnectorStatus, StatusReport};
@@ -42,6 +43,8 @@ pub(super) struct StatusArgs {
 #[derive(Default)]
 struct Known {
     connectors: Vec<Entry>,
+    /// Whether a running daemon says so.
+    daemon: bool,
     remarks: Vec<String>,
     exit: Option<Exit>,
 }
@@ -130,6 +133,7 @@ async fn known(context: &Context, args: &StatusArgs) -> Result<Known, CommandErr
             let connectors = report.connectors.into_iter().filter(wanted);
             return Ok(Known {
                 connectors: connectors.map(|status| Entry::of(status, None, true)).collect(),
+                daemon: true,
                 ..Known::default()
             });
         }
@@ -187,6 +191,7 @@ async fn known(context: &Context, args: &StatusArgs) -> Result<Known, CommandErr
     }
     Ok(Known {
         connectors,
+        daemon: live.is_some(),
         remarks,
         exit: Some(exit),
     })
@@ -240,14 +245,14 @@ fn arranged(known: Known, args: &StatusArgs) -> (StatusReport, LeftOut) {
     if args.show.format == Format::Table {
         entries.sort_by_key(|entry| todo::rank(entry.weight));
         for Entry { status, besides, .. } in &mut entries {
-            status.action = status.action.as_deref().map(|action| addressed(action).into_owned());
             let said = status.reason.iter().map(String::as_str);
             let said: Vec<&str> = said.chain(besides.iter().map(String::as_str)).collect();
-            status.reason = (!said.is_empty()).then(|| addressed(&said.join("; ")).into_owned());
+            status.reason = (!said.is_empty()).then(|| said.join("; "));
         }
     }
-    let connectors = entries.into_iter().map(|entry| entry.status).collect();
-    (StatusReport { connectors }, left_out)
+    let connectors = entries.into_iter().map(|entry| address(entry.status)).collect();
+    let daemon = known.daemon;
+    (StatusReport { connectors, daemon }, left_out)
 }
 
 fn show(known: Known, args: &StatusArgs) -> Result<(), CommandError> {

@@ -1,5 +1,6 @@
 //! `sync` and `sync --dry-run`: one run now, or what it would do.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,11 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::logging::{self, Who};
 use super::reach::{ask, in_spite_of, may_look};
-use super::{CommandError, Context, Exit, SyncArgs, output, serve, tell, write_out};
+use super::{CommandError, Context, Exit, SyncArgs, check, output, serve, tell, write_out};
 use crate::config::{self, Config};
 use crate::daemon::GRACE;
 use crate::daemon::control::{self, Action, Answer, Request, Response, RunReport};
 use crate::http::{ClientError, Patience};
+use crate::invocation::addressed;
 use crate::model::ConnectorName;
 use crate::notify::{self, Brief};
 use crate::state::{self, State, StateError};
@@ -34,37 +36,39 @@ pub(super) async fn run(context: Context, args: SyncArgs) -> Result<Exit, Comman
     };
     logging::start(&config.log, Who::Command, context.verbose);
     let names = chosen(&config, &args.names)?;
-    if let Some(exit) = ask_daemon(&config.state_dir, &names, Action::Sync, !args.names.is_empty()).await? {
+    let explicit = !args.names.is_empty();
+    if let Some(exit) = ask_daemon(&config.state_dir, &names, Action::Sync, explicit, None).await? {
         return Ok(exit);
     }
     let config = context.config_for(&args.names)?;
     crate::sync::note_tenants(&config);
+    if let Some(words) = check::open_folder(&config.state_dir) {
+        tracing::warn!("{words}");
+    }
     let stop = CancellationToken::new();
     serve::stop_on_signals(stop.clone(), Some(serve::STOPPING))?;
     let bar = progress_bar(names.len());
-    let explicit = !args.names.is_empty();
     let exits = side_by_side(&config, &names, |connector| {
         let (config, stop, bar) = (&config, stop.clone(), bar.clone());
-        async move { sync_one(config, connector, stop, bar, explicit).await }
+        async move { sync_one(config, connector, stop, bar).await }
     })
     .await;
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
     let mut gravest = Exit::Done;
+    let mut answers = BTreeMap::new();
     for (name, result) in exits {
         match result {
-            Ok(report) => {
-                tell_run(&name, &report);
-                gravest = gravest.or(Exit::of_answer(&report));
-            }
+            Ok(answer) => drop(answers.insert(name.to_string(), answer)),
             Err(error) => {
                 tell(&format!("{name}: {}", error.message));
                 gravest = gravest.or(error.exit);
             }
         }
     }
-    Ok(gravest)
+    let told = tell_answers(&answers, Action::Sync, explicit);
+    Ok(gravest.or(told))
 }
 
 /// The connectors that are meant.
@@ -102,20 +106,17 @@ async fn sync_one(
     connector: &config::Connector,
     stop: CancellationToken,
     bar: Option<ProgressBar>,
-    explicit: bool,
 ) -> Result<Answer, CommandError> {
     let state = match State::open(&config.state_dir, &connector.name) {
-        Err(StateError::Removed { .. }) => return Ok(left_removed(explicit)),
+        Err(StateError::Removed { .. }) => return Ok(Answer::Removed),
         other => other.map_err(state_error)?,
     };
     let about = state.call(|store| store.about()).await.map_err(state_error)?;
     if about.removing.is_some() {
-        return Ok(left_removed(explicit));
+        return Ok(Answer::Removed);
     }
     if about.paused {
-        // Without a name, whoever is paused is not meant.
-        let said = "paused; it is left alone".to_owned();
-        return Ok(if explicit { Answer::Paused } else { Answer::Done(said) });
+        return Ok(Answer::Paused);
     }
     let connector = Connector::new(
         Arc::new(connector.clone()),
@@ -153,14 +154,6 @@ async fn sync_one(
         notify::tell_once(connector.name(), connector.state(), &brief).await;
     }
     Ok(Answer::Ran(Box::new(RunReport::of(end))))
-}
-
-/// The answer of a connector that was removed: without a name it is not meant.
-fn left_removed(explicit: bool) -> Answer {
-    match explicit {
-        true => Answer::Removed,
-        false => Answer::Done("was removed; it is left alone".to_owned()),
-    }
 }
 
 /// An error of the state, for people, with the exit code it deserves.
@@ -228,12 +221,14 @@ pub(super) fn progress_words(connector: &Connector) -> String {
     }
 }
 
-/// Passes an action on to the daemon, when one runs, and tells its answers. `None` when none runs.
+/// Passes an action on to the daemon, when one runs, and tells its answers. `None` when none runs. `told`: what was said already of a
+/// configuration that has problems.
 pub(super) async fn ask_daemon(
     state_dir: &Path,
     names: &[ConnectorName],
     action: Action,
     explicit: bool,
+    told: Option<&str>,
 ) -> Result<Option<Exit>, CommandError> {
     let request = Request::Act {
         action,
@@ -243,27 +238,37 @@ pub(super) async fn ask_daemon(
     match response {
         None => Ok(None),
         Some(Response::Answers { answers, problems }) => {
-            if let Some(problems) = &problems {
+            let news = |problems: &&String| told.is_none_or(|told| !told.contains(problems.as_str()));
+            if let Some(problems) = problems.as_ref().filter(news) {
                 tell(&format!(
                     "the running daemon goes on by its former configuration, for the file has problems:\n{problems}"
                 ));
             }
             // It was to be read again, and was not.
-            let mut gravest = if problems.is_some() { Exit::Config } else { Exit::Done };
-            for (name, answer) in &answers {
-                tell_run(name, answer);
-                let exit = match answer {
-                    // Whoever is not named is not meant.
-                    Answer::Paused | Answer::Removed if !explicit => Exit::Done,
-                    answer => Exit::of_answer(answer),
-                };
-                gravest = gravest.or(exit);
-            }
-            Ok(Some(gravest))
+            let exit = if problems.is_some() { Exit::Config } else { Exit::Done };
+            Ok(Some(exit.or(tell_answers(&answers, action, explicit))))
         }
         Some(Response::Error(error)) => Err(CommandError::new(Exit::Usage, error)),
         Some(_) => Err(CommandError::unexpected("the daemon answered another question")),
     }
+}
+
+/// Tells what became of each connector. Returns the exit code that it deserves.
+fn tell_answers(answers: &BTreeMap<String, Answer>, action: Action, explicit: bool) -> Exit {
+    let mut gravest = Exit::Done;
+    for (name, answer) in answers {
+        tell_run(name, answer);
+        gravest = gravest.or(match answer {
+            // Whoever is not named is not meant.
+            Answer::Paused | Answer::Removed if !explicit => Exit::Done,
+            answer => Exit::of_answer(answer),
+        });
+    }
+    let idle = |answer: &Answer| matches!(answer, Answer::Paused | Answer::Removed);
+    if action == Action::Sync && !explicit && !answers.is_empty() && answers.values().all(idle) {
+        tell("nothing was done: every connector is paused or was removed");
+    }
+    gravest
 }
 
 /// The same where the configuration has problems, and a daemon runs.
@@ -273,6 +278,7 @@ pub(super) async fn act_in_spite_of(
     wanted: &[String],
     action: Action,
 ) -> Result<Exit, CommandError> {
+    let told = problems.message.clone();
     let (state_dir, report) = in_spite_of(context, problems).await?;
     let names: Vec<_> = report
         .connectors
@@ -283,7 +289,7 @@ pub(super) async fn act_in_spite_of(
     if action != Action::Sync && wanted.is_empty() {
         only_one(&names)?;
     }
-    let answered = ask_daemon(&state_dir, &names, action, !wanted.is_empty()).await?;
+    let answered = ask_daemon(&state_dir, &names, action, !wanted.is_empty(), Some(&told)).await?;
     answered.ok_or_else(|| CommandError::new(Exit::Unavailable, "the daemon is stopping; try again"))
 }
 
@@ -299,7 +305,7 @@ pub(super) fn only_one(names: &[ConnectorName]) -> Result<(), CommandError> {
 
 fn tell_run(name: &impl std::fmt::Display, answer: &Answer) {
     let words = match answer {
-        Answer::Ran(report) => run_words(name, report),
+        Answer::Ran(report) => run_words(report),
         Answer::Done(words) | Answer::Refused(words) => words.clone(),
         Answer::Paused => format!("is paused; to go on: torq-connector resume {name}"),
         Answer::Removed => removed_words(name),
@@ -319,7 +325,7 @@ pub(super) fn removed_words(name: &impl std::fmt::Display) -> String {
 }
 
 /// What a run did, in a line or three.
-fn run_words(name: &impl std::fmt::Display, report: &RunReport) -> String {
+fn run_words(report: &RunReport) -> String {
     let RunReport {
         outcome,
         reason,
@@ -363,9 +369,8 @@ fn run_words(name: &impl std::fmt::Display, report: &RunReport) -> String {
         .cloned()
         .into_iter()
         .collect();
-    let said = |actions: &[String], command: &str| actions.iter().any(|action| action.contains(command));
-    if reason.is_none() && status.parked > 0 && !said(&actions, "torq-connector retry") {
-        actions.push(format!("about those parked, {}", wording::about_parked(name)));
+    if reason.is_none() && wording::leaves_out_parked(status, actions.first().map(String::as_str)) {
+        actions.push(format!("about those parked: {}", wording::about_parked(&status.name)));
     }
     if reason.is_none() && status.reason.is_none() && status.pending > 0 {
         actions.push(
@@ -401,19 +406,22 @@ pub(super) fn counts_words(counts: &RunCounts) -> Option<String> {
         refused,
     } = *counts;
     let all = [
-        (appeared, "new"),
-        (changed, "changed"),
-        (disappeared, "gone"),
-        (created, "accounts created"),
-        (found, "accounts found"),
-        (associated, "associated"),
-        (deleted, "accounts deleted"),
-        (refused, "refused"),
+        (appeared, "", "new"),
+        (changed, "", "changed"),
+        (disappeared, "", "gone"),
+        (created, "account", "created"),
+        (found, "account", "found"),
+        (associated, "", "associated"),
+        (deleted, "account", "deleted"),
+        (refused, "", "refused"),
     ];
     let said: Vec<_> = all
-        .iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, what)| format!("{count} {what}"))
+        .into_iter()
+        .filter(|(count, ..)| *count > 0)
+        .map(|(count, what, done)| match what {
+            "" => format!("{count} {done}"),
+            what => format!("{} {done}", wording::counted(count, what)),
+        })
         .collect();
     (!said.is_empty()).then(|| said.join(", "))
 }
@@ -441,6 +449,11 @@ pub(super) async fn dry_run(context: Context, args: SyncArgs) -> Result<Exit, Co
                 DryRun::failed(name.as_str(), error.message)
             }
         });
+    }
+    for run in &mut report.connectors {
+        for text in run.error.iter_mut().chain(&mut run.notes) {
+            *text = addressed(text).into_owned();
+        }
     }
     write_out(|out| output::dry_run(out, &report, output::Look::of_stdout(args.format)))?;
     Ok(gravest)

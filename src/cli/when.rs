@@ -8,7 +8,7 @@ use super::{CommandError, Exit};
 
 /// Reads a time, a day (its beginning, UTC) or an age.
 pub(super) fn parse_since(text: &str) -> Result<Timestamp, String> {
-    parse(text, |day| {
+    parse(text, Timestamp::now(), |day| {
         day.to_zoned_datetime(TimeZone::UTC)
             .map(|midnight| midnight.timestamp())
     })
@@ -17,7 +17,7 @@ pub(super) fn parse_since(text: &str) -> Result<Timestamp, String> {
 /// Reads a time, a day (its end, UTC; of today, now) or an age. What is still to come is refused.
 pub(super) fn parse_until(text: &str) -> Result<Timestamp, String> {
     let now = Timestamp::now();
-    let at = parse(text, |day| {
+    let at = parse(text, now, |day| {
         let next = day.tomorrow()?.to_zoned_datetime(TimeZone::UTC)?.timestamp();
         let today = now.to_zoned_datetime(TimeZone::UTC).date();
         Ok(if day == today {
@@ -32,7 +32,11 @@ pub(super) fn parse_until(text: &str) -> Result<Timestamp, String> {
     Ok(at)
 }
 
-fn parse(text: &str, of_day: impl FnOnce(Date) -> Result<Timestamp, jiff::Error>) -> Result<Timestamp, String> {
+fn parse(
+    text: &str,
+    now: Timestamp,
+    of_day: impl FnOnce(Date) -> Result<Timestamp, jiff::Error>,
+) -> Result<Timestamp, String> {
     if let Ok(at) = text.parse::<Timestamp>() {
         return Ok(at);
     }
@@ -47,7 +51,7 @@ fn parse(text: &str, of_day: impl FnOnce(Date) -> Result<Timestamp, jiff::Error>
         None => text.parse::<SignedDuration>().ok(),
     };
     let age = age.ok_or("give a time (2026-11-01T08:00:00Z), a day (2026-11-01) or an age (7d, 12h)")?;
-    Timestamp::now().checked_sub(age).map_err(|error| error.to_string())
+    now.checked_sub(age).map_err(|error| error.to_string())
 }
 
 /// `90d`, as far as a calendar reaches.
@@ -109,6 +113,9 @@ mod tests {
         let age = Timestamp::now().duration_since(parse_until(&today).unwrap());
         assert!((0..60).contains(&age.as_secs()), "{age}");
         assert!(parse_until("9000-01-01").unwrap_err().contains("still to come"));
+        for now in ["0s", "0d"] {
+            assert!(parse_until(now).is_ok(), "{now} ago is now");
+        }
     }
 
     #[test]

@@ -236,4 +236,6 @@ pub enum SecretSource {
     Environment,
     /// From this file.
     File(PathBuf),
+    /// Given by a person just now, and in no place yet.
+    Given,
 }

@@ -3,7 +3,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use rusqlite::ErrorCode;
@@ -29,6 +29,25 @@ pub(super) fn probe(state: &Path) -> Option<io::Error> {
     let error = write().err();
     let _ = fs::remove_file(&path);
     error
+}
+
+/// How many bytes this user may still write where a folder is, by what the file system says of itself; nothing when no file can be made
+/// any more. `None` where it does not say; and of quotas it says nothing.
+pub fn room(folder: &Path) -> Option<u64> {
+    let there = rustix::fs::statvfs(folder).ok().filter(|there| there.f_blocks > 0)?;
+    let no_files = there.f_files > 0 && there.f_favail == 0;
+    Some(if no_files {
+        0
+    } else {
+        there.f_bavail.saturating_mul(there.f_frsize)
+    })
+}
+
+/// The mode of a folder in which everybody may delete and replace what is there. (In a sticky one, as images have it for whichever user
+/// they run as, only what is one's own.)
+pub fn open_to_everybody(folder: &Path) -> Option<u32> {
+    let mode = fs::metadata(folder).ok()?.permissions().mode() & 0o7777;
+    (mode & 0o1002 == 0o0002).then_some(mode)
 }
 
 /// Whether an error of SQLite may have to do with the disk, so that it is worth asking.
@@ -88,6 +107,24 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         let gone = probe(&dir.path().join("nowhere/main.db")).unwrap();
         assert_eq!(gone.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_folder_for_everybody_is_one_whose_files_anybody_may_replace() {
+        let dir = tempfile::tempdir().unwrap();
+        for (mode, open) in [
+            (0o700, None),
+            (0o755, None),
+            (0o1777, None),
+            (0o770, None),
+            (0o777, Some(0o777)),
+        ] {
+            fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(open_to_everybody(dir.path()), open, "{mode:o}");
+        }
+        assert_eq!(open_to_everybody(&dir.path().join("nowhere")), None);
+        assert!(room(dir.path()).is_none_or(|room| room > 0));
+        assert_eq!(room(&dir.path().join("nowhere")), None);
     }
 
     #[test]

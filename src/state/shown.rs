@@ -23,6 +23,7 @@ pub(super) struct Counts {
     filtered: u64,
     associations_pending: u64,
     deletions_pending: u64,
+    leftover: u64,
 }
 
 /// Which events are wanted.
@@ -89,6 +90,7 @@ impl Store {
             filtered: counts.filtered,
             associations_pending: counts.associations_pending,
             deletions_pending: counts.deletions_pending,
+            leftover: counts.leftover,
             progress,
             last_run: self.last_run()?,
         })
@@ -151,6 +153,13 @@ impl Store {
             |row| Ok((row.get(0)?, row.get(1)?)),
         )?;
         counts.parked += refused;
+        counts.leftover = self.db.query_row(
+            "SELECT count(*) FROM accounts a
+             WHERE account_id IS NOT NULL AND (release IS NULL OR release = 'reported')
+               AND NOT EXISTS (SELECT 1 FROM users u WHERE u.email_key = a.email_key AND u.removed_at IS NULL)",
+            [],
+            |row| row.get(0),
+        )?;
         self.counted = Some((version, counts));
         Ok(counts)
     }

@@ -14,6 +14,8 @@ pub enum Again {
     ByItself,
     /// Nobody: a command is over. With it a person tries again.
     Command(&'static str),
+    /// A person who is setting the connector up at this moment: it is configured nowhere yet.
+    SettingUp,
 }
 
 impl Halt {
@@ -21,19 +23,13 @@ impl Halt {
     pub fn action(&self, connector: &Connector, again: Again) -> Option<String> {
         match self {
             Halt::Reconnect { failure } => Some(refused(failure, connector, again)),
-            Halt::NoSecret { .. } => Some(match again {
-                Again::ByItself => format!("put that right; {BY_ITSELF}, within a minute"),
-                Again::Command(command) => format!(
-                    "put that right, then again: torq-connector {command} {}",
-                    connector.name
-                ),
+            Halt::NoSecret { .. } => Some(match then_again(again, connector) {
+                None => format!("put that right; {BY_ITSELF}, within a minute"),
+                Some(then) => format!("put that right, {then}"),
             }),
             Halt::NotLicensed(_) => Some(format!(
                 "add SaaS Management to the JumpCloud organisation, or check jumpcloud.org_id; {}",
-                match again {
-                    Again::ByItself => "it is tried again with every poll".to_owned(),
-                    Again::Command(command) => format!("then again: torq-connector {command} {}", connector.name),
-                }
+                then_again(again, connector).unwrap_or_else(|| "it is tried again with every poll".to_owned())
             )),
             Halt::Unavailable(failure) => Some(unavailable(failure, connector, again)),
             Halt::Stopped | Halt::State(_) => None,
@@ -43,12 +39,21 @@ impl Halt {
 
 /// About a peer that cannot be reached or fails.
 fn unavailable(failure: &Failure, connector: &Connector, again: Again) -> String {
-    match (about_cause(failure.cause(), failure.peer), again) {
-        (_, Again::ByItself) => again_by_itself(failure.cause(), failure.peer),
-        (None, Again::Command(command)) => format!("later, again: torq-connector {command} {}", connector.name),
-        (Some(advice), Again::Command(command)) => {
-            format!("{advice}; then again: torq-connector {command} {}", connector.name)
-        }
+    let Some(then) = then_again(again, connector) else {
+        return again_by_itself(failure.cause(), failure.peer);
+    };
+    match about_cause(failure.cause(), failure.peer) {
+        None => format!("wait a while, {then}"),
+        Some(advice) => format!("{advice}; {then}"),
+    }
+}
+
+/// How a person tries again; `None` where that happens by itself.
+fn then_again(again: Again, connector: &Connector) -> Option<String> {
+    match again {
+        Again::ByItself => None,
+        Again::Command(command) => Some(format!("then again: torq-connector {command} {}", connector.name)),
+        Again::SettingUp => Some("then test it again".to_owned()),
     }
 }
 
@@ -116,17 +121,17 @@ fn refused(failure: &Failure, connector: &Connector, again: Again) -> String {
             format!("give the role of the API key the scope user.read in Torq; {then}")
         }
         (Peer::Torq, _) => {
-            "check torq.region (or torq.api_url) in the configuration; torq-connector check says more".to_owned()
+            format!("check torq.region (or torq.api_url){}", look_closer(again))
         }
         (Peer::JumpCloud, FailureKind::Credentials) => jumpcloud_credentials(connector, again),
         (Peer::JumpCloud, FailureKind::Permission) => format!(
             "give the JumpCloud service account (or the administrator of the API key) a role that may read the directory and manage \
              SaaS Management; {then}"
         ),
-        (Peer::JumpCloud, _) => {
-            "check jumpcloud.region, jumpcloud.org_id and jumpcloud.application in the configuration; torq-connector check says more"
-                .to_owned()
-        }
+        (Peer::JumpCloud, _) => format!(
+            "check jumpcloud.region, jumpcloud.org_id and jumpcloud.application{}",
+            look_closer(again)
+        ),
     }
 }
 
@@ -152,12 +157,23 @@ fn jumpcloud_credentials(connector: &Connector, again: Again) -> String {
 
 /// How it goes on once that is done. What is `fixed` for as long as a process lives, only another process reads again.
 fn then(connector: &Connector, again: Again, fixed: bool) -> String {
-    let name = &connector.name;
+    let reconnect = || format!("then: torq-connector reconnect {}", connector.name);
     match (again, fixed) {
         (Again::ByItself, true) => "then restart the service, which reads it at its start only".to_owned(),
-        (Again::Command(command), true) => format!("then again: torq-connector {command} {name}"),
-        (Again::Command("check"), false) => format!("then again: torq-connector check {name}"),
-        (_, false) => format!("then: torq-connector reconnect {name}"),
+        (Again::ByItself, false) => reconnect(),
+        (Again::Command("check") | Again::SettingUp, _) | (Again::Command(_), true) => {
+            then_again(again, connector).unwrap_or_else(reconnect)
+        }
+        (Again::Command(_), false) => reconnect(),
+    }
+}
+
+/// Where more is said about a setting that seems to be wrong.
+fn look_closer(again: Again) -> &'static str {
+    match again {
+        Again::Command("check") => " in the configuration",
+        Again::SettingUp => "",
+        Again::ByItself | Again::Command(_) => " in the configuration; torq-connector check says more",
     }
 }
 
@@ -165,6 +181,7 @@ fn then(connector: &Connector, again: Again, fixed: bool) -> String {
 fn origin(connector: &Connector, secret: &Secret, key: &str) -> String {
     match &secret.source {
         SecretSource::Literal => "written in the configuration".to_owned(),
+        SecretSource::Given => "as you gave it".to_owned(),
         SecretSource::Environment => format!(
             "from the environment variable {}",
             config::variable_of(&connector.name, key)

@@ -101,10 +101,7 @@ fn shortfall(status: &ConnectorStatus, about: &About, unseen: u64, name: &str) -
             "{} {are} parked: JumpCloud refuses them, or they have no e-mail",
             wording::counted(status.parked, "user")
         );
-        let action = format!(
-            "see why (torq-connector users {name} --account parked); when that is settled: torq-connector retry {name}"
-        );
-        return Some((reason, action));
+        return Some((reason, wording::about_parked(&name)));
     }
     None
 }

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::parameters::{Parameters, instant};
 use super::{BoardError, Site};
+use crate::invocation::{address, addressed};
 use crate::state::{EventQuery, StateError};
 use crate::view::{EventKind, EventsReport, StatusReport, UsersReport};
 
@@ -46,7 +47,7 @@ impl IntoResponse for ApiError {
                 (StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
             }
         };
-        (status, Json(json!({ "error": words }))).into_response()
+        (status, Json(json!({ "error": addressed(&words) }))).into_response()
     }
 }
 
@@ -68,11 +69,13 @@ pub(super) async fn status(
     RawQuery(query): RawQuery,
 ) -> Result<Json<StatusReport>, ApiError> {
     let parameters = checked(Parameters::strict(query, &["connector"]))?;
-    Ok(Json(match parameters.text("connector") {
-        Some(name) => StatusReport {
-            connectors: vec![site.board.seated(name)?.status().await?],
-        },
-        None => site.board.statuses().await?,
+    let connectors = match parameters.text("connector") {
+        Some(name) => vec![site.board.seated(name)?.status().await?],
+        None => site.board.statuses().await?.connectors,
+    };
+    Ok(Json(StatusReport {
+        connectors: connectors.into_iter().map(address).collect(),
+        daemon: true,
     }))
 }
 

@@ -276,7 +276,10 @@ impl Board {
                 Err(error) => seat.blank(&error),
             });
         }
-        Ok(StatusReport { connectors })
+        Ok(StatusReport {
+            connectors,
+            daemon: true,
+        })
     }
 
     /// The selected users of one connector, or of all.

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 
 use super::address::{self, Query};
 use super::frame::{NoPage, Page, Renewal};
-use super::parts::{self, counted, foreign, number, when};
+use super::parts::{self, counted, foreign, number, said, when};
 use super::settings::Settings;
 use super::todo::{self, Todo};
 use super::{BoardError, Seat, Site, chart, story};
@@ -84,7 +84,7 @@ fn page(status: &ConnectorStatus, settings: &Settings, known: &Known, now: Times
                 (parts::sections(name, "Overview"))
                 p class="lead" { (sentence(status, now)) }
                 @if let Some(reason) = status.reason.as_deref().filter(|_| todos.is_empty()) {
-                    p { (foreign(reason)) @if let Some(action) = &status.action { " – " (foreign(action)) } }
+                    p { (said(reason)) @if let Some(action) = &status.action { " – " (said(action)) } }
                 }
                 (progress(status, now))
                 (todo_part(&todos))
@@ -188,6 +188,7 @@ fn figures(status: &ConnectorStatus, survey: &Survey) -> Markup {
             (figure(status.associations_pending, "associations to be made", None, "", false))
             (figure(status.filtered, "left out by the filters", account("filtered"), "", false))
             (figure(status.removed, "removed so far", Some(gone), "", false))
+            (figure(status.leftover, "accounts of users who left", None, "", false))
         }
     }
 }

@@ -177,7 +177,7 @@ impl IntoResponse for NoPage {
             },
             main: html! {
                 h1 { (title) }
-                p { (wording::printable(&words)) }
+                p { (super::parts::said(&words)) }
                 @if !hint.is_empty() { p { (hint) } }
                 p { a href="/" { "All connectors" } }
             },

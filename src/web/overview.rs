@@ -12,12 +12,12 @@ use maud::{Markup, html};
 use super::address::{self, Query};
 use super::frame::{NoPage, Page, Renewal};
 use super::parameters::Parameters;
-use super::parts::{self, Sorting, counted, foreign, number, quiet, when};
+use super::parts::{self, Sorting, counted, foreign, number, quiet, said, when};
 use super::todo::{self, Todo, rank};
 use super::{Seat, Site, story};
 use crate::state::EventPageQuery;
 use crate::view::{ConnectorState, ConnectorStatus, EventView};
-use crate::wording::{self, Weight, printable};
+use crate::wording::{self, Weight};
 
 /// Rows on a page.
 const ROWS: usize = 50;
@@ -346,8 +346,8 @@ fn row(entry: &Entry, listed: bool, now: Timestamp) -> Markup {
         } @else if let Some(reason) = status.reason.as_deref().filter(|_| !listed) {
             tr class="said" {
                 td colspan="10" {
-                    (foreign(reason))
-                    @if let Some(action) = &status.action { " – " (printable(action)) }
+                    (said(reason))
+                    @if let Some(action) = &status.action { " – " (said(action)) }
                 }
             }
         }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use maud::{Markup, html};
 
 use super::address::{self, Query};
+use crate::invocation::addressed;
 use crate::view::ConnectorState;
 use crate::wording::{self, Weight, printable};
 
@@ -78,7 +79,12 @@ pub(super) fn quiet(count: u64) -> Markup {
 
 /// A command to be copied. The script puts a button beside it.
 pub(super) fn command(text: &str) -> Markup {
-    html! { code class="command" { (text) } }
+    html! { code class="command" { (addressed(text)) } }
+}
+
+/// What is said of a connector: foreign text, in which commands can be.
+pub(super) fn said(text: &str) -> Markup {
+    foreign(&addressed(text))
 }
 
 /// Foreign text of any length, on one line, that may break anywhere.

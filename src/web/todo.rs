@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use maud::{Markup, html};
 
 use super::address::{self, Query};
-use super::parts::{self, counted, foreign, number};
+use super::parts::{self, counted, number, said};
 use super::settings::Settings;
 use crate::config;
 use crate::view::{ConnectorState, ConnectorStatus};
@@ -79,7 +79,10 @@ pub(crate) fn of(status: &ConnectorStatus, settings: &Settings, now: Timestamp) 
     match status.state {
         ConnectorState::ReconnectRequired => todos.push(Todo {
             reason: status.reason.clone(),
-            advice: status.action.as_deref().map(before_the_command),
+            advice: status
+                .action
+                .as_deref()
+                .map(|action| before_the_command(action, command("reconnect").as_deref())),
             command: command("reconnect"),
             ..todo(
                 Topic::State,
@@ -203,10 +206,11 @@ fn silent(status: &ConnectorStatus, settings: &Settings, now: Timestamp) -> Opti
 }
 
 /// The advice of an action whose end is the command that is shown beside it.
-fn before_the_command(action: &str) -> String {
-    match action.split_once(", then: torq-connector reconnect") {
-        Some((advice, "")) => format!("{}. Then:", capital(advice)),
-        _ => capital(action),
+fn before_the_command(action: &str, command: Option<&str>) -> String {
+    let before = command.and_then(|command| action.strip_suffix(command));
+    match before.and_then(|before| before.strip_suffix("then: ")) {
+        Some(advice) => format!("{}. Then:", capital(advice.trim_end_matches([' ', ',', ';']))),
+        None => capital(action),
     }
 }
 
@@ -243,8 +247,8 @@ pub(crate) fn list<'a>(todos: impl IntoIterator<Item = &'a Todo>, named: bool) -
                         strong { (todo.what) }
                         @if let Some((href, words)) = &todo.look { " – " a href=(href) { (words) } }
                     }
-                    @if let Some(reason) = &todo.reason { p class="reason" { (foreign(reason)) } }
-                    @if let Some(advice) = &todo.advice { p { (foreign(advice)) } }
+                    @if let Some(reason) = &todo.reason { p class="reason" { (said(reason)) } }
+                    @if let Some(advice) = &todo.advice { p { (said(advice)) } }
                     @if let Some(command) = &todo.command { p { (parts::command(command)) } }
                 }
             }

@@ -197,7 +197,11 @@ async fn reconnect() {
         world.revoke_torq_key();
         let office = Office::open(main(&sandbox), with_daemon).await;
         let status = office.status(|status| status["state"] == "reconnect_required").await;
-        assert!(status["action"].as_str().unwrap().contains("torq-connector reconnect"));
+        let advised = match with_daemon {
+            true => office.place.advised("reconnect main"),
+            false => "torq-connector reconnect main".to_owned(),
+        };
+        assert!(status["action"].as_str().unwrap().contains(&advised), "{status}");
         world.restore_torq_key();
         let ran = office.place.run(&["reconnect", "main"]).await.exits(0);
         if with_daemon {

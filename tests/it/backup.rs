@@ -126,7 +126,10 @@ async fn what_is_wrong_with_one_state_keeps_no_other_from_being_copied() {
     ran.exits(64).tells(&["the folder of the states themselves"]);
     let mut full = place.command(&["backup", "good", "--to", "/proc/nowhere"]);
     full.stdin(std::process::Stdio::null());
-    finish(full).await.exits(1).tells(&["good: not copied: cannot"]);
+    finish(full)
+        .await
+        .exits(1)
+        .tells(&["good: not copied: cannot", "give another folder with --to"]);
 }
 
 /// A connector that deletes, a copy of its state, and what happened since: people came, people left and their accounts with them,

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -195,12 +196,19 @@ impl Ran {
     }
 }
 
+/// The folders in which programs are found; the binary is installed in the first of them.
+pub fn search() -> OsString {
+    let installed = Path::new(env!("CARGO_BIN_EXE_torq-connector")).parent().unwrap();
+    let others = std::env::var_os("PATH").unwrap_or_default();
+    std::env::join_paths([installed.to_owned()].into_iter().chain(std::env::split_paths(&others))).unwrap()
+}
+
 /// The binary, with nothing of the environment but the path.
 pub fn bare() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_torq-connector"));
     command
         .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("PATH", search())
         .stdin(Stdio::null())
         .kill_on_drop(true);
     command
@@ -273,6 +281,14 @@ impl Place {
         self.path("state")
     }
 
+    /// A command as this place's daemon advises it: to somebody who has nothing of its environment.
+    pub fn advised(&self, command: &str) -> String {
+        format!(
+            "torq-connector --config {} {command}",
+            self.path("config.toml").display()
+        )
+    }
+
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = bare();
         command
@@ -307,7 +323,7 @@ impl Place {
             .arg(self.path("config.toml"))
             .arg("run")
             .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("PATH", search())
             .stdin(Stdio::null())
             .kill_on_drop(true);
         self.daemon_by(command).await

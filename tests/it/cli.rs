@@ -89,7 +89,7 @@ async fn sync_exits_75_with_a_refused_user_and_names_what_to_do() {
         .await
         .exits(0)
         .tells(&["1 user is pending again"]);
-    place.run(&["sync"]).await.exits(0).tells(&["1 accounts created"]);
+    place.run(&["sync"]).await.exits(0).tells(&["1 account created"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -368,7 +368,10 @@ async fn a_paused_connector_is_left_alone_and_counts_as_done_in_part_only_when_n
         .await
         .exits(0)
         .tells(&["torq-connector resume main"]);
-    place.run(&["sync"]).await.exits(0).tells(&["main: paused"]);
+    place.run(&["sync"]).await.exits(0).tells(&[
+        "main: is paused",
+        "nothing was done: every connector is paused or was removed",
+    ]);
     place
         .run(&["sync", "main"])
         .await

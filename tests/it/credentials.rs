@@ -75,7 +75,7 @@ impl Life {
         let reason = status["reason"].as_str().unwrap();
         assert!(reason.starts_with(side), "{reason}");
         let action = status["action"].as_str().unwrap();
-        for word in words.iter().chain(&["torq-connector reconnect"]) {
+        for word in words.iter().chain(&[self.place.advised("reconnect main").as_str()]) {
             assert!(reason.contains(word) || action.contains(word), "{word}: {status}");
         }
         assert!(status["next_poll"].is_null(), "{status}");

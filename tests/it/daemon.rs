@@ -383,7 +383,10 @@ async fn one_broken_connector_stops_no_other() {
     let broken = daemon.state("broken", "reconnect_required").await;
     assert!(broken["reason"].as_str().unwrap().contains("Torq"), "{broken}");
     assert!(
-        broken["action"].as_str().unwrap().contains("torq-connector reconnect"),
+        broken["action"]
+            .as_str()
+            .unwrap()
+            .contains(&place.advised("reconnect broken")),
         "{broken}"
     );
     assert!(broken["next_poll"].is_null());

@@ -56,7 +56,7 @@ const ROOMS: [&str; 28] = [
 
 /// Texts in those rooms that are no message: parts of one, names of requests, advice that stands beside its reason, and what other
 /// programs say.
-const PARTS: [&str; 35] = [
+const PARTS: [&str; 34] = [
     // Of a failure: what was being done.
     "search directory users",
     "list directory users",
@@ -73,7 +73,6 @@ const PARTS: [&str; 35] = [
     "nothing: it is tried again once a day, and on: torq-connector retry",
     "nothing: the next poll decides",
     "nothing: the next run tries again; what was refused (torq-connector users …), on: torq-connector retry",
-    "see why (torq-connector users … --account parked); when that is settled: torq-connector retry",
     "set this machine's clock (NTP",
     "nothing, if that is meant; what came of it is in: torq-connector events",
     "extend the API key in Torq, or make a new one and put it into the configuration; then set torq.key_expires to its new date",

@@ -8,39 +8,113 @@ use clap::ValueEnum;
 use jiff::civil::Date;
 use secrecy::SecretString;
 
-use super::file::Target;
+use super::file::{Target, name_of};
 use super::terminal;
 use super::{Answers, Given, InitArgs, JumpCloudRegion, TorqRegion};
-use crate::cli::{CommandError, Exit};
+use crate::cli::{CommandError, Exit, tell};
 use crate::model::ConnectorName;
 
+/// Who is asked, and for what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asks {
+    /// Nobody: the flags say all that is needed.
+    Nothing,
+    /// A person, for what no flag says.
+    Missing,
+    /// A person who said all of it before, and something of that was wrong.
+    Everything,
+}
+
+/// What is known of the answers before anybody is asked.
+struct Known {
+    torq_region: Option<TorqRegion>,
+    torq_client_id: Option<String>,
+    torq_secret: Option<Given>,
+    key_expires: Option<Date>,
+    jumpcloud_region: Option<JumpCloudRegion>,
+    jumpcloud_client_id: Option<String>,
+    jumpcloud_secret: Option<Given>,
+    /// The secret is an administrator's API key.
+    by_key: bool,
+    org_id: Option<String>,
+}
+
 /// The answers, and whether somebody was asked.
-pub(super) fn gather(args: &InitArgs, taken: &[String], target: &Target) -> Result<(Answers, bool), CommandError> {
+pub(super) fn gather(args: &InitArgs, taken: &[String], target: &Target) -> Result<(Answers, Asks), CommandError> {
     let name = args.name.as_deref().map(|name| free(name, taken)).transpose();
     let name = name.map_err(|problem| CommandError::new(Exit::Usage, format!("--name: {problem}")))?;
     let (torq_told, jumpcloud_told) = told(args)?;
     let missing = missing(args);
-    if missing.is_empty() {
-        let answers = Answers {
-            name: match name {
-                Some(name) => name,
-                None => return Err(absent(&["--name"])),
-            },
-            torq_region: args.torq_region.unwrap_or(TorqRegion::Us),
-            torq_client_id: args.torq_client_id.clone().unwrap_or_default(),
-            torq_secret: given(args.torq_secret_file.as_ref(), torq_told).ok_or_else(|| absent(&[TORQ_SECRET]))?,
-            key_expires: args.key_expires,
-            jumpcloud_region: args.jumpcloud_region.unwrap_or(JumpCloudRegion::Us),
-            jumpcloud_client_id: args.jumpcloud_client_id.clone(),
-            jumpcloud_secret: given(jumpcloud_file(args), jumpcloud_told).ok_or_else(|| absent(&[JUMPCLOUD_SECRET]))?,
-            org_id: args.org_id.clone(),
-        };
-        return Ok((answers, false));
+    let asks = if missing.is_empty() {
+        Asks::Nothing
+    } else {
+        Asks::Missing
+    };
+    if asks == Asks::Missing {
+        if !std::io::stdin().is_terminal() {
+            return Err(absent(&missing));
+        }
+        tell(&format!(
+            "This sets up a connector in {}. Nothing is saved before the end; Ctrl-C leaves everything as it is.\n",
+            target.path.display()
+        ));
     }
-    if !std::io::stdin().is_terminal() {
-        return Err(absent(&missing));
-    }
-    ask(args, name, (torq_told, jumpcloud_told), taken, target).map(|answers| (answers, true))
+    let name = match name {
+        Some(name) => name,
+        None => {
+            let usual = if taken.is_empty() { "main" } else { "" };
+            terminal::ask("Name of the connector", usual, |text| {
+                let name = free(text, taken)?;
+                // Better said now than after all the other questions.
+                match target.is_there_already(&name, args.torq_secret_file.is_none(), jumpcloud_file(args).is_none()) {
+                    Some(file) => Err(format!(
+                        "{} is there already: take another name, or delete it",
+                        file.display()
+                    )),
+                    None => Ok(name),
+                }
+            })?
+        }
+    };
+    let known = Known {
+        torq_region: args.torq_region,
+        torq_client_id: args.torq_client_id.clone(),
+        torq_secret: given(args.torq_secret_file.as_ref(), torq_told),
+        key_expires: args.key_expires,
+        jumpcloud_region: args.jumpcloud_region,
+        jumpcloud_client_id: args.jumpcloud_client_id.clone(),
+        jumpcloud_secret: given(jumpcloud_file(args), jumpcloud_told),
+        by_key: is_by_key(args),
+        org_id: args.org_id.clone(),
+    };
+    Ok((complete(name, known, asks)?, asks))
+}
+
+/// Asks for everything but the name again: what was right stays, by an empty answer.
+pub(super) fn again(before: &Answers) -> Result<Answers, CommandError> {
+    let Answers {
+        name,
+        torq_region,
+        torq_client_id,
+        torq_secret,
+        key_expires,
+        jumpcloud_region,
+        jumpcloud_client_id,
+        jumpcloud_secret,
+        org_id,
+    } = before.clone();
+    let known = Known {
+        torq_region: Some(torq_region),
+        torq_client_id: Some(torq_client_id),
+        torq_secret: Some(torq_secret),
+        key_expires,
+        jumpcloud_region: Some(jumpcloud_region),
+        by_key: jumpcloud_client_id.is_none(),
+        jumpcloud_client_id,
+        jumpcloud_secret: Some(jumpcloud_secret),
+        org_id,
+    };
+    complete(name, known, Asks::Everything)
 }
 
 const TORQ_SECRET: &str = "--torq-secret-file or --torq-secret-stdin";
@@ -50,7 +124,6 @@ const JUMPCLOUD_SECRET: &str = "--jumpcloud-client-id with --jumpcloud-secret-fi
 /// Which flags would be needed, were nobody there to be asked.
 fn missing(args: &InitArgs) -> Vec<&'static str> {
     let has_jumpcloud = jumpcloud_file(args).is_some() || args.jumpcloud_secret_stdin || args.jumpcloud_api_key_stdin;
-    let by_key = args.jumpcloud_api_key_file.is_some() || args.jumpcloud_api_key_stdin;
     [
         (args.name.is_some(), "--name"),
         (args.torq_region.is_some(), "--torq-region"),
@@ -58,7 +131,7 @@ fn missing(args: &InitArgs) -> Vec<&'static str> {
         (args.torq_secret_file.is_some() || args.torq_secret_stdin, TORQ_SECRET),
         (args.jumpcloud_region.is_some(), "--jumpcloud-region"),
         (
-            has_jumpcloud && (by_key || args.jumpcloud_client_id.is_some()),
+            has_jumpcloud && (is_by_key(args) || args.jumpcloud_client_id.is_some()),
             JUMPCLOUD_SECRET,
         ),
     ]
@@ -76,6 +149,10 @@ fn absent(missing: &[&str]) -> CommandError {
             missing.join("\n  ")
         ),
     )
+}
+
+fn is_by_key(args: &InitArgs) -> bool {
+    args.jumpcloud_api_key_file.is_some() || args.jumpcloud_api_key_stdin
 }
 
 fn jumpcloud_file(args: &InitArgs) -> Option<&PathBuf> {
@@ -136,75 +213,41 @@ fn something(text: &str) -> Result<String, String> {
     }
 }
 
-fn perhaps(text: &str) -> Result<Option<String>, String> {
-    Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
-}
-
-fn ask(
-    args: &InitArgs,
-    name: Option<ConnectorName>,
-    (torq_told, jumpcloud_told): (Option<SecretString>, Option<SecretString>),
-    taken: &[String],
-    target: &Target,
-) -> Result<Answers, CommandError> {
-    crate::cli::tell(&format!(
-        "This sets up a connector in {}. Nothing is saved before the end; Ctrl-C leaves everything as it is.\n",
-        target.path.display()
-    ));
-    let usual = if taken.is_empty() { "main" } else { "" };
-    let name = match name {
-        Some(name) => name,
-        None => terminal::ask("Name of the connector", usual, |text| free(text, taken))?,
+fn complete(name: ConnectorName, known: Known, asks: Asks) -> Result<Answers, CommandError> {
+    let heading = |text: &str| {
+        if asks != Asks::Nothing {
+            tell(text);
+        }
     };
-    crate::cli::tell("\nTorq: an API key (a service key, best) whose role has user.read.");
-    let torq_region = match args.torq_region {
-        Some(region) => region,
-        None => terminal::ask("Region of the workspace (us, eu)", "us", one_of)?,
+    heading("\nTorq: an API key (a service key, best) whose role has user.read.");
+    let region = "Region of the workspace (us, eu)";
+    let torq_region = needed(known.torq_region, asks, (region, "us"), name_of, one_of)?;
+    let torq_client_id = needed(known.torq_client_id, asks, ("Client id", ""), String::clone, something)?;
+    let torq_secret = secret(known.torq_secret, asks, "Client secret")?;
+    let question = ("Expires on", "YYYY-MM-DD; empty: not known");
+    let key_expires = optional(known.key_expires, asks, question, Date::to_string, |text| {
+        text.parse().map_err(|_| "give a day such as 2027-03-01".to_owned())
+    })?;
+    heading("\nJumpCloud: a service account, or an administrator's API key.");
+    let region = "Region of the organisation (us, eu, in)";
+    let jumpcloud_region = needed(known.jumpcloud_region, asks, (region, "us"), name_of, one_of)?;
+    let jumpcloud_client_id = match known.jumpcloud_client_id {
+        None if known.by_key && asks != Asks::Everything => None,
+        id => {
+            let question = ("Client id of the service account", "empty: an API key instead");
+            optional(id, asks, question, String::clone, |text| Ok(text.to_owned()))?
+        }
     };
-    let torq_client_id = match &args.torq_client_id {
-        Some(id) => id.clone(),
-        None => terminal::ask("Client id", "", something)?,
+    // The secret of one is none of the other.
+    let same_kind = known.by_key == jumpcloud_client_id.is_none();
+    let question = match jumpcloud_client_id {
+        Some(_) => "Client secret",
+        None => "API key",
     };
-    let torq_secret = match given(args.torq_secret_file.as_ref(), torq_told) {
-        Some(secret) => secret,
-        None => Given::Told(terminal::ask_secret("Client secret")?),
-    };
-    let key_expires = match args.key_expires {
-        Some(day) => Some(day),
-        None => terminal::ask("Expires on (YYYY-MM-DD; empty: not known)", "", |text| {
-            let day = perhaps(text)?.map(|day| day.parse::<Date>());
-            day.transpose().map_err(|_| "give a day such as 2027-03-01".to_owned())
-        })?,
-    };
-    crate::cli::tell("\nJumpCloud: a service account, or an administrator's API key.");
-    let jumpcloud_region = match args.jumpcloud_region {
-        Some(region) => region,
-        None => terminal::ask("Region of the organisation (us, eu, in)", "us", one_of)?,
-    };
-    let by_key = args.jumpcloud_api_key_file.is_some() || args.jumpcloud_api_key_stdin;
-    let jumpcloud_client_id = match &args.jumpcloud_client_id {
-        Some(id) => Some(id.clone()),
-        None if by_key => None,
-        None => terminal::ask(
-            "Client id of the service account (empty: an API key instead)",
-            "",
-            perhaps,
-        )?,
-    };
-    let jumpcloud_secret = match (given(jumpcloud_file(args), jumpcloud_told), &jumpcloud_client_id) {
-        (Some(secret), _) => secret,
-        (None, Some(_)) => Given::Told(terminal::ask_secret("Client secret")?),
-        (None, None) => Given::Told(terminal::ask_secret("API key")?),
-    };
-    let org_id = match &args.org_id {
-        Some(id) => Some(id.clone()),
-        None => terminal::ask(
-            "Organisation id (only where the credentials manage several)",
-            "",
-            perhaps,
-        )?,
-    };
-    crate::cli::tell("");
+    let jumpcloud_secret = secret(known.jumpcloud_secret.filter(|_| same_kind), asks, question)?;
+    let question = ("Organisation id", "only where the credentials manage several");
+    let org_id = optional(known.org_id, asks, question, String::clone, |text| Ok(text.to_owned()))?;
+    heading("");
     Ok(Answers {
         name,
         torq_region,
@@ -216,4 +259,48 @@ fn ask(
         jumpcloud_secret,
         org_id,
     })
+}
+
+/// What there must be: as it is known, or as a person says. The question has a usual answer, or an empty text.
+fn needed<T>(
+    known: Option<T>,
+    asks: Asks,
+    (question, usual): (&str, &str),
+    show: impl Fn(&T) -> String,
+    read: impl Fn(&str) -> Result<T, String>,
+) -> Result<T, CommandError> {
+    match known {
+        Some(known) if asks != Asks::Everything => Ok(known),
+        known => {
+            let usual = known.as_ref().map_or_else(|| usual.to_owned(), show);
+            terminal::ask(question, &usual, read)
+        }
+    }
+}
+
+/// The same of what there need not be. The question has a hint.
+fn optional<T>(
+    known: Option<T>,
+    asks: Asks,
+    (question, hint): (&str, &str),
+    show: impl Fn(&T) -> String,
+    read: impl Fn(&str) -> Result<T, String>,
+) -> Result<Option<T>, CommandError> {
+    let read = |text: &str| match text.trim() {
+        "" | "-" => Ok(None),
+        text => read(text).map(Some),
+    };
+    match (known, asks) {
+        (known, Asks::Nothing) => Ok(known),
+        (Some(known), Asks::Missing) => Ok(Some(known)),
+        (Some(known), Asks::Everything) => terminal::ask(&format!("{question} (-: none)"), &show(&known), read),
+        (None, _) => terminal::ask(&format!("{question} ({hint})"), "", read),
+    }
+}
+
+fn secret(known: Option<Given>, asks: Asks, question: &str) -> Result<Given, CommandError> {
+    match known {
+        Some(known) if asks != Asks::Everything => Ok(known),
+        known => terminal::ask_secret(question, known),
+    }
 }

@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::{Answers, Given, InitArgs};
 use crate::cli::{CommandError, Context, Exit};
 use crate::config;
+use crate::model::ConnectorName;
 
 /// The configuration file that is written to.
 pub(super) struct Target {
@@ -19,6 +20,13 @@ pub(super) struct Target {
     pub(super) text: Option<String>,
     /// Its mode; that of a new one has no secret in it.
     pub(super) mode: u32,
+}
+
+/// The secrets that are told and not named: Torq's, that of a service account, an administrator's.
+const SECRETS: [&str; 3] = ["torq_client_secret", "jumpcloud_client_secret", "jumpcloud_api_key"];
+
+fn secret_file(name: &ConnectorName, what: &str) -> String {
+    format!("{name}_{what}")
 }
 
 /// A new file's mode: no secret is in it, and the service's user must be able to read it.
@@ -76,6 +84,16 @@ impl Target {
             .any(|line| !line.starts_with('#') && line.contains("connectors"))
     }
 
+    /// A file into which a secret of a connector with this name would go, and which is there already. `torq`, `jumpcloud`: whose
+    /// secret would be told and not named.
+    pub(super) fn is_there_already(&self, name: &ConnectorName, torq: bool, jumpcloud: bool) -> Option<PathBuf> {
+        let told = [torq, jumpcloud, jumpcloud];
+        let files = SECRETS.iter().zip(told).filter(|(_, told)| *told);
+        files
+            .map(|(what, _)| self.folder().join(secret_file(name, what)))
+            .find(|file| file.symlink_metadata().is_ok())
+    }
+
     fn folder(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new("/"))
     }
@@ -95,7 +113,7 @@ impl Draft {
         let mut place = |given: &Given, what: &str| -> Result<String, CommandError> {
             match given {
                 Given::Told(secret) => {
-                    let file = format!("{}_{what}", answers.name);
+                    let file = secret_file(&answers.name, what);
                     let path = target.folder().join(&file);
                     if path.symlink_metadata().is_ok() {
                         return Err(is_there(&path));
@@ -109,16 +127,14 @@ impl Draft {
                 }
             }
         };
-        let torq_secret = place(&answers.torq_secret, "torq_client_secret")?;
+        let [torq, jumpcloud, api_key] = SECRETS;
+        let torq_secret = place(&answers.torq_secret, torq)?;
         let (jumpcloud_key, what) = match answers.jumpcloud_client_id {
-            Some(_) => ("client_secret_file", "jumpcloud_client_secret"),
-            None => ("api_key_file", "jumpcloud_api_key"),
+            Some(_) => ("client_secret_file", jumpcloud),
+            None => ("api_key_file", api_key),
         };
         let jumpcloud_secret = place(&answers.jumpcloud_secret, what)?;
-        let table = match answers.name.as_str() {
-            name if name.contains('.') => format!("connectors.{}", quoted(name)),
-            name => format!("connectors.{name}"),
-        };
+        let table = answers.name.table();
         let mut section = String::new();
         if let Some(dir) = &args.state_dir {
             let dir = std::path::absolute(dir).map_err(CommandError::unexpected)?;
@@ -130,7 +146,7 @@ impl Draft {
                 section += &format!("{key} = {}\n", quoted(value));
             }
         };
-        set("region", name_of(answers.torq_region).as_deref());
+        set("region", Some(&name_of(&answers.torq_region)));
         set("client_id", Some(&answers.torq_client_id));
         set("client_secret_file", Some(&torq_secret));
         set("api_url", args.torq_api_url.as_deref());
@@ -144,7 +160,7 @@ impl Draft {
                 section += &format!("{key} = {}\n", quoted(value));
             }
         };
-        set("region", name_of(answers.jumpcloud_region).as_deref());
+        set("region", Some(&name_of(&answers.jumpcloud_region)));
         set("client_id", answers.jumpcloud_client_id.as_deref());
         set(jumpcloud_key, Some(&jumpcloud_secret));
         set("org_id", answers.org_id.as_deref());
@@ -247,8 +263,10 @@ fn cannot(path: &Path, error: &std::io::Error) -> CommandError {
     CommandError::unexpected(format!("cannot write {}: {error}; nothing is saved", path.display()))
 }
 
-fn name_of(value: impl ValueEnum) -> Option<String> {
-    value.to_possible_value().map(|value| value.get_name().to_owned())
+/// A choice as it is typed and written.
+pub(super) fn name_of(value: &impl ValueEnum) -> String {
+    let named = value.to_possible_value();
+    named.map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
 /// A TOML string.

@@ -7,14 +7,16 @@ use rustix::io::Errno;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use secrecy::SecretString;
 
+use super::{Given, Next};
 use crate::cli::{CommandError, Exit};
+use crate::invocation::addressed;
 
 /// Longer than any secret; what is longer was not meant to be one.
 const MAX_SECRET: usize = 8 * 1024;
 
 fn prompt(text: &str) {
     let mut terminal = io::stderr();
-    let _ = write!(terminal, "{text}").and_then(|()| terminal.flush());
+    let _ = write!(terminal, "{}", addressed(text)).and_then(|()| terminal.flush());
 }
 
 fn left_early() -> CommandError {
@@ -67,32 +69,40 @@ pub(super) fn ask<T>(question: &str, usual: &str, read: impl Fn(&str) -> Result<
     }
 }
 
-/// Asks for a yes or a no.
-pub(super) fn confirm(question: &str, usual: bool) -> Result<bool, CommandError> {
-    let choice = if usual { "Y/n" } else { "y/N" };
-    ask(&format!("{question} [{choice}]"), "", |text| {
+/// Asks what becomes of answers that did not pass the test.
+pub(super) fn ask_what_next() -> Result<Next, CommandError> {
+    prompt("To correct the answers and test them again, type a; what was right stays.\n");
+    ask("Save it all the same? [y/N]", "", |text| {
         match text.trim().to_lowercase().as_str() {
-            "y" | "yes" => Ok(true),
-            "n" | "no" => Ok(false),
-            "" => Ok(usual),
-            _ => Err("give y or n".to_owned()),
+            "y" | "yes" => Ok(Next::Save),
+            "a" | "again" => Ok(Next::Again),
+            "" | "n" | "no" => Ok(Next::Leave),
+            _ => Err("give y, n or a".to_owned()),
         }
     })
 }
 
-/// Asks for what nobody must see.
-pub(super) fn ask_secret(question: &str) -> Result<SecretString, CommandError> {
+/// Asks for what nobody must see. An empty answer keeps what there is, if there is anything.
+pub(super) fn ask_secret(question: &str, before: Option<Given>) -> Result<Given, CommandError> {
+    let hint = if before.is_some() {
+        "not shown; empty: as before"
+    } else {
+        "not shown"
+    };
     loop {
         let typed = {
             // First of all: whoever types fast, or pastes, must not see it, either.
             let _quiet = Quiet::begin()?;
-            prompt(&format!("{question} (not shown): "));
+            prompt(&format!("{question} ({hint}): "));
             read_keys()
         };
         prompt("\n");
         match typed? {
-            Typed::Line(secret) if secret.is_empty() => prompt("  this cannot be empty\n"),
-            Typed::Line(secret) => return Ok(SecretString::from(secret)),
+            Typed::Line(secret) if secret.is_empty() => match before {
+                Some(before) => return Ok(before),
+                None => prompt("  this cannot be empty\n"),
+            },
+            Typed::Line(secret) => return Ok(Given::Told(SecretString::from(secret))),
             Typed::Left => return Err(left_early()),
         }
     }

@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 
-use crate::cli::addressed;
 use crate::cli::sync::counts_words;
+use crate::invocation::addressed;
 use crate::view::{DryRun, DryRunReport, EventKind, EventView};
 use crate::wording::{counted, details, named, printable};
 
@@ -55,7 +55,7 @@ fn connector(out: &mut dyn Write, run: &DryRun) -> io::Result<()> {
         writeln!(out, "  removal guard: {guard}")?;
     }
     for note in &run.notes {
-        writeln!(out, "  note: {}", printable(&addressed(note)))?;
+        writeln!(out, "  note: {}", printable(note))?;
     }
     Ok(())
 }

@@ -1,12 +1,17 @@
 //! CSV: the fields of the JSON shapes, one line each.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use serde::Serialize;
 use serde_json::Value;
 
+use super::Look;
+use crate::model::steers;
+use crate::wording::printable_lines;
+
 /// The columns of `status`; a name with a `/` is a field of a nested object, and is written with `_`.
-pub(super) const STATUS: [&str; 30] = [
+pub(super) const STATUS: [&str; 31] = [
     "name",
     "state",
     "reason",
@@ -37,6 +42,8 @@ pub(super) const STATUS: [&str; 30] = [
     "last_run/associated",
     "last_run/deleted",
     "last_run/refused",
+    // Last, for whoever counts columns.
+    "leftover",
 ];
 
 /// The columns of `users`.
@@ -107,6 +114,7 @@ pub(super) const DIFFERENCES: [&str; 10] = [
 /// Writes the header line, also when nothing follows it, and a line for each item.
 pub(super) fn write<'a, T: Serialize + 'a>(
     out: &mut dyn Write,
+    look: Look,
     columns: &[&str],
     items: impl IntoIterator<Item = &'a T>,
 ) -> io::Result<()> {
@@ -117,7 +125,11 @@ pub(super) fn write<'a, T: Serialize + 'a>(
     for item in items {
         let item = serde_json::to_value(item)?;
         lines
-            .write_record(columns.iter().map(|column| cell(item.pointer(&format!("/{column}")))))
+            .write_record(
+                columns
+                    .iter()
+                    .map(|column| cell(item.pointer(&format!("/{column}")), look)),
+            )
             .map_err(as_io)?;
     }
     lines.flush()
@@ -132,19 +144,74 @@ fn as_io(error: csv::Error) -> io::Error {
 }
 
 /// Null is an empty cell, an object its compact JSON.
-fn cell(value: Option<&Value>) -> String {
+fn cell(value: Option<&Value>, look: Look) -> String {
     match value {
         None | Some(Value::Null) => String::new(),
-        Some(Value::String(text)) => harmless(text),
-        Some(other) => other.to_string(),
+        Some(Value::String(text)) => harmless(text, look),
+        Some(other) => escaped(&other.to_string()),
     }
 }
 
-/// A spreadsheet takes a cell that begins like this for a formula, and people choose their own e-mails and names.
-fn harmless(text: &str) -> String {
-    if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) {
+/// A text that no spreadsheet takes for a formula, and no terminal for a command: people choose their own e-mails and names. CSV
+/// knows no escapes, so that a file has such a text as it is.
+fn harmless(text: &str, look: Look) -> String {
+    let text = match look.terminal {
+        true => printable_lines(text),
+        false => Cow::Borrowed(text),
+    };
+    if is_formula(&text) {
         format!("'{text}")
     } else {
-        text.to_owned()
+        text.into_owned()
+    }
+}
+
+/// Whether a spreadsheet could take a cell for a formula: by how it begins, as it is or without the white space in front, which some
+/// take away; in any of the widths that the signs have.
+fn is_formula(text: &str) -> bool {
+    let unseen = |c: char| {
+        c.is_whitespace()
+            || steers(c)
+            || matches!(
+                c,
+                '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}' | '\u{fffd}'
+            )
+    };
+    let sign = |c: char| {
+        matches!(
+            c,
+            '=' | '+' | '-' | '@' | '＝' | '＋' | '－' | '＠' | '﹦' | '﹢' | '﹣' | '﹫' | '−'
+        )
+    };
+    text.starts_with(['\t', '\r', '\n']) || text.trim_start_matches(unseen).starts_with(sign)
+}
+
+/// JSON in which what could steer a terminal is escaped. That of ASCII is already, but for one; and it can be in texts only.
+fn escaped(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        match u32::from(c) {
+            code if code >= 0x7f && steers(c) => out += &format!("\\u{code:04x}"),
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
+/// Writes such JSON.
+pub(super) struct Escaping<W>(pub(super) W);
+
+impl<W: Write> Write for Escaping<W> {
+    /// Texts come in pieces of whole characters.
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        match std::str::from_utf8(piece) {
+            Ok(text) if !text.is_ascii() || text.contains('\u{7f}') => self.0.write_all(escaped(text).as_bytes())?,
+            _ => self.0.write_all(piece)?,
+        }
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }

@@ -9,7 +9,7 @@ use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, Conte
 use jiff::Timestamp;
 
 use super::Look;
-use crate::cli::addressed;
+use crate::invocation::addressed;
 use crate::view::{ConnectorState, ConnectorStatus, EventView, EventsReport, StatusReport, UserView, UsersReport};
 use crate::wording::{self, Weight, named, printable};
 
@@ -137,12 +137,31 @@ pub(super) fn status(out: &mut dyn Write, report: &StatusReport, look: Look) -> 
         });
         let associations = (status.associations_pending > 0)
             .then(|| wording::counted(status.associations_pending, "association") + " still to be made");
+        let leftover = (status.leftover > 0).then(|| {
+            let accounts = wording::counted(status.leftover, "account");
+            let drift = format!("torq-connector report drift {}", status.name);
+            let stay = if status.leftover == 1 { "stays" } else { "stay" };
+            format!("{accounts} of users who left {stay}: {}", addressed(&drift))
+        });
         let action = status.action.as_ref().map(|action| format!("to do: {action}"));
-        // Unless what is to be done is that already.
-        let told = status.action.as_ref().is_some_and(|action| action.contains("retry"));
-        let parked = (status.parked > 0 && !told)
-            .then(|| format!("parked: {}", addressed(&wording::about_parked(&status.name))));
-        let said = [status.reason.clone(), progress, associations, action, parked];
+        let (parked, settled) = match wording::leaves_out_parked(status, status.action.as_deref()) {
+            true => {
+                let name = &status.name;
+                let why = format!("parked, and why: torq-connector users {name} --account parked");
+                let then = format!("when that is settled: torq-connector retry {name}");
+                (Some(addressed(&why).into_owned()), Some(addressed(&then).into_owned()))
+            }
+            false => (None, None),
+        };
+        let said = [
+            status.reason.clone(),
+            progress,
+            associations,
+            action,
+            parked,
+            settled,
+            leftover,
+        ];
         for (number, words) in said.iter().flatten().enumerate() {
             if !apart {
                 writeln!(out)?;

@@ -18,6 +18,7 @@ fn look(format: Format) -> Look {
     Look {
         format,
         colour: false,
+        terminal: false,
         width: None,
         now: at("2026-11-24T10:00:00Z"),
     }
@@ -47,6 +48,7 @@ fn connector(name: &str, state: ConnectorState) -> ConnectorStatus {
         filtered: 0,
         associations_pending: 0,
         deletions_pending: 0,
+        leftover: 0,
         progress: None,
         last_run: None,
     }
@@ -54,6 +56,7 @@ fn connector(name: &str, state: ConnectorState) -> ConnectorStatus {
 
 fn statuses() -> StatusReport {
     let main = ConnectorStatus {
+        leftover: 2,
         last_success: Some(at("2026-11-24T09:57:00Z")),
         next_poll: Some(at("2026-11-24T10:12:00Z")),
         users: 1200,
@@ -84,6 +87,7 @@ fn statuses() -> StatusReport {
         ..connector("second.tenant", ConnectorState::ReconnectRequired)
     };
     StatusReport {
+        daemon: true,
         connectors: vec![main, other],
     }
 }
@@ -231,11 +235,11 @@ fn the_status_as_csv_has_nested_fields_flattened() {
         "name,state,reason,action,last_success,next_poll,users,accounts,associated,pending,parked,held,removed,filtered,\
          associations_pending,deletions_pending,progress_users,progress_pages,progress_started,last_run_started,last_run_finished,\
          last_run_outcome,last_run_appeared,last_run_changed,last_run_disappeared,last_run_created,last_run_found,\
-         last_run_associated,last_run_deleted,last_run_refused\n\
+         last_run_associated,last_run_deleted,last_run_refused,leftover\n\
          main,connected,,,2026-11-24T09:57:00Z,2026-11-24T10:12:00Z,1200,1198,1100,1,1,0,4,0,0,0,,,,\
-         2026-11-24T09:56:00Z,2026-11-24T09:57:00Z,partial,0,0,0,3,0,0,0,0\n\
+         2026-11-24T09:56:00Z,2026-11-24T09:57:00Z,partial,0,0,0,3,0,0,0,0,2\n\
          second.tenant,reconnect_required,JumpCloud says:\u{1b}[2J no,make another key,,,0,0,0,0,0,0,0,0,0,0,300,1,\
-         2026-11-24T09:59:00Z,,,,,,,,,,,\n"
+         2026-11-24T09:59:00Z,,,,,,,,,,,,0\n"
     );
 }
 
@@ -309,6 +313,72 @@ fn no_cell_becomes_a_formula() {
 }
 
 #[test]
+fn a_formula_behind_white_space_or_of_another_width_is_none_either() {
+    for begins in [
+        " =",
+        "\u{3000}+",
+        "\u{feff}=",
+        "\u{200b}-",
+        "＝",
+        "＋",
+        "－",
+        "＠",
+        "\u{1b}=",
+        " \t@",
+    ] {
+        let report = UsersReport {
+            users: vec![user(&format!("{begins}1+1"), AccountStanding::Pending)],
+        };
+        let told = written(|out| users(out, &report, look(Format::Csv)));
+        let row = csv::Reader::from_reader(told.as_bytes())
+            .records()
+            .next()
+            .unwrap()
+            .unwrap();
+        assert!(row[2].starts_with('\''), "{begins:?}: {:?}", &row[2]);
+    }
+    let report = UsersReport {
+        users: vec![user("zoe=1 @ home", AccountStanding::Pending)],
+    };
+    let told = written(|out| users(out, &report, look(Format::Csv)));
+    assert!(told.contains(",zoe=1 @ home,"), "{told}");
+}
+
+#[test]
+fn no_text_steers_a_terminal_in_any_format() {
+    let evil = "a\u{1b}[2J\u{9b}31m\u{7f}\u{202e}\rz@example.com";
+    let mut shown = happenings();
+    shown.events[0].email = Some(evil.to_owned());
+    shown.events[0].reason = Some(evil.to_owned());
+    shown.events[0].before = Some(serde_json::json!({ "email": evil }));
+    for format in [Format::Table, Format::Csv, Format::Json] {
+        let look = Look {
+            terminal: true,
+            ..look(format)
+        };
+        let told = written(|out| events(out, &shown, look));
+        let steering: Vec<char> = told
+            .chars()
+            .filter(|c| crate::model::steers(*c) && *c != '\n')
+            .collect();
+        assert!(steering.is_empty(), "{format:?}: {steering:?} in {told}");
+        if format == Format::Json {
+            let read: serde_json::Value = serde_json::from_str(&told).unwrap();
+            assert_eq!(read["events"][0]["email"], evil, "what is escaped means the same");
+        }
+        if format == Format::Csv {
+            let row = csv::Reader::from_reader(told.as_bytes())
+                .records()
+                .next()
+                .unwrap()
+                .unwrap();
+            let before: serde_json::Value = serde_json::from_str(&row[6]).unwrap();
+            assert_eq!(before["email"], evil);
+        }
+    }
+}
+
+#[test]
 fn the_status_as_a_table() {
     assert_eq!(
         written(|out| status(out, &statuses(), look(Format::Table))),
@@ -317,13 +387,18 @@ CONNECTOR      STATE               USERS  ACCOUNTS  PENDING  PARKED  LAST SUCCES
 main           connected            1200      1198        1       1  3 min ago     in 12 min
 second.tenant  reconnect required      0         0        0       0  never         –
 
-main: parked: see torq-connector users main, then torq-connector retry main
+main: parked, and why: torq-connector users main --account parked
+  when that is settled: torq-connector retry main
+  2 accounts of users who left stay: torq-connector report drift main
 second.tenant: JumpCloud says:\u{fffd}[2J no
   300 users on 1 page so far, since 2026-11-24 09:59:00Z
   to do: make another key
 "
     );
-    let none = StatusReport { connectors: Vec::new() };
+    let none = StatusReport {
+        connectors: Vec::new(),
+        daemon: false,
+    };
     assert_eq!(
         written(|out| status(out, &none, look(Format::Table))),
         "no connectors\n"

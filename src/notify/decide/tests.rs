@@ -162,6 +162,11 @@ fn what_grows_is_told_again_once_a_day() {
     let mut life = Life::new();
     let told = life.counts(3, 0).look();
     assert_eq!(told[0].title, "main: 3 users are parked");
+    let action = told[0].action.as_deref().unwrap();
+    assert!(
+        action.contains("torq-connector users main --account parked"),
+        "{action}"
+    );
     assert_eq!(life.counts(9, 0).after(60).events(), [""; 0], "within the day");
     let told = life.after(24 * 60).look();
     assert_eq!(told[0].title, "main: 9 users are parked");

@@ -86,7 +86,7 @@ async fn what_needs_a_person_comes_first_with_the_command_that_acts() {
         .notes(
             ConnectorState::ReconnectRequired,
             "Torq: 401 (the key is gone)",
-            "make a new API key in Torq, then: torq-connector reconnect",
+            "make a new API key in Torq; then: torq-connector reconnect refused",
         )
         .await;
     let parked = with(&world, "parked", vec![person("1", "bob@example.com")]).await;

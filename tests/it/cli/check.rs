@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+
 use torq_connector::sandbox::{Endpoint, Fault, FaultRule, Licence, Sandbox};
 
 use super::{gone, place};
@@ -322,6 +325,14 @@ async fn check_looks_at_the_state_folder_and_what_is_in_it() {
             "main.db is damaged",
             "restore a copy",
         ]);
+    // As an image has it, for whichever user it runs as; then as nobody should have it.
+    let hint = format!("chmod 700 {}", place.state_dir().display());
+    for (mode, told) in [(0o1777, false), (0o777, true)] {
+        std::fs::set_permissions(place.state_dir(), Permissions::from_mode(mode)).unwrap();
+        let ran = place.run(&["check", "--offline"]).await;
+        assert_eq!(ran.out.contains(&hint), told, "{mode:o}: {}", ran.out);
+    }
+    place.run(&["sync"]).await.tells(&[&hint]);
     std::fs::remove_dir_all(place.state_dir()).unwrap();
     place.write("state", "a file where the folder should be");
     place

@@ -186,6 +186,16 @@ async fn what_fails_the_test_is_saved_only_when_a_person_says_so() {
     assert!(!shown.contains("another-secret"));
     assert!(desk.is_empty());
 
+    // What is advised is about what was typed, and not about how it got there.
+    assert!(
+        shown.contains("the client secret (as you gave it)") && shown.contains("then test it again"),
+        "{shown}"
+    );
+    assert!(
+        !shown.contains("environment variable") && !shown.contains(" check main"),
+        "{shown}"
+    );
+
     // Ctrl-C while a secret is typed leaves the terminal as it was.
     let mut terminal = start();
     terminal.reads("Client secret (not shown): ").await;
@@ -196,6 +206,54 @@ async fn what_fails_the_test_is_saved_only_when_a_person_says_so() {
     assert_eq!(code, 64);
     assert!(!shown.contains("half-of"), "{shown}");
     assert!(desk.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_the_test_is_corrected_without_typing_all_of_it_again() {
+    let sandbox = sandbox(3).await;
+    let desk = Desk::new(&sandbox);
+    let mut flags = named("main.eu", &[]);
+    flags.retain(|flag| !flag.ends_with("-stdin"));
+    let mut terminal = Terminal::start(desk.init(&flags), (100, 40));
+    terminal.answers("Client secret (not shown): ", "another-secret").await;
+    terminal.reads_times("Client secret (not shown): ", 2).await;
+    terminal.types(&format!("{JUMPCLOUD_SECRET}\n"));
+    terminal.answers("Organisation id", "").await;
+    terminal.answers("Save it all the same? [y/N]: ", "a").await;
+    terminal.answers("Region of the workspace (us, eu) [us]: ", "eu").await;
+    terminal.answers("Client id [sandbox-torq-id]: ", "").await;
+    terminal.reads("Client secret (not shown; empty: as before): ").await;
+    terminal.types(&format!("{TORQ_SECRET}\n"));
+    terminal.answers("Expires on (-: none) [2099-01-01]: ", "-").await;
+    terminal
+        .answers("Region of the organisation (us, eu, in) [eu]: ", "")
+        .await;
+    terminal
+        .answers("service account (-: none) [sandbox-jumpcloud-id]: ", "")
+        .await;
+    terminal
+        .reads_times("Client secret (not shown; empty: as before): ", 2)
+        .await;
+    terminal.types("\n");
+    terminal.reads_times("Organisation id", 2).await;
+    terminal.types("\n");
+    let (code, shown) = terminal.ends().await;
+    assert_eq!(code, 0, "{shown}");
+    assert!(shown.contains("[connectors.\"main.eu\"] is saved"), "{shown}");
+    let text = std::fs::read_to_string(desk.file()).unwrap();
+    assert!(
+        text.contains("region = \"eu\"") && !text.contains("key_expires"),
+        "{text}"
+    );
+    finish(desk.command(&["check"])).await.exits(0);
+
+    // A file of an earlier time is told of before anything else is asked.
+    std::fs::write(desk.dir.path().join("etc/old_torq_client_secret"), "mine").unwrap();
+    let mut terminal = Terminal::start(desk.init(&[]), (100, 40));
+    terminal.answers("Name of the connector: ", "old").await;
+    terminal.reads("old_torq_client_secret is there already").await;
+    terminal.types("\u{4}");
+    assert_eq!(terminal.ends().await.0, 64);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,8 +12,8 @@ use super::{EVENT, place};
 use crate::binary::{Connector, Place, finish, keys, sandbox};
 
 /// The fields of a status by the design, sorted; `associations_pending` and `filtered` are additions, so that the numbers
-/// of users add up.
-const STATUS: [&str; 18] = [
+/// of users add up, and so is `leftover`.
+const STATUS: [&str; 19] = [
     "accounts",
     "action",
     "associated",
@@ -23,6 +23,7 @@ const STATUS: [&str; 18] = [
     "held",
     "last_run",
     "last_success",
+    "leftover",
     "name",
     "next_poll",
     "parked",
@@ -112,7 +113,8 @@ async fn before_any_run_everything_can_be_asked_and_nothing_is_made() {
         .tells(&["main: nothing is known yet"]);
     place.run(&["events"]).await.exits(0).shows(&["no events"]);
     let status = json(&place, "status").await;
-    assert_eq!(keys(&status), ["connectors"]);
+    assert_eq!(keys(&status), ["connectors", "daemon"]);
+    assert_eq!(status["daemon"], false);
     assert_eq!(keys(&status["connectors"][0]), STATUS);
     for field in ["last_success", "next_poll", "progress", "last_run"] {
         assert!(status["connectors"][0][field].is_null(), "{field}");

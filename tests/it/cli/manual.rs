@@ -61,6 +61,7 @@ async fn every_command_can_be_completed_in_each_shell() {
         for name in commands().await {
             assert!(ran.out.contains(&name), "{name} in {shell}");
         }
+        assert!(!ran.out.contains("manual"), "what is hidden is not offered in {shell}");
     }
     run(&["completions", "tcsh"]).await.exits(64);
 }

@@ -186,6 +186,8 @@ async fn while_the_file_has_a_problem_a_running_daemon_is_looked_at_and_acted_on
         .exits(0)
         .shows(&["main", "connected"])
         .tells(&["log.level", "goes on by its former configuration"]);
+    let ran = place.run(&["reconnect", "main"]).await.exits(78);
+    assert_eq!(ran.err.matches("log.level").count(), 1, "said once:\n{}", ran.err);
     place
         .run(&["pause", "main"])
         .await

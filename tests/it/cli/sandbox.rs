@@ -6,7 +6,7 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
-use crate::binary::{bare, eventually, finish, get};
+use crate::binary::{bare, eventually, finish, get, search};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demo_shows_the_whole_thing_and_leaves_nothing_behind() {
@@ -38,7 +38,10 @@ async fn the_demo_shows_the_whole_thing_and_leaves_nothing_behind() {
         if line.contains("torq-connector --config ") && line.ends_with(" status") {
             let mut words = line.split_whitespace();
             let mut command = tokio::process::Command::new(words.next().unwrap());
-            command.args(words).env_remove("TORQ_CONNECTOR_CONFIG");
+            command
+                .args(words)
+                .env("PATH", search())
+                .env_remove("TORQ_CONNECTOR_CONFIG");
             advised = Some(finish(command).await.exits(0).shows(&["demo"]));
         }
         said.push(line);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use torq_connector::sandbox::{Endpoint, Fault, FaultRule};
 
 use super::{gone, place};
-use crate::binary::{Connector, Place, bare, finish, sandbox};
+use crate::binary::{Connector, Place, bare, body, eventually, finish, get, sandbox};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn advice_names_the_configuration_that_was_given() {
@@ -34,12 +34,83 @@ async fn advice_names_the_configuration_that_was_given() {
             "what to do about those parked is said once:\n{said}"
         );
     }
-    // Programs get it as the daemon would say it.
+    // What programs pass on to a person names it, too.
     let mut command = bare();
     command.arg("--config").arg(&given).args(["status", "--format", "json"]);
     let json = finish(command).await.json();
     let action = json["connectors"][0]["action"].as_str().unwrap();
+    assert!(
+        action.contains(&format!("torq-connector --config {given} retry main")),
+        "{action}"
+    );
+    // Found by the environment, it is found by the advised command as well.
+    let json = place.run(&["status", "--format", "json"]).await.json();
+    assert_eq!(json["daemon"], false, "{json}");
+    let action = json["connectors"][0]["action"].as_str().unwrap();
     assert!(action.contains("torq-connector retry main"), "{action}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_a_daemon_says_names_its_configuration() {
+    let sandbox = sandbox(5).await;
+    let refused = sandbox.world().people()[0].email.clone();
+    sandbox
+        .world()
+        .behave(|behaviour| behaviour.refused_emails = vec![refused]);
+    let place = place(&sandbox);
+    let daemon = place
+        .daemon_with(|command| {
+            // From where it is, and not from where somebody else is.
+            command
+                .current_dir(place.path("."))
+                .env_remove("TORQ_CONNECTOR_CONFIG")
+                .args(["--config", "config.toml"]);
+        })
+        .await;
+    let full = format!(
+        "torq-connector --config {} retry main",
+        place.path("config.toml").display()
+    );
+    eventually("JSON", async || {
+        let (_, answer) = get(daemon.address, "/api/status").await;
+        answer.contains(&full).then_some(())
+    })
+    .await;
+    let (_, page) = get(daemon.address, "/").await;
+    assert!(
+        page.contains(&format!("<code class=\"command\">{full}</code>")),
+        "{page}"
+    );
+    eventually("the log", async || daemon.said().contains(&full).then_some(())).await;
+    let json = place.run(&["status", "--format", "json"]).await.json();
+    let (_, answer) = get(daemon.address, "/api/status").await;
+    let api: serde_json::Value = serde_json::from_str(body(&answer)).unwrap();
+    assert_eq!(
+        (&json["daemon"], &api["daemon"]),
+        (&true.into(), &true.into()),
+        "{json}"
+    );
+    // A command that asks the daemon says it as it is called itself.
+    let mut command = bare();
+    command
+        .current_dir(place.path("."))
+        .args(["--config", "config.toml", "status"]);
+    finish(command)
+        .await
+        .shows(&["torq-connector --config config.toml retry main"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_is_not_installed_is_advised_by_its_path() {
+    let sandbox = sandbox(2).await;
+    let place = place(&sandbox);
+    let mut command = place.command(&["pause"]);
+    command.env("PATH", "/nowhere");
+    let program = env!("CARGO_BIN_EXE_torq-connector");
+    finish(command)
+        .await
+        .exits(0)
+        .tells(&[&format!("until: {program} resume main")]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -225,4 +296,33 @@ async fn on_a_terminal_a_first_collection_shows_its_progress_and_elsewhere_it_sa
         "{:?}",
         ran.err
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_typed_as_elsewhere_means_what_it_means_elsewhere() {
+    let sandbox = sandbox(2).await;
+    let place = place(&sandbox);
+    place.run(&["sync"]).await.exits(0);
+    // Standard output, and no file of that name.
+    let mut command = place.command(&["report", "access", "--format", "csv", "-o", "-"]);
+    command.current_dir(place.path("."));
+    let ran = finish(command).await.exits(0);
+    assert_eq!(ran.csv().len(), 3, "{}", ran.out);
+    assert!(!place.path("-").exists());
+    // Nothing ago is now.
+    place
+        .run(&["report", "access", "--at", "0s"])
+        .await
+        .exits(0)
+        .tells(&["2 users, as of"]);
+    place
+        .run(&["events", "--kind", "user_appeared,"])
+        .await
+        .exits(64)
+        .tells(&["before or after a comma"]);
+    place
+        .run(&["events", "--kind", "user_appeard"])
+        .await
+        .exits(64)
+        .tells(&["'user_appeared'"]);
 }

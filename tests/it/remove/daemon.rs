@@ -27,7 +27,7 @@ async fn the_daemon_removes_a_connector_and_attends_the_others() {
         status["action"]
             .as_str()
             .unwrap()
-            .contains("torq-connector reconnect main"),
+            .contains(&place.advised("reconnect main")),
         "{status}"
     );
     assert!(status["next_poll"].is_null() && status["last_success"].is_null());

@@ -248,7 +248,7 @@ async fn killed_in_the_middle_it_does_not_begin_again_and_goes_on_when_repeated(
         status["action"]
             .as_str()
             .unwrap()
-            .contains("torq-connector remove main"),
+            .contains(&place.advised("remove main")),
         "{status}"
     );
     daemon.state("busy", "connected").await;

@@ -58,6 +58,7 @@ async fn whoever_is_absent_once_is_still_a_user_and_whoever_is_absent_twice_is_n
         (end.counts.disappeared, end.status.users, end.status.removed),
         (3, 27, 3)
     );
+    assert_eq!(end.status.leftover, 3);
     assert_eq!(scene.events(EventKind::UserDisappeared).len(), 3);
     scene.run_to_the_end().await;
     assert!(world.writes().is_empty(), "report: every account stays");
@@ -68,7 +69,12 @@ async fn whoever_is_absent_once_is_still_a_user_and_whoever_is_absent_twice_is_n
     world.add_person(gone[1].clone());
     let end = scene.run_to_the_end().await;
     assert_eq!((end.counts.appeared, end.counts.created, end.status.removed), (1, 0, 2));
+    assert_eq!(end.status.leftover, 2);
     assert!(world.writes().is_empty());
+
+    // Whoever deletes one in JumpCloud sees that it is gone.
+    world.delete_account(&scene.account(&gone[2].email).unwrap().id);
+    assert_eq!(scene.run_to_the_end().await.status.leftover, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,6 +91,7 @@ async fn under_delete_the_accounts_that_we_made_go_and_the_adopted_ones_stay() {
     assert!(world.writes().is_empty());
     let end = scene.run_to_the_end().await;
     assert_eq!((end.counts.disappeared, end.counts.deleted), (4, 2));
+    assert_eq!((end.status.leftover, end.status.deletions_pending), (2, 0));
     assert_eq!(world.writes().len(), 2);
     assert!(ours.iter().all(|one| scene.account(&one.email).is_none()));
     assert!(theirs.iter().all(|one| scene.account(&one.email).is_some()));
