@@ -174,3 +174,31 @@ async fn whoever_is_in_both_listings_with_different_data_is_the_one_whom_the_ide
     assert!(world.count(Endpoint::AccountDelete) <= 1);
     assert!(scene.events(EventKind::UserDisappeared).is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_e_mail_that_changes_its_unicode_form_is_another_one_and_takes_nobody_elses_account() {
+    let (composed, decomposed) = ("zo\u{eb}@example.com", "zoe\u{308}@example.com");
+    let scene = workspace(10).await;
+    let world = scene.world();
+    let person = Person::with_email(composed);
+    world.add_person(person.clone());
+    scene.run_to_the_end().await;
+    let account = scene.account(composed).unwrap();
+    world.clear_requests();
+    world.update_person(&person.id, |one| one.email = decomposed.to_owned());
+    scene.run_to_the_end().await;
+    assert_eq!(
+        scene.account(composed),
+        Some(account),
+        "one poll without it is an accident"
+    );
+    assert_in_step(&scene);
+    // There and back again, it keeps the account that it had.
+    world.update_person(&person.id, |one| one.email = composed.to_owned());
+    for _ in 0..2 {
+        scene.run_to_the_end().await;
+    }
+    assert!(scene.account(decomposed).is_none());
+    assert_eq!(writes(&scene, Endpoint::AccountCreate).len(), 1);
+    assert_in_step(&scene);
+}
