@@ -76,9 +76,14 @@ impl Secret {
         Ok((fresh.expose() != self.expose() || self.problem.is_some()).then_some(fresh))
     }
 
-    /// Takes a secret that was read before from the same file, where that cannot be read any more: it may still be good.
+    /// Stays with the secret in hand, from the same file, where that cannot be read any more: it may still be good. And where the
+    /// configuration was read before the file changed, and the one in hand after: what is new is not replaced by what is old.
     fn keep(&mut self, before: &Secret) {
-        if self.problem.is_some() && before.problem.is_none() && self.source == before.source {
+        if before.problem.is_some() || self.source != before.source || self == before {
+            return;
+        }
+        let read_later = || matches!(self.reload(), Ok(Some(now)) if now.expose() == before.expose());
+        if self.problem.is_some() || read_later() {
             *self = before.clone();
         }
     }
@@ -105,7 +110,8 @@ impl Connector {
         [&mut self.torq.client_secret, secret]
     }
 
-    /// Goes on with the secrets in hand where their files cannot be read any more.
+    /// Goes on with the secrets in hand where their files cannot be read any more, or hold these and no longer the ones that were
+    /// read with this configuration.
     pub fn keep_secrets_of(&mut self, before: &Connector) {
         let pairs = self.secrets_mut().into_iter().zip(before.secrets());
         for (secret, (_, _, known)) in pairs {

@@ -16,6 +16,7 @@ use super::deeds;
 use super::due::Due;
 use super::obstacle::{lasts, note, overlay_of, trouble};
 use super::open::Opened;
+use super::orders::{Desk, Order, next_waiting};
 use super::said::Said;
 use crate::config::{self, Network, Removals};
 use crate::http::Patience;
@@ -31,24 +32,6 @@ use crate::wording::{BY_ITSELF, moment};
 pub(super) const LOOK: Duration = Duration::from_secs(10);
 /// How long after a run that failed the next one starts at the earliest; the schedule if that is sooner.
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
-/// Something asked of a connector, and where the answer goes.
-pub(super) struct Order {
-    pub(super) action: Action,
-    pub(super) reply: oneshot::Sender<Answer>,
-}
-
-/// Where orders for a connector are taken.
-#[derive(Clone)]
-pub(super) struct Desk(mpsc::Sender<Order>);
-
-impl Desk {
-    /// Passes an order on and waits for its answer; `None` when the daemon is stopping.
-    pub(super) async fn ask(&self, action: Action) -> Option<Answer> {
-        let (reply, answer) = oneshot::channel();
-        self.0.send(Order { action, reply }).await.ok()?;
-        answer.await.ok()
-    }
-}
 
 /// The task of one connector.
 pub(super) struct Attendant {
@@ -89,7 +72,7 @@ impl Attendant {
         reloads: mpsc::Sender<Reload>,
         stop: CancellationToken,
     ) -> (Self, Desk) {
-        let (desk, orders) = mpsc::channel(16);
+        let (desk, orders) = Desk::new();
         let first = settings.borrow_and_update().clone();
         let brief = watch::Sender::new(Brief::of(&first.config, &first.network, None));
         let mut attendant = Self {
@@ -115,7 +98,7 @@ impl Attendant {
         };
         // Seen from the first moment on, or the process would count as ready without it.
         attendant.sit(None);
-        (attendant, Desk(desk))
+        (attendant, desk)
     }
 
     pub(super) fn name(&self) -> &ConnectorName {
@@ -195,12 +178,12 @@ impl Attendant {
             beat: std::time::Instant::now(),
         });
 
-        let order = match self.waiting.pop_front() {
-            Some(order) => Some(order),
+        let (order, others) = match next_waiting(&mut self.waiting) {
+            Some((order, others)) => (Some(order), others),
             None => {
                 let look = Instant::now() + LOOK;
                 let wake = if resting { look } else { look.min(self.due.at) };
-                tokio::select! {
+                let order = tokio::select! {
                     biased;
                     () = self.stop.cancelled() => return Ok(()),
                     order = self.orders.recv() => order,
@@ -221,7 +204,8 @@ impl Attendant {
                         return Ok(());
                     }
                     () = tokio::time::sleep_until(wake) => None,
-                }
+                };
+                (order, Vec::new())
             }
         };
         match order {
@@ -241,6 +225,9 @@ impl Attendant {
                     Ok(answer) => answer.clone(),
                     Err(error) => Answer::Refused(error.to_string()),
                 };
+                for other in others {
+                    let _ = other.send(answer.clone());
+                }
                 let _ = reply.send(answer);
                 result.map(drop)
             }

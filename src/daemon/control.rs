@@ -18,7 +18,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::attend::Desk;
+use super::orders::Desk;
 use crate::http::clean;
 use crate::http::foreign::complaint;
 use crate::model::ConnectorName;

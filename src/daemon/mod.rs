@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `crew` | who is attended, and how a new configuration changes that |
 //! | `attend` | attending one connector: when it runs, what a person asks of it |
+//! | `orders` | what is asked of a connector, and how that waits for its turn |
 //! | `open` | opening a connector's state, and what is done while that cannot be |
 //! | `obstacle` | what keeps a connector from its work, as it is shown |
 //! | `said` | what the log was told of it, so that what lasts is said once |
@@ -21,6 +22,7 @@ pub mod deeds;
 mod due;
 mod obstacle;
 mod open;
+mod orders;
 mod removal;
 mod said;
 mod supervisor;

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::attend::{Attendant, LOOK, Order};
+use super::attend::{Attendant, LOOK};
 use super::control::{Action, Answer};
 use super::obstacle::trouble;
+use super::orders::Order;
 use crate::state::{self, State, StateError};
 
 /// What became of opening a connector's state.

@@ -8,9 +8,10 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::attend::{Attendant, LOOK, Order};
+use super::attend::{Attendant, LOOK};
 use super::control::{Action, Answer};
 use super::due::Due;
+use super::orders::Order;
 use crate::http::Patience;
 use crate::state::{self, State, StateError};
 use crate::sync::{self, Connector, Removal, RemovalTerms};

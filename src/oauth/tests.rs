@@ -36,6 +36,12 @@ fn torq(server: &MockServer) -> Session {
     Session::torq(lane, url(server, "/api"), tokens)
 }
 
+fn jumpcloud(server: &MockServer, org_id: Option<&str>) -> Session {
+    let lane = lane(Peer::JumpCloud);
+    let tokens = TokenManager::jumpcloud(lane.clone(), url(server, "/token"), "id", "s3cret".to_owned().into());
+    Session::jumpcloud(lane, url(server, "/api"), Auth::Token(Box::new(tokens)), org_id)
+}
+
 fn grant(token: &str) -> ResponseTemplate {
     ResponseTemplate::new(200)
         .set_body_json(serde_json::json!({"access_token": token, "expires_in": 3600, "token_type": "bearer"}))
@@ -107,9 +113,7 @@ async fn a_jumpcloud_service_account_asks_for_the_api_scope_and_names_its_organi
         .expect(1)
         .mount(&server)
         .await;
-    let lane = lane(Peer::JumpCloud);
-    let tokens = TokenManager::jumpcloud(lane.clone(), url(&server, "/token"), "id", "s3cret".to_owned().into());
-    let session = Session::jumpcloud(lane, url(&server, "/api"), Auth::Token(Box::new(tokens)), Some("org-7"));
+    let session = jumpcloud(&server, Some("org-7"));
     session.attempt(&get(&session)).await.unwrap();
 }
 
@@ -183,6 +187,37 @@ async fn a_fresh_token_that_is_refused_needs_a_person() {
         "a peer's words may repeat the token"
     );
     assert_eq!(tokens_asked(&server).await, 2);
+}
+
+#[tokio::test]
+async fn a_peer_that_refuses_every_token_is_asked_twice_and_no_more() {
+    for peer in [Peer::Torq, Peer::JumpCloud] {
+        let server = MockServer::start().await;
+        counting_endpoint(&server).await;
+        // At some time it accepts one, so that whoever goes on asking does not do so for ever, but is noticed.
+        Mock::given(path("/api/users"))
+            .respond_with(ResponseTemplate::new(401))
+            .up_to_n_times(50)
+            .mount(&server)
+            .await;
+        Mock::given(path("/api/users"))
+            .respond_with(ResponseTemplate::new(200))
+            .mount(&server)
+            .await;
+        let session = match peer {
+            Peer::Torq => torq(&server),
+            Peer::JumpCloud => jumpcloud(&server, None),
+        };
+        let request = get(&session);
+        let failure = session.ask(&request, |_| Ok(())).await.unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Credentials, "{peer}");
+        let requests = server.received_requests().await.unwrap().len();
+        assert_eq!(
+            (tokens_asked(&server).await, requests),
+            (2, 4),
+            "{peer}: a token and a request, twice"
+        );
+    }
 }
 
 #[tokio::test]

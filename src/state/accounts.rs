@@ -58,10 +58,20 @@ impl Store {
         Ok(())
     }
 
-    /// How many creates have an unknown outcome.
+    /// For how many e-mails JumpCloud's list is to be looked into: creates with an unknown outcome, and accounts that were just made
+    /// and are missing.
     pub fn to_look_for(&self) -> Sql<u64> {
         self.db
             .query_row("SELECT count(*) FROM accounts WHERE look = 1", [], |row| row.get(0))
+    }
+
+    /// How many creates have an unknown outcome.
+    pub fn unknown(&self) -> Sql<u64> {
+        self.db.query_row(
+            "SELECT count(*) FROM accounts WHERE look = 1 AND account_id IS NULL",
+            [],
+            |row| row.get(0),
+        )
     }
 
     /// How many creates were sent and never answered, whether they were looked for since or not.
@@ -187,8 +197,8 @@ impl Store {
         Ok(unanswered.unwrap_or(false))
     }
 
-    /// The create was not answered, and may take effect until `settles`.
-    pub fn create_unanswered(&mut self, key: &EmailKey, settles: Timestamp) -> Sql<()> {
+    /// The create was not answered, and may take effect until `settles`; or it was, and may be missing in what is read until then.
+    pub fn create_settles(&mut self, key: &EmailKey, settles: Timestamp) -> Sql<()> {
         self.db
             .prepare_cached("UPDATE accounts SET settles_at = ?2 WHERE email_key = ?1 AND look = 1")?
             .execute([key.as_str(), &stored(settles)])?;

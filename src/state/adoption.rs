@@ -41,6 +41,8 @@ pub struct Unresolved {
 pub enum Lost {
     /// It is not there any more.
     Gone,
+    /// Nor is its application.
+    WithItsApplication,
     /// It is there, as that of another e-mail.
     Renamed,
 }
@@ -82,8 +84,10 @@ impl Store {
     }
 
     /// An account is gone from JumpCloud, or somebody else's now: what was known of it is forgotten, and its user is pending again.
-    /// One that was to be deleted and is gone, was deleted: by a request whose answer was lost, or by somebody else.
-    pub fn account_lost(&mut self, now: Timestamp, lost: &Unresolved, why: Lost) -> Sql<()> {
+    /// One that was to be deleted and is gone, was deleted: by a request whose answer was lost, or by somebody else. Whether it is
+    /// lost: one that was made a moment ago is not, for it may be a replica that says so and has not heard of it yet. That is looked
+    /// into when it must have.
+    pub fn account_lost(&mut self, now: Timestamp, lost: &Unresolved, why: Lost) -> Sql<bool> {
         let due: bool = self
             .db
             .prepare_cached(
@@ -95,7 +99,20 @@ impl Store {
                 key: lost.key.clone(),
                 account: lost.account.clone(),
             };
-            return self.deleted(now, &deletion);
+            self.deleted(now, &deletion)?;
+            return Ok(true);
+        }
+        if why == Lost::Gone {
+            let just_made = self.db.execute(
+                &format!(
+                    "UPDATE accounts SET look = 1 WHERE email_key = ?1 AND account_id = ?2 AND NOT {}",
+                    settled(now)
+                ),
+                [lost.key.as_str(), lost.account.as_str()],
+            )?;
+            if just_made > 0 {
+                return Ok(false);
+            }
         }
         let run = self.run;
         let transaction = self.db.transaction()?;
@@ -112,13 +129,14 @@ impl Store {
             email: Some(lost.key.as_str()),
             before: Some(was),
             reason: Some(match why {
-                Lost::Gone => "it is not in JumpCloud any more",
+                Lost::Gone | Lost::WithItsApplication => "it is not in JumpCloud any more",
                 Lost::Renamed => "it has another e-mail in JumpCloud now",
             }),
             ..NewEvent::default()
         };
         events::record(&transaction, now, run, EventKind::AccountLost, event)?;
-        transaction.commit()
+        transaction.commit()?;
+        Ok(true)
     }
 
     /// JumpCloud's list has accounts that cannot be read, and these e-mails are theirs: their users are parked.
@@ -147,12 +165,7 @@ impl Store {
     pub fn finish_adoption(&mut self, began: Timestamp) -> Sql<()> {
         let run = self.run;
         let transaction = self.db.transaction()?;
-        // What is settled only far in the future was noted by a clock that was ahead.
-        let settled = format!(
-            "look = 1 AND (settles_at IS NULL OR settles_at <= '{}' OR settles_at > '{}')",
-            stored(began),
-            stored(began + MAX_SETTLING)
-        );
+        let settled = format!("look = 1 AND {}", settled(began));
         let conflicts: Vec<String> = transaction
             .prepare(&format!(
                 "SELECT email_key FROM accounts WHERE {settled} AND conflict AND account_id IS NULL"
@@ -177,16 +190,24 @@ impl Store {
         transaction.commit()
     }
 
-    /// When the last of the creates without an answer is settled: until then, not to be in the list is not yet not to be there.
+    /// When the last of the creates is settled that are to be looked for: until then, not to be in the list is not yet not to be there.
     pub fn settles_at(&self) -> Sql<Option<Timestamp>> {
         self.db
-            .query_row(
-                "SELECT max(settles_at) FROM accounts WHERE look = 1 AND account_id IS NULL",
-                [],
-                |row| row.get(0),
-            )
+            .query_row("SELECT max(settles_at) FROM accounts WHERE look = 1", [], |row| {
+                row.get(0)
+            })
             .map(instant)
     }
+}
+
+/// Whether what a create brings about shows in whatever is read from this moment on.
+fn settled(at: Timestamp) -> String {
+    // What is settled only far in the future was noted by a clock that was ahead.
+    format!(
+        "(settles_at IS NULL OR settles_at <= '{}' OR settles_at > '{}')",
+        stored(at),
+        stored(at + MAX_SETTLING)
+    )
 }
 
 fn adopt_one(

@@ -103,10 +103,13 @@ impl Store {
         let mut saw = Vec::with_capacity(page.users.len());
         for user in &page.users {
             let fingerprint = user.fingerprint(&mut memory.scratch);
-            let no = match memory.known.get(fingerprint) {
+            let no = match memory.unchanged(fingerprint) {
                 Some(no) => no,
                 None => {
-                    let taken = apply_user(&transaction, now, run, user, fingerprint, filter, &mut applied)?;
+                    let gives_way = |no| memory.gives_way(listing, no);
+                    let record = Record { user, fingerprint };
+                    let taken = apply_user(&transaction, now, run, record, filter, gives_way, &mut applied)?;
+                    memory.written.insert(taken.no);
                     moved |= taken.moved;
                     taken.no
                 }
@@ -269,17 +272,24 @@ struct Taken {
     moved: bool,
 }
 
+/// A user's record with the number that stands for it.
+struct Record<'a> {
+    user: &'a User,
+    fingerprint: u64,
+}
+
 /// Applies one record that is not known in just this form: a new user, one who is back, a changed one, or one whose known
-/// fields stay because the record's could not be read.
+/// fields stay because the record's could not be read. `gives_way`: whether it is nothing to go by for whom it is about.
 fn apply_user(
     db: &Connection,
     now: Timestamp,
     run: Option<i64>,
-    user: &User,
-    fingerprint: u64,
+    record: Record<'_>,
     filter: &UserFilter,
+    gives_way: impl Fn(u32) -> bool,
     applied: &mut Applied,
 ) -> Sql<Taken> {
+    let Record { user, fingerprint } = record;
     let known = db
         .prepare_cached(
             "SELECT no, email, status, sso, role_id, created, last_login, filtered, removed_at IS NOT NULL, first_seen
@@ -327,6 +337,13 @@ fn apply_user(
         record_appeared(db, now, run, no, None)?;
         return Ok(Taken { no, moved: true });
     };
+
+    if gives_way(known.no) {
+        return Ok(Taken {
+            no: known.no,
+            moved: false,
+        });
+    }
 
     // What could not be read stays as it is known. An e-mail that is suddenly missing counts as unreadable, too: it would
     // turn a person's account into nobody's.

@@ -291,6 +291,7 @@ impl Judged<'_> {
     fn judge(&self, db: &Connection) -> Sql<PollEnd> {
         let (now, run) = (self.now, self.run);
         bring_back_from_future(db, now)?;
+        forget_past_releases(db, now)?;
         // Once is an accident: a user can change listing while a poll runs. Twice in a row is gone.
         let candidates: Vec<u32> = numbers(db, "absent_polls >= 2 AND removal IS NULL")?;
         let approved: Vec<u32> = numbers(db, "absent_polls >= 2 AND removal = 'approved'")?;
@@ -393,6 +394,13 @@ fn bring_back_from_future(db: &Connection, now: Timestamp) -> Sql<()> {
     Ok(())
 }
 
+/// What counted for a day that is over: people who come and go for years must not leave a row each time.
+fn forget_past_releases(db: &Connection, now: Timestamp) -> Sql<()> {
+    let day_ago = stored(now - SignedDuration::from_hours(24));
+    db.execute("DELETE FROM releases WHERE at <= ?1", [day_ago])?;
+    Ok(())
+}
+
 /// Users who were absent from the last poll, and more. The first terms are those of the index `users_absent`.
 fn numbers(db: &Connection, which: &str) -> Sql<Vec<u32>> {
     db.prepare(&format!(
@@ -463,8 +471,6 @@ fn remove_user(db: &Connection, now: Timestamp, run: Option<i64>, no: u32) -> Sq
 
 /// Notes the accounts whose release is believed now although nobody was removed: those that a changed e-mail left behind.
 fn note_releases(db: &Connection, now: Timestamp) -> Sql<()> {
-    let day_ago = stored(now - SignedDuration::from_hours(24));
-    db.execute("DELETE FROM releases WHERE at <= ?1", [day_ago])?;
     db.execute(
         &format!("INSERT INTO releases (at, email_key) SELECT ?1, email_key FROM accounts WHERE absent_polls >= 2 AND {ORPHANS}"),
         [stored(now)],

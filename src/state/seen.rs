@@ -1,4 +1,5 @@
-//! What a running poll keeps in memory: a fingerprint and a number for each user of the snapshot, and two bits for "seen".
+//! What a running poll keeps in memory: a fingerprint and a number for each user of the snapshot, and four bits: who was seen, in which
+//! listing, and who was written.
 //! That is how an unchanged user costs neither a read nor a write.
 
 use rusqlite::Connection;
@@ -10,19 +11,21 @@ use crate::model::Listing;
 /// What the running poll keeps in memory.
 pub(super) struct Memory {
     /// Who is known by which record.
-    pub(super) known: Known,
+    known: Known,
     /// Users of the snapshot, those who appeared in this poll included.
     pub(super) present: u64,
     /// Who was seen in this poll.
     pub(super) seen: Bits,
     /// Who was seen in this pass over each listing, in the order of [`Listing::BOTH`].
     pass: [Bits; 2],
+    /// Whose row was written since `known` was read: it tells of an older record.
+    pub(super) written: Bits,
     /// Reused for fingerprints.
     pub(super) scratch: Vec<u8>,
 }
 
 /// The numbers of users by the fingerprints of their records, sorted; 17 bytes a user.
-pub(super) struct Known {
+struct Known {
     prints: Vec<(u64, u32)>,
     /// Where each drawer of `prints` begins. Fingerprints are spread evenly, so their first bits choose a drawer of about
     /// eight: one look into memory instead of the seventeen of a binary search over 100,000.
@@ -46,7 +49,7 @@ impl Known {
         Self { prints, drawers, shift }
     }
 
-    pub(super) fn get(&self, fingerprint: u64) -> Option<u32> {
+    fn get(&self, fingerprint: u64) -> Option<u32> {
         let drawer = (fingerprint >> self.shift) as usize;
         let (from, to) = (self.drawers[drawer] as usize, self.drawers[drawer + 1] as usize);
         let mut drawer = self.prints[from..to].iter();
@@ -63,7 +66,7 @@ pub(super) struct Bits {
 
 impl Bits {
     /// Adds a number; whether it was not there before.
-    fn insert(&mut self, no: u32) -> bool {
+    pub(super) fn insert(&mut self, no: u32) -> bool {
         let (word, bit) = (no as usize / 64, 1_u64 << (no % 64));
         if word >= self.words.len() {
             self.words.resize(word + 1, 0);
@@ -94,6 +97,7 @@ impl Memory {
             known: Known::new(prints),
             seen: Bits::default(),
             pass: [Bits::default(), Bits::default()],
+            written: Bits::default(),
             scratch: Vec::with_capacity(512),
         };
         // A poll that is resumed: whom its pages saw before.
@@ -109,6 +113,17 @@ impl Memory {
             }
         }
         Ok(memory)
+    }
+
+    /// Who is known by just this record, and still is.
+    pub(super) fn unchanged(&self, fingerprint: u64) -> Option<u32> {
+        self.known.get(fingerprint).filter(|no| !self.written.contains(*no))
+    }
+
+    /// Whether a record of somebody in this listing gives way to one of this poll in the other. Whoever is in both with different
+    /// data would be somebody else after every poll: the listing of those whom the identity provider provisions counts.
+    pub(super) fn gives_way(&self, listing: Listing, no: u32) -> bool {
+        listing == Listing::Local && self.pass[index(Listing::Sso)].contains(no)
     }
 
     /// Different users seen so far.

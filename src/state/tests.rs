@@ -226,6 +226,53 @@ fn an_unchanged_user_costs_no_write() {
 }
 
 #[test]
+fn a_page_is_kept_with_its_cursor_or_not_at_all() {
+    let filter = UserFilter::default();
+    let now = Timestamp::now();
+    // Whichever statement of a page fails, the ones before it are undone, also when the cursor came first.
+    for refused in [
+        "INSERT ON poll_pages",
+        "INSERT ON users WHEN new.id = 'u2'",
+        "INSERT ON events WHEN new.user_id = 'u2'",
+        "UPDATE ON poll",
+    ] {
+        let mut store = store();
+        poll(&mut store, &[user(0, 0)], MaxRemovals::Users(5));
+        let (users, events) = (all(&store), kinds(&store));
+        store.begin_poll(now, &filter).unwrap();
+        store
+            .apply_page(now, Listing::Sso, &page(&[user(0, 0)], Some("second")), &filter)
+            .unwrap();
+        let (cursors, _) = store.begin_poll(now, &filter).unwrap();
+        let trigger = format!("CREATE TEMP TRIGGER refusal BEFORE {refused} BEGIN SELECT raise(ABORT, 'no'); END");
+        store.db.execute_batch(&trigger).unwrap();
+        let mut second = page(&[user(0, 1), user(1, 0), user(2, 0)], Some("third"));
+        second.unreadable.push(crate::torq::Unreadable {
+            id: None,
+            reason: "record 4 of the page has no id".to_owned(),
+        });
+        store.apply_page(now, Listing::Sso, &second, &filter).unwrap_err();
+        assert_eq!((all(&store), kinds(&store)), (users, events), "{refused}");
+        assert_eq!(store.begin_poll(now, &filter).unwrap().0, cursors, "{refused}");
+
+        // The page comes again, and counts once.
+        store.db.execute_batch("DROP TRIGGER refusal").unwrap();
+        let applied = store.apply_page(now, Listing::Sso, &second, &filter).unwrap();
+        assert_eq!(
+            (applied.appeared, applied.changed, applied.seen),
+            (2, 1, 3),
+            "{refused}"
+        );
+        let ([sso, _], _) = store.begin_poll(now, &filter).unwrap();
+        assert_eq!(
+            (sso.pages, sso.next),
+            (2, PageToken::new("third".to_owned())),
+            "{refused}"
+        );
+    }
+}
+
+#[test]
 fn nobody_is_removed_by_a_poll_with_a_record_that_has_no_readable_id() {
     let mut store = store();
     let users: Vec<_> = (0..20).map(|number| user(number, 0)).collect();

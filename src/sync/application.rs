@@ -54,10 +54,18 @@ pub fn note_tenants(config: &Config) {
 /// workspace's alone, and nobody who is gone from one of them is gone from all.
 fn note_tenant(connector: &config::Connector, application: &ApplicationId) -> bool {
     let console = connector.jumpcloud.console_url.origin().ascii_serialization();
+    let here = format!("{console} {application}");
     let mut tenants = TENANTS.lock().unwrap_or_else(PoisonError::into_inner);
-    let here = tenants.entry(format!("{console} {application}")).or_default();
-    here.insert(connector.name.clone());
-    here.len() > 1
+    // It delivers to one at a time: whom it delivered to before has that to themselves again.
+    tenants.retain(|known, names| {
+        if *known != here {
+            names.remove(&connector.name);
+        }
+        !names.is_empty()
+    });
+    let all = tenants.entry(here).or_default();
+    all.insert(connector.name.clone());
+    all.len() > 1
 }
 
 /// A connector delivers nowhere any more: it was removed, or is not in the configuration.

@@ -17,8 +17,14 @@ use crate::torq::PageToken;
 /// Pages in a row of one listing with rows but nobody new, after which the listing is going round in circles: a server may
 /// make a fresh token for the same page.
 const MAX_BARREN_PAGES: u32 = 20;
-/// Empty pages in a row, each with another token, after which the listing is not believed to end.
-const MAX_EMPTY_PAGES: u32 = 10_000;
+/// Empty pages, each with another token and none after them with somebody new, after which the listing of a small workspace is
+/// not believed to end. At Torq's pace that takes a minute or two.
+const MAX_EMPTY_PAGES: u64 = 500;
+/// One such page more is believed for so many users of the snapshot. Torq may filter after it has cut the pages: the listing in
+/// which nobody is then has as many empty pages as the other one has full ones, of 50 or 100 users. Ten leaves room for shorter
+/// pages, and for a first collection in which the full ones come at a fifth of the pace of the empty ones. An honest listing
+/// that was given up would never be read to its end, so the larger the workspace, the longer it is believed.
+const USERS_AN_EMPTY_PAGE: u64 = 10;
 /// Users of a snapshot beyond which a listing that goes on inventing people is not believed to end: it would fill the disk.
 const MAX_USERS: u64 = 1_000_000;
 /// How often a listing is started again in one poll because its page token went stale.
@@ -129,7 +135,7 @@ struct Loops {
     /// Hashes of the tokens of this pass: 8 bytes a page.
     tokens: HashSet<u64>,
     barren: u32,
-    empty: u32,
+    empty: u64,
 }
 
 impl Loops {
@@ -142,7 +148,7 @@ impl Loops {
         // An empty page says nothing about going in circles: Torq may filter after it has cut the pages.
         match (rows, applied.fresh) {
             (0, _) => self.empty += 1,
-            (_, 0) => (self.barren, self.empty) = (self.barren + 1, 0),
+            (_, 0) => self.barren += 1,
             _ => (self.barren, self.empty) = (0, 0),
         }
         // Only as long as there are more and more: a listing that is sane again may say that they are all gone.
@@ -152,7 +158,8 @@ impl Loops {
         if self.barren >= MAX_BARREN_PAGES {
             return Some("repeats its users with ever new page tokens and would never end");
         }
-        (self.empty >= MAX_EMPTY_PAGES).then_some("sends one empty page after another and would never end")
+        let believed = MAX_EMPTY_PAGES + applied.present / USERS_AN_EMPTY_PAGE;
+        (self.empty >= believed).then_some("sends one empty page after another and would never end")
     }
 }
 
@@ -194,7 +201,7 @@ mod tests {
         assert!(loops.notice(&token("last"), 100, &with(0)).is_some());
 
         let mut loops = Loops::default();
-        for page in 0..1000 {
+        for page in 0..400 {
             assert_eq!(loops.notice(&token(&format!("e{page}")), 0, &with(0)), None);
         }
         for page in 0..100 {
@@ -205,6 +212,32 @@ mod tests {
                 "{page}"
             );
         }
+    }
+
+    #[test]
+    fn empty_pages_are_believed_as_long_as_the_other_listing_can_be_and_no_longer() {
+        /// How many are read of a workspace of so many users by then; on every fiftieth page are `rows` users who were seen.
+        fn read(present: impl Fn(u64) -> u64, rows: usize) -> u64 {
+            let mut loops = Loops::default();
+            let given_up = (1..200_000_u64).find(|page| {
+                let applied = Applied {
+                    present: present(*page),
+                    ..Applied::default()
+                };
+                let rows = if page.is_multiple_of(50) { rows } else { 0 };
+                loops.notice(&token(&page.to_string()), rows, &applied).is_some()
+            });
+            given_up.unwrap_or(u64::MAX)
+        }
+        assert_eq!(read(|_| 40, 0), 504);
+        // The whole other listing, in pages of 50 as of 100 users, of a workspace that is known or is just being read.
+        assert_eq!(read(|_| 100_000, 0), 10_500);
+        for paces_behind in [1, 5] {
+            let arriving = |page: u64| (page / paces_behind * 50).min(100_000);
+            assert!(read(arriving, 0) > 2_000 * paces_behind);
+        }
+        // Somebody who is known already, now and then, does not prolong it.
+        assert!(read(|_| 40, 1) < 600);
     }
 
     #[test]

@@ -191,8 +191,11 @@ impl<'a> Delivery<'a> {
 
     /// Looks for the creates that were not answered.
     async fn look_again(&self) -> Result<(), Trouble> {
-        let unknown = self.state.call(|store| store.to_look_for()).await?;
-        if unknown > 0 {
+        let (to_look_for, unknown) = self
+            .state
+            .call(|store| Ok((store.to_look_for()?, store.unknown()?)))
+            .await?;
+        if to_look_for > 0 {
             self.adopt().await?;
         }
         let unanswered = self.state.call(|store| store.unanswered()).await?;
@@ -263,7 +266,7 @@ impl<'a> Delivery<'a> {
                 // Nothing more for this e-mail before the list was looked into.
                 let (key, settles) = (creation.key.clone(), settle::ahead(settling.after(&failure)));
                 self.state
-                    .call(move |store| store.create_unanswered(&key, settles))
+                    .call(move |store| store.create_settles(&key, settles))
                     .await?;
                 return self.unanswered(Write::Create, &creation.key, failure).await;
             }
@@ -307,9 +310,11 @@ impl<'a> Delivery<'a> {
 
     async fn note_created(&self, creation: Creation, account: Account, vanished: bool) -> Result<(), Trouble> {
         self.wrote(Write::Create);
+        let settles = settle::ahead(self.connector.settling.of_answer());
         self.state
             .call(move |store| {
                 let now = Timestamp::now();
+                store.create_settles(&creation.key, settles)?;
                 store.created(now, &creation, &account)?;
                 store.note_accounts_offered(now, true)?;
                 if vanished {

@@ -97,11 +97,11 @@ impl Delivery<'_> {
                 Ok(None) => Lost::Gone,
                 Err(failure) => return Err(self.halt(failure).await),
             };
-            lost.fetch_add(1, Ordering::Relaxed);
-            let lost = self
+            let is_lost = self
                 .state
                 .call(move |store| store.account_lost(Timestamp::now(), &account, why));
-            Ok(lost.await?)
+            lost.fetch_add(is_lost.await?.into(), Ordering::Relaxed);
+            Ok(())
         })
         .await?;
         let lost = lost.into_inner();
@@ -197,7 +197,7 @@ pub(super) async fn learn_without_application(connector: &Connector) -> Result<(
         .call(move |store| {
             store.begin_reconciliation(now)?;
             for account in store.accounts_not_in(&HashSet::new())? {
-                store.account_lost(now, &account, Lost::Gone)?;
+                store.account_lost(now, &account, Lost::WithItsApplication)?;
             }
             store.finish_adoption(now)
         })

@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Connector, Halt};
 use crate::http::Failure;
 
-/// How far a list may lag behind an answer.
+/// How far what is read may lag behind an answer: replicas hear of a write a moment later.
 const LAG: Duration = Duration::from_secs(2);
 /// How long somebody may be at work on a request whose connection broke, or whose sender died.
 const BROKEN: Duration = Duration::from_secs(10);

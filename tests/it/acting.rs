@@ -3,8 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::time::Duration;
+
 use serde_json::Value;
-use torq_connector::sandbox::{Endpoint, Sandbox};
+use torq_connector::sandbox::{Endpoint, Fault, FaultRule, Sandbox};
 
 use crate::binary::{Connector, Daemon, Place, account_emails, people_emails, sandbox};
 
@@ -218,4 +220,31 @@ async fn reconnect() {
         assert_eq!(account_emails(&world), people_emails(&world));
         office.close().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_asks_for_a_run_while_one_is_going_on_shares_the_next_one() {
+    let sandbox = sandbox(3).await;
+    let world = sandbox.world();
+    let place = Place::new(&[main(&sandbox).with("poll_interval", "1h")]);
+    let daemon = place.daemon().await;
+    daemon.state("main", "connected").await;
+    world.clear_requests();
+    world.fault(FaultRule::once(
+        Endpoint::TorqUsers,
+        Fault::Delay(Duration::from_secs(3)),
+    ));
+    let first = place.run(&["sync"]);
+    let others = async {
+        world.seen(Endpoint::TorqUsers, 1).await;
+        futures_util::future::join_all((0..5).map(|_| place.run(&["sync"]))).await
+    };
+    let (first, others) = tokio::join!(first, others);
+    for ran in others.into_iter().chain([first]) {
+        ran.exits(0).tells(&["main: 3 users; nothing changed"]);
+    }
+    // Two listings each. Under load, somebody may come so late that theirs is a third.
+    let polls = world.count(Endpoint::TorqUsers) / 2;
+    assert!((2..=3).contains(&polls), "{polls} polls for six who asked");
+    daemon.stop().await;
 }

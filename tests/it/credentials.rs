@@ -342,6 +342,35 @@ async fn a_secret_that_is_rotated_ahead_of_time_is_taken_up_without_a_failure() 
     life.daemon.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_file_that_is_empty_or_half_written_for_a_moment_costs_nothing_or_a_moment() {
+    let life = Life::new(4, as_it_is).await;
+    let world = life.world();
+    life.daemon.state("main", "connected").await;
+    // Emptied, and written a moment later: what is in hand is still good, also for a configuration that is read meanwhile.
+    life.place.write(TORQ, "");
+    life.time_passes().await;
+    life.daemon.signal("HUP");
+    eventually("the configuration is read again", async || {
+        life.daemon.said().contains("was read again").then_some(())
+    })
+    .await;
+    life.time_passes().await;
+    life.daemon.state("main", "connected").await;
+    assert_eq!(world.count(Endpoint::TorqToken), 1);
+
+    // The first half of it is another secret, as far as anybody can know.
+    life.place.write(TORQ, "sandbox-to");
+    life.daemon.state("main", "reconnect_required").await;
+    life.place.write(TORQ, "sandbox-torq-secret\n");
+    life.daemon.state("main", "connected").await;
+    assert!(
+        world.count(Endpoint::TorqToken) < 6,
+        "asked with each that was there, and no more"
+    );
+    life.daemon.stop().await;
+}
+
 /// `key_expires`, so many days ahead.
 fn in_days(days: i32) -> String {
     let today = Timestamp::now().to_zoned_datetime(jiff::tz::TimeZone::UTC).date();

@@ -217,6 +217,35 @@ async fn a_bad_file_changes_nothing_and_every_problem_is_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_half_written_or_empty_when_it_is_read_changes_nothing() {
+    let sandbox = sandbox(3).await;
+    let place = Place::new(&[Connector::new("main", &sandbox)]);
+    let daemon = place.daemon().await;
+    daemon.state("main", "connected").await;
+    sandbox.world().clear_requests();
+    let whole = std::fs::read_to_string(place.path("config.toml")).unwrap();
+    // Cut off anywhere before the last value: within a word, and between two lines.
+    let lines = whole.match_indices('\n').map(|(at, _)| at + 1);
+    let last = lines.clone().rev().nth(1).unwrap();
+    let cuts = [0, 5]
+        .into_iter()
+        .chain(lines.filter(|at| *at < last))
+        .chain([last, last + 3]);
+    for (times, cut) in (1..).zip(cuts) {
+        place.write("config.toml", &whole[..cut]);
+        daemon.signal("HUP");
+        says(&daemon, "the configuration is as before", times).await;
+    }
+    assert_eq!(connectors(&daemon.json("/api/status").await), ["main"]);
+    daemon.state("main", "connected").await;
+    assert!(sandbox.world().requests().is_empty(), "no poll, and no token");
+    place.write("config.toml", &whole);
+    daemon.signal("HUP");
+    says(&daemon, "the configuration was read again", 1).await;
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_level_of_the_log_changes_and_what_needs_a_restart_is_said() {
     let sandbox = sandbox(2).await;
     let main = || [Connector::new("main", &sandbox)];
@@ -325,6 +354,40 @@ async fn whose_application_it_is_follows_the_configuration() {
     daemon.signal("HUP");
     says(&daemon, "is not attended any more", 1).await;
     assert!(!leaves(&["one"]).await, "alone again");
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_delivers_elsewhere_from_now_on_leaves_the_application_to_the_others() {
+    let (sandbox, elsewhere) = (sandbox(8).await, sandbox(2).await);
+    let world = sandbox.world();
+    let connector = |name: &str, sandbox: &Sandbox| Connector::new(name, sandbox).with("removals", "delete");
+    // By mistake, two workspaces deliver to the same organisation.
+    let place = Place::new(&[connector("one", &sandbox), connector("two", &sandbox)]);
+    let daemon = place.daemon().await;
+    daemon.state("one", "connected").await;
+    daemon.state("two", "connected").await;
+    place.configure(
+        "",
+        &[
+            connector("one", &sandbox),
+            connector("two", &elsewhere).with("poll_interval", "1s"),
+        ],
+    );
+    daemon.signal("HUP");
+    eventually("two delivers elsewhere", async || {
+        (account_emails(&elsewhere.world()).len() == 2).then_some(())
+    })
+    .await;
+    daemon.state("two", "held").await;
+    // Adopted or made: whoever comes now is the one connector's alone.
+    let newcomer = world.add_people(1).remove(0);
+    place.run(&["sync", "one"]).await.exits(0);
+    world.remove_person(&newcomer.id);
+    for _ in 0..2 {
+        place.run(&["sync", "one"]).await.exits(0);
+    }
+    assert!(!account_emails(&world).contains(&newcomer.email.to_lowercase()));
     daemon.stop().await;
 }
 

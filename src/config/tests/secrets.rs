@@ -265,3 +265,34 @@ fn a_secret_is_read_again_from_its_file() {
     assert!(Secret::new("x", SecretSource::Environment).reload().unwrap().is_none());
     assert!(Secret::new("x", SecretSource::Literal).reload().unwrap().is_none());
 }
+
+#[test]
+fn a_configuration_that_was_read_before_its_secret_changed_does_not_bring_the_old_one_back() {
+    let world = World::new();
+    let read_before = world.connector(SMALL);
+    let mut in_hand = read_before.clone();
+    world.write("torq_secret", "rotated", 0o600);
+    assert!(in_hand.read_secrets_again().changed);
+    let kept_by = |fresh: &Connector| {
+        let mut fresh = fresh.clone();
+        fresh.keep_secrets_of(&in_hand);
+        fresh.torq.client_secret.expose().to_owned()
+    };
+    assert_eq!(kept_by(&read_before), "rotated");
+    let mut kept = read_before.clone();
+    kept.keep_secrets_of(&in_hand);
+    assert_eq!(kept, in_hand, "nothing changed: no run ends for it");
+
+    // What is in the file when it is read is the newest, also when that is the old one again, or a third.
+    for (newest, kept) in [("t0rq-s3cret", "t0rq-s3cret"), ("third", "third")] {
+        world.write("torq_secret", newest, 0o600);
+        assert_eq!(kept_by(&world.connector(SMALL)), kept);
+    }
+    // A third that was not read yet is no reason to stay with the second: who looks next finds that it changed.
+    assert_eq!(kept_by(&read_before), "t0rq-s3cret");
+    // From another file it is another secret.
+    world.write("torq_secret", "rotated", 0o600);
+    world.write("other", "t0rq-s3cret", 0o600);
+    let elsewhere = world.connector(&with(".torq", "client_secret_file = \"other\""));
+    assert_eq!(kept_by(&elsewhere), "t0rq-s3cret");
+}

@@ -88,6 +88,32 @@ fn people_who_come_and_go_use_up_what_is_believed_in_a_day() {
 }
 
 #[test]
+fn people_who_come_and_go_for_weeks_leave_nothing_behind_but_their_events() {
+    let mut store = store();
+    let users = people(0..40);
+    let mut now = Timestamp::now();
+    let at = |store: &mut Store, users: &[User], now| poll_at(store, now, &page(users, None), MAX);
+    at(&mut store, &users, now);
+    for _ in 0..30 {
+        for _ in 0..2 {
+            at(&mut store, &users[4..], now);
+        }
+        at(&mut store, &users, now);
+        now += jiff::SignedDuration::from_hours(25);
+    }
+    at(&mut store, &users, now);
+    let releases: u64 = store
+        .db
+        .query_row("SELECT count(*) FROM releases", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(releases, 0);
+    let gone = kinds(&store)
+        .into_iter()
+        .filter(|kind| *kind == EventKind::UserDisappeared);
+    assert_eq!(gone.count(), 30 * 4);
+}
+
+#[test]
 fn a_poll_that_began_under_another_key_does_not_end_the_doubt() {
     let now = Timestamp::now();
     let filter = UserFilter::default();
@@ -165,6 +191,22 @@ fn a_workspace_of_strangers_is_held_however_small_and_whatever_is_believed() {
     assert_eq!(poll(&mut store, &back[1..], max).removed, 1);
     assert_eq!(store.approve(Timestamp::now()).unwrap(), 3);
     assert_eq!(poll(&mut store, &back[1..], max).removed, 3);
+}
+
+#[test]
+fn an_empty_workspace_is_held_by_a_rule_of_its_own() {
+    let max = MaxRemovals::Users(1000);
+    let mut store = store();
+    let users = people(0..4);
+    poll(&mut store, &users, max);
+    // Everybody is missing for one poll, and nothing is in doubt: as a version that knew nothing of strangers left a state behind.
+    store.db.execute_batch("UPDATE users SET absent_polls = 1").unwrap();
+    let end = poll(&mut store, &[], max);
+    assert_eq!((end.removed, end.held), (0, 4));
+    let events = store.events(&EventQuery::default()).unwrap();
+    let held = events.iter().filter(|event| event.kind == EventKind::RemovalHeld);
+    let reasons: Vec<_> = held.filter_map(|event| event.reason.as_deref()).collect();
+    assert_eq!(reasons, ["the whole workspace came back empty"; 4]);
 }
 
 #[test]
@@ -264,4 +306,28 @@ fn a_change_of_filter_is_told_with_what_it_affects() {
         told[1].contains("1 user") && told[1].contains("delivered again"),
         "{told:?}"
     );
+}
+
+#[test]
+fn an_approval_that_is_cut_short_approves_nobody_and_a_repeated_one_nobody_twice() {
+    let now = Timestamp::now();
+    let mut store = store();
+    let users = people(0..20);
+    poll(&mut store, &users, MAX);
+    for _ in 0..2 {
+        poll(&mut store, &users[8..], MAX);
+    }
+    store
+        .db
+        .execute_batch(
+            "CREATE TEMP TRIGGER refusal BEFORE INSERT ON events WHEN new.user_id = 'u5' BEGIN SELECT raise(ABORT, 'no'); END",
+        )
+        .unwrap();
+    store.approve(now).unwrap_err();
+    assert_eq!(store.status().unwrap().held, 8);
+    assert!(!kinds(&store).contains(&EventKind::RemovalApproved));
+    store.db.execute_batch("DROP TRIGGER refusal").unwrap();
+    assert_eq!((store.approve(now).unwrap(), store.approve(now).unwrap()), (8, 0));
+    assert_eq!(poll(&mut store, &users[8..], MAX).removed, 8);
+    assert_eq!(store.approve(now).unwrap(), 0);
 }

@@ -305,6 +305,29 @@ async fn a_list_that_lags_behind_a_lost_create_makes_no_second_account() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_has_not_heard_of_a_create_makes_nobody_pending_again() {
+    let mut scene = Scene::with_people(8).await;
+    scene.settling = Duration::from_secs(5);
+    let world = scene.world();
+    scene.behave(|behaviour| behaviour.accept_duplicates = true);
+    // An answer that was lost lets the list be read right after the other creates, whose answers came. It is what it was before
+    // them, and so is every account by itself.
+    world.fault(times(1, Endpoint::AccountCreate, Fault::LostAnswer).after(7));
+    let before = |body: &str, status| Fault::Status {
+        status,
+        retry_after: None,
+        body: body.to_owned(),
+    };
+    world.fault(times(1, Endpoint::Accounts, before("[]", 200)).after(1));
+    world.fault(times(8, Endpoint::AccountGet, before("", 404)));
+    scene.run_to_the_end().await;
+    assert_eq!(writes(&scene, Endpoint::AccountCreate).len(), 8, "none was sent twice");
+    assert!(scene.events(EventKind::AccountLost).is_empty());
+    assert_in_step(&scene);
+    assert_all_are_ours(&scene, 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_list_that_lags_behind_a_409_parks_nobody() {
     let mut scene = Scene::with_people(6).await;
     scene.settling = Duration::MAX;

@@ -15,6 +15,7 @@ mod other_sides;
 mod pages;
 mod refusals;
 mod removals;
+mod renames;
 mod resuming;
 mod shifting;
 mod silence;

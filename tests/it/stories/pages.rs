@@ -221,6 +221,44 @@ async fn fields_that_are_missing_null_or_new_cost_nobody_an_account() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn times_that_are_none_or_far_away_cost_nobody_an_account_and_are_shown_as_they_came() {
+    let scene = Scene::with_people(3).await;
+    let world = scene.world();
+    let times = [
+        "2024-02-29T23:59:60Z",
+        "2023-02-29T00:00:00Z",
+        "-0001-01-01T00:00:00Z",
+        "9999-12-31T23:59:59.999999999Z",
+        "+292277026596-12-04T15:30:08Z",
+        "1969-12-31T23:59:59-23:59",
+        "now",
+        "-9223372036854775808",
+    ];
+    for (number, time) in times.iter().enumerate() {
+        let mut person = Person::with_email(&format!("times.{number}@example.com"));
+        person.raw = Some(json!({
+            "id": person.id, "email": person.email, "created_time": time, "last_login_time": time,
+        }));
+        world.add_person(person);
+    }
+    for _ in 0..2 {
+        scene.run_to_the_end().await;
+    }
+    assert_eq!(world.accounts().len(), 3 + times.len());
+    assert!(scene.events(EventKind::UserChanged).is_empty());
+    let users = scene.users();
+    for (number, time) in times.iter().enumerate() {
+        let email = format!("times.{number}@example.com");
+        let user = users.iter().find(|one| one.email == email).unwrap();
+        assert_eq!(
+            (user.created.as_deref(), user.last_login.as_deref()),
+            (Some(*time), Some(*time))
+        );
+    }
+    assert_in_step(&scene);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_field_that_cannot_be_read_any_more_stays_as_it_was_known() {
     let scene = Scene::with_people(10).await;
     let world = scene.world();

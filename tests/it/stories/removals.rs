@@ -185,6 +185,65 @@ async fn a_trickle_of_removals_is_held_when_a_day_brings_too_many() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_no_removal_is_believed_unasked_each_one_waits_for_a_person() {
+    let mut scene = workspace(20, "delete").await;
+    scene.set("MAX_REMOVALS", "0");
+    let world = scene.world();
+    let [gone, renamed] = some(&scene, 2, AccountStanding::Created).try_into().unwrap();
+    leave(&scene, &[gone]);
+    world.update_person(&renamed.id, |one| one.email = "renamed@example.com".to_owned());
+    scene.run_to_the_end().await;
+    for _ in 0..3 {
+        let end = scene.run().await;
+        assert_eq!((end.status.held, end.status.state), (2, ConnectorState::Held));
+    }
+    assert_eq!(world.count(Endpoint::AccountDelete), 0);
+    assert_eq!(scene.act(|store| store.approve(jiff::Timestamp::now())).await, 2);
+    let end = scene.run_to_the_end().await;
+    assert_eq!((end.counts.disappeared, end.counts.deleted, end.status.held), (1, 2, 0));
+    assert_in_step(&scene);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_there_at_every_other_poll_keeps_their_account() {
+    let scene = workspace(20, "delete").await;
+    let world = scene.world();
+    let flickers = some(&scene, 3, AccountStanding::Created);
+    for _ in 0..6 {
+        leave(&scene, &flickers);
+        assert_eq!(scene.run_to_the_end().await.status.users, 20);
+        for person in &flickers {
+            world.add_person(person.clone());
+        }
+        assert_eq!(scene.run_to_the_end().await.status.users, 20);
+    }
+    assert!(world.writes().is_empty());
+    assert!(scene.events(EventKind::UserDisappeared).is_empty());
+    assert_in_step(&scene);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_gone_for_two_polls_and_back_again_and_again_loses_an_account_only_as_often_as_a_day_believes() {
+    let scene = workspace(20, "delete").await;
+    let world = scene.world();
+    let flickers = some(&scene, 2, AccountStanding::Created);
+    for round in 1..=5 {
+        leave(&scene, &flickers);
+        for _ in 0..2 {
+            scene.run().await;
+        }
+        let deleted = writes(&scene, Endpoint::AccountDelete).len();
+        assert_eq!(deleted, (2 * round).min(4), "five a day");
+        for person in &flickers {
+            world.add_person(person.clone());
+        }
+        let end = scene.run_to_the_end().await;
+        assert_eq!((end.status.users, end.status.held), (20, 0), "what was held is dropped");
+        assert_in_step(&scene);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_empty_workspace_is_always_held() {
     let mut scene = workspace(4, "delete").await;
     scene.set("MAX_REMOVALS", "1000");
