@@ -13,25 +13,23 @@ use tokio_util::sync::CancellationToken;
 use super::control::{Action, Answer, Reload, RunReport};
 use super::crew::Settings;
 use super::deeds;
-use super::due::Due;
 use super::obstacle::{lasts, note, overlay_of, trouble};
 use super::open::Opened;
 use super::orders::{Desk, Order, next_waiting};
 use super::said::Said;
+use super::schedule::Schedule;
 use crate::config::{self, Network, Removals};
 use crate::http::Patience;
-use crate::model::{ConnectorName, Peer};
+use crate::model::ConnectorName;
 use crate::notify::{Brief, Herald};
 use crate::state::{About, State, StateError, Store};
-use crate::sync::{Connector, Halt, Neighbourhood};
+use crate::sync::{Connector, Neighbourhood};
 use crate::view::{ConnectorState, RunOutcome};
 use crate::web::{self, Board, Live, Overlay, Seat};
 use crate::wording::{BY_ITSELF, moment};
 
 /// How often a waiting connector looks whether something changed, and shows that it is alive.
 pub(super) const LOOK: Duration = Duration::from_secs(10);
-/// How long after a run that failed the next one starts at the earliest; the schedule if that is sooner.
-const AFTER_FAILURE: Duration = Duration::from_secs(60);
 
 /// The task of one connector.
 pub(super) struct Attendant {
@@ -53,9 +51,7 @@ pub(super) struct Attendant {
     /// Orders that came while a run was going on.
     pub(super) waiting: VecDeque<Order>,
     pub(super) stop: CancellationToken,
-    pub(super) due: Due,
-    /// When the next poll is due, while JumpCloud keeps the delivery of the last one waiting: until then only that is repeated.
-    undelivered: Option<Due>,
+    pub(super) schedule: Schedule,
     reloads: mpsc::Sender<Reload>,
     /// What keeps the connector from running at all, until it runs: a full disk, no certificate authorities.
     obstacle: Option<Overlay>,
@@ -89,8 +85,7 @@ impl Attendant {
             orders,
             waiting: VecDeque::new(),
             stop,
-            due: Due::after(Duration::ZERO),
-            undelivered: None,
+            schedule: Schedule::beginning(Duration::ZERO),
             reloads,
             obstacle: None,
             said: Said::default(),
@@ -107,14 +102,14 @@ impl Attendant {
 
     /// Attends the connector until it is told to stop.
     pub(super) async fn attend(mut self, delay: Duration) {
-        self.due = Due::after(delay);
+        self.schedule = Schedule::beginning(delay);
         while !self.stop.is_cancelled() {
             // Until its state is open, and while it is opened again: nobody else may hold on to the old one.
             self.sit(None);
             match self.open_state().await {
                 Opened::State(state) => {
                     // Another one, maybe, which knows nothing of a poll.
-                    self.undelivered = None;
+                    self.schedule.poll_next();
                     self.sit(Some(state.clone()));
                     let brief = self.brief.subscribe();
                     let herald = Herald::start(self.name().clone(), state.clone(), brief, self.stop.clone());
@@ -143,7 +138,7 @@ impl Attendant {
                     let again = !self.says(&error);
                     self.obstacle = Some(trouble(&error));
                     self.show(self.obstacle.clone());
-                    self.due = Due::after(Duration::ZERO);
+                    self.schedule.go_now();
                     if again {
                         // Not a single run since the last time: whatever does that, it is not raced with.
                         self.pause_for(LOOK, false).await;
@@ -157,7 +152,7 @@ impl Attendant {
                     self.obstacle = Some(trouble(&error));
                     self.show(self.obstacle.clone());
                     connector = None;
-                    self.due = Due::after(AFTER_FAILURE);
+                    self.schedule.try_again(self.config.poll_interval);
                     self.pause_for(LOOK, false).await;
                 }
             }
@@ -173,7 +168,7 @@ impl Attendant {
         // Between runs the state has the truth: what the last run met is noted there.
         self.live.send_replace(Live {
             overlay: self.obstacle.clone().or_else(|| self.awaited(&about)),
-            next_poll: (!resting).then(|| self.undelivered.unwrap_or(self.due).told()),
+            next_poll: (!resting).then(|| self.schedule.next_poll()),
             succeeded: self.succeeded,
             beat: std::time::Instant::now(),
         });
@@ -182,7 +177,7 @@ impl Attendant {
             Some((order, others)) => (Some(order), others),
             None => {
                 let look = Instant::now() + LOOK;
-                let wake = if resting { look } else { look.min(self.due.at) };
+                let wake = if resting { look } else { look.min(self.schedule.wakes()) };
                 let order = tokio::select! {
                     biased;
                     () = self.stop.cancelled() => return Ok(()),
@@ -193,7 +188,6 @@ impl Attendant {
                         if changed {
                             // The next run is by the new configuration.
                             *connector = None;
-                            self.due = self.due.or_sooner(Due::after(self.config.poll_interval));
                         }
                         // Who waits for a person tries at once; the others do not notice a configuration that is the same for them.
                         let tries = asks_person && (wakes || changed) && !about.paused && !removing;
@@ -242,7 +236,7 @@ impl Attendant {
                     Ok(())
                 }
             }
-            None if self.due.is_now() => self.run(state, connector).await.map(drop),
+            None if self.schedule.is_due() => self.run(state, connector).await.map(drop),
             None => Ok(()),
         }
     }
@@ -278,7 +272,7 @@ impl Attendant {
                     Answer::Paused
                 } else {
                     // Whoever asks for a run wants to know of today's users.
-                    self.undelivered = None;
+                    self.schedule.poll_next();
                     let report = self.run(state, connector).await?;
                     Answer::Ran(Box::new(RunReport { problems, ..report }))
                 }
@@ -294,19 +288,19 @@ impl Attendant {
                 let words = state.call(resume).await?;
                 if paused {
                     tracing::info!(connector = %self.name(), "resumed by a person");
-                    self.poll_now();
+                    self.schedule.poll_now();
                     // Also one that waited for a person when it was paused: a person is here.
                     *connector = None;
                 }
                 Answer::Done(words)
             }
             Action::Approve => {
-                self.poll_now();
+                self.schedule.poll_now();
                 approve(state, self.config.removals).await?
             }
             Action::Retry => {
                 let words = state.call(|store| deeds::retry(store, Timestamp::now())).await?;
-                self.due = Due::after(Duration::ZERO);
+                self.schedule.go_now();
                 Answer::Done(words)
             }
             Action::Remove(terms) => {
@@ -344,7 +338,7 @@ impl Attendant {
                             action: Some(format!("see the reason; {BY_ITSELF}")),
                         });
                         let status = state.call(|store| store.status()).await?;
-                        self.due = Due::after(AFTER_FAILURE.min(self.config.poll_interval));
+                        self.schedule.try_again(self.config.poll_interval);
                         return Ok(RunReport::failed(status, error.to_string()));
                     }
                 }
@@ -353,10 +347,10 @@ impl Attendant {
         self.obstacle = None;
         let began = std::time::Instant::now();
         let (mut cut_short, mut noted, mut approved) = (false, false, false);
-        let next_poll = self.undelivered.filter(|next_poll| !next_poll.is_now());
+        let repeats = self.schedule.repeats();
         let end = {
             let run = async {
-                match next_poll {
+                match repeats {
                     Some(_) => connector.repeat_delivery().await,
                     None => connector.run().await,
                 }
@@ -376,7 +370,7 @@ impl Attendant {
                         let live = Live {
                             overlay: overlay_of(&connector),
                             // A run that only delivers is none.
-                            next_poll: next_poll.map(Due::told),
+                            next_poll: repeats.map(|_| self.schedule.next_poll()),
                             succeeded: self.succeeded,
                             beat: connector.last_activity().max(began),
                         };
@@ -419,28 +413,18 @@ impl Attendant {
         };
         let name = self.name().clone();
         self.said.of_run(&name, &end);
-        let undelivered = end.halt.as_ref().and_then(Halt::peer_away) == Some(Peer::JumpCloud);
-        self.undelivered = undelivered.then(|| next_poll.unwrap_or_else(|| self.next_due(&None)));
+        self.schedule
+            .ended(repeats, end.halt.as_ref(), self.config.poll_interval);
         if matches!(end.outcome, RunOutcome::Done | RunOutcome::Partial) {
             self.succeeded = Some(std::time::Instant::now());
         }
         self.tell_herald();
-        self.due = match (next_poll, &end.halt) {
-            // What was to be delivered is, and the schedule stays.
-            (Some(next_poll), None) => next_poll,
-            // Whatever is repeated until then, Torq is polled on schedule.
-            (_, halt) => {
-                let due = self.next_due(halt);
-                self.undelivered.map_or(due, |next_poll| due.or_sooner(next_poll))
-            }
-        };
         if approved {
             // Only a poll carries that out.
-            self.undelivered = None;
+            self.schedule.poll_next();
         }
         if cut_short {
-            self.undelivered = None;
-            self.due = Due::after(Duration::ZERO);
+            self.schedule.poll_now();
         }
         // A connector that was told to stop does not start again: its successor is built when it is needed.
         if !connector.is_stopped() {
@@ -449,34 +433,15 @@ impl Attendant {
         Ok(RunReport::of(end))
     }
 
-    /// Lets the next run be now, and a whole one.
-    fn poll_now(&mut self) {
-        self.undelivered = None;
-        self.due = Due::after(Duration::ZERO);
-    }
-
     /// When JumpCloud is asked again, where that is before the next poll: what people are told comes next is the poll.
     fn awaited(&self, about: &About) -> Option<Overlay> {
-        self.undelivered?;
+        let attempt = self.schedule.next_attempt()?;
         let before = about.action.as_ref()?.strip_suffix(BY_ITSELF)?;
         (about.state == ConnectorState::Retrying).then(|| Overlay {
             state: about.state,
             reason: about.reason.clone(),
-            action: Some(format!(
-                "{before}JumpCloud is asked again at {}",
-                moment(self.due.told())
-            )),
+            action: Some(format!("{before}JumpCloud is asked again at {}", moment(attempt))),
         })
-    }
-
-    fn next_due(&self, halt: &Option<Halt>) -> Due {
-        let interval = self.config.poll_interval;
-        let wait = match halt {
-            Some(Halt::Unavailable(_)) => interval.min(AFTER_FAILURE),
-            _ => interval,
-        };
-        // A twentieth either way keeps a thousand connectors from falling into step.
-        Due::after(wait.mul_f64(0.95 + fastrand::f64() / 10.0))
     }
 
     /// Lets whoever tells people look at once, and go by what is so now.
@@ -530,7 +495,7 @@ impl Attendant {
         }
         self.config = fresh.config;
         self.network = fresh.network;
-        self.undelivered = None;
+        self.schedule.follow(self.config.poll_interval);
         self.sit(self.seated.clone());
         tracing::info!(connector = %self.name(), "goes on by the changed configuration");
         true

@@ -3,7 +3,8 @@
 //! | room | about |
 //! | --- | --- |
 //! | `crew` | who is attended, and how a new configuration changes that |
-//! | `attend` | attending one connector: when it runs, what a person asks of it |
+//! | `attend` | attending one connector: it runs on schedule, and does what a person asks of it |
+//! | `schedule` | what it does by itself, and when; `due` is when that comes, by two clocks |
 //! | `orders` | what is asked of a connector, and how that waits for its turn |
 //! | `open` | opening a connector's state, and what is done while that cannot be |
 //! | `obstacle` | what keeps a connector from its work, as it is shown |
@@ -25,6 +26,7 @@ mod open;
 mod orders;
 mod removal;
 mod said;
+mod schedule;
 mod supervisor;
 
 use std::collections::BTreeMap;

@@ -10,7 +10,6 @@ use tokio::time::Instant;
 
 use super::attend::{Attendant, LOOK};
 use super::control::{Action, Answer};
-use super::due::Due;
 use super::orders::Order;
 use crate::http::Patience;
 use crate::state::{self, State, StateError};
@@ -137,7 +136,7 @@ impl Attendant {
                     Ok(()) => {
                         // Carried out when there is a state again.
                         self.waiting.push_front(Order { action, reply });
-                        self.due = Due::after(Duration::ZERO);
+                        self.schedule.poll_now();
                         self.show(None);
                         return;
                     }

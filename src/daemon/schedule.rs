@@ -1,0 +1,170 @@
+//! What a connector does by itself, and when: it polls on schedule, and while JumpCloud keeps a delivery waiting, it repeats that in
+//! between.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::due::Due;
+use crate::model::Peer;
+use crate::sync::Halt;
+
+/// How long after a run that failed the next one starts at the earliest; the schedule if that is sooner.
+const AFTER_FAILURE: Duration = Duration::from_secs(60);
+
+/// When the next run is due, and what it is.
+#[derive(Debug)]
+pub(super) struct Schedule {
+    /// The next run.
+    next: Due,
+    /// The next poll, while a delivery waits for JumpCloud: until then a run only repeats that.
+    poll: Option<Due>,
+}
+
+impl Schedule {
+    /// A poll after this time.
+    pub(super) fn beginning(delay: Duration) -> Self {
+        Self {
+            next: Due::after(delay),
+            poll: None,
+        }
+    }
+
+    /// The next run is now, and a whole one.
+    pub(super) fn poll_now(&mut self) {
+        *self = Self::beginning(Duration::ZERO);
+    }
+
+    /// The next run is now, whichever it is.
+    pub(super) fn go_now(&mut self) {
+        self.next = Due::after(Duration::ZERO);
+    }
+
+    /// The next run is a whole one, whenever it is: what only was to be repeated is part of it.
+    pub(super) fn poll_next(&mut self) {
+        self.poll = None;
+    }
+
+    /// There was no run: something keeps the connector from it.
+    pub(super) fn try_again(&mut self, interval: Duration) {
+        self.next = Due::after(interval.min(AFTER_FAILURE));
+    }
+
+    /// From now on it goes by this interval, and by whatever else changed.
+    pub(super) fn follow(&mut self, interval: Duration) {
+        self.poll_next();
+        self.next = self.next.or_sooner(Due::after(interval));
+    }
+
+    /// Whether a run that begins now only repeats a delivery; then it says when the next poll is due.
+    pub(super) fn repeats(&self) -> Option<Due> {
+        self.poll.filter(|poll| !poll.is_now())
+    }
+
+    /// Takes note of a run that has ended: what [`Self::repeats`] said when it began, and what ended it early.
+    pub(super) fn ended(&mut self, repeated: Option<Due>, halt: Option<&Halt>, interval: Duration) {
+        // A run that only delivered is no poll, so the schedule stays.
+        let poll = repeated.unwrap_or_else(|| Due::after(spread(interval)));
+        self.next = match halt {
+            Some(Halt::Unavailable(_)) => Due::after(spread(interval.min(AFTER_FAILURE))).or_sooner(poll),
+            _ => poll,
+        };
+        // Whatever is repeated until then, Torq is polled on schedule.
+        let waits = halt.and_then(Halt::peer_away) == Some(Peer::JumpCloud);
+        self.poll = waits.then_some(poll);
+    }
+
+    pub(super) fn is_due(&self) -> bool {
+        self.next.is_now()
+    }
+
+    /// When there is something to do, by the monotonic clock.
+    pub(super) fn wakes(&self) -> Instant {
+        self.next.at
+    }
+
+    /// The next poll, for people.
+    pub(super) fn next_poll(&self) -> Timestamp {
+        self.poll.unwrap_or(self.next).told()
+    }
+
+    /// When a delivery that waits is tried again, for people, where that is before the next poll.
+    pub(super) fn next_attempt(&self) -> Option<Timestamp> {
+        self.poll.map(|_| self.next.told())
+    }
+}
+
+/// A twentieth either way keeps a thousand connectors from falling into step.
+fn spread(wait: Duration) -> Duration {
+    wait.mul_f64(0.95 + fastrand::f64() / 10.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::{Failure, FailureKind};
+
+    const QUARTER: Duration = Duration::from_secs(15 * 60);
+
+    fn away(peer: Peer) -> Halt {
+        Halt::Unavailable(Failure::new(peer, "list", FailureKind::Unreachable, "silence"))
+    }
+
+    /// In how many seconds the next run is.
+    fn wait(schedule: &Schedule) -> u64 {
+        schedule.wakes().saturating_duration_since(Instant::now()).as_secs()
+    }
+
+    #[test]
+    fn while_jumpcloud_is_away_deliveries_are_repeated_between_polls_that_stay_on_schedule() {
+        let mut schedule = Schedule::beginning(Duration::ZERO);
+        assert!(schedule.is_due() && schedule.repeats().is_none());
+        schedule.ended(None, Some(&away(Peer::JumpCloud)), QUARTER);
+        let poll = schedule.next_poll();
+        for _ in 0..5 {
+            assert!((56..=63).contains(&wait(&schedule)), "{schedule:?}");
+            assert!(schedule.next_attempt().is_some_and(|attempt| attempt < poll));
+            let repeated = schedule.repeats();
+            assert!(repeated.is_some());
+            schedule.ended(repeated, Some(&away(Peer::JumpCloud)), QUARTER);
+            assert_eq!(schedule.next_poll(), poll);
+        }
+        // Delivered, or halted for another reason: the poll comes when it would have come.
+        for halt in [None, Some(Halt::Stopped)] {
+            let mut schedule = Schedule { ..schedule };
+            let repeated = schedule.repeats();
+            schedule.ended(repeated, halt.as_ref(), QUARTER);
+            assert_eq!((schedule.next_poll(), schedule.next_attempt()), (poll, None));
+            assert!(schedule.repeats().is_none());
+        }
+        schedule.poll = Some(Due::after(Duration::ZERO));
+        assert!(schedule.repeats().is_none(), "the poll is due");
+    }
+
+    #[test]
+    fn a_poll_that_failed_is_repeated_soon_and_one_that_did_not_comes_with_the_interval() {
+        let mut schedule = Schedule::beginning(Duration::ZERO);
+        schedule.ended(None, Some(&away(Peer::Torq)), QUARTER);
+        assert!((56..=63).contains(&wait(&schedule)));
+        assert!(schedule.repeats().is_none() && schedule.next_attempt().is_none());
+        schedule.ended(None, Some(&away(Peer::Torq)), Duration::from_secs(10));
+        assert!((9..=10).contains(&wait(&schedule)), "never later than by the schedule");
+        schedule.ended(None, None, QUARTER);
+        assert!((854..=945).contains(&wait(&schedule)));
+    }
+
+    #[test]
+    fn what_a_person_or_a_new_configuration_wants_comes_sooner_and_never_later() {
+        let mut schedule = Schedule::beginning(QUARTER);
+        schedule.follow(QUARTER * 4);
+        assert!((895..=900).contains(&wait(&schedule)));
+        schedule.follow(Duration::from_secs(60));
+        assert!((55..=60).contains(&wait(&schedule)));
+        schedule.ended(None, Some(&away(Peer::JumpCloud)), QUARTER);
+        schedule.go_now();
+        assert!(schedule.is_due() && schedule.repeats().is_some());
+        schedule.poll_now();
+        assert!(schedule.is_due() && schedule.repeats().is_none());
+    }
+}
