@@ -16,6 +16,9 @@ pub enum Fault {
         /// The body. Where it is empty, it is one in the peer's own shape.
         body: String,
     },
+    /// This status instead of the API's, after this time; the request has no effect. It tells of what was so when it was asked, as an answer
+    /// does that was long under way.
+    LateStatus(u16, Duration),
     /// The connection is reset without an answer; the request has no effect.
     Reset,
     /// The request takes effect, then the connection is closed without an answer.
@@ -73,6 +76,7 @@ impl Fault {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Status { .. } => "status",
+            Self::LateStatus(..) => "late-status",
             Self::Reset => "reset",
             Self::LostAnswer => "lost-answer",
             Self::EffectThen(_) => "effect-then",

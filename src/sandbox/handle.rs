@@ -385,6 +385,7 @@ impl WorldHandle {
                 };
                 (Some(reply), None)
             }
+            Some(Fault::LateStatus(status, _)) => (Some(Reply::error(peer, *status, "ordered by a fault rule")), None),
             Some(Fault::Redirect(location)) => {
                 let page = Reply::html(307, "<!doctype html><title>Elsewhere</title>");
                 (Some(page.with_header("location", location.clone())), None)

@@ -98,6 +98,10 @@ async fn exchange(world: &WorldHandle, line: &Line, peer: Peer, endpoint: Endpoi
                 Err(_) => never(line).await,
             }
         }
+        (Some(Fault::LateStatus(_, pause)), Some(reply)) => {
+            tokio::time::sleep(pause).await;
+            plain(reply)
+        }
         (Some(Fault::CutShort), Some(reply)) => cut_short(reply),
         (Some(Fault::SlowBody), Some(reply)) => slowly(reply),
         (_, Some(reply)) => plain(reply),

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::{Map, Value, json};
 
 use super::connector::notice;
-use super::seen::{Memory, pack};
+use super::seen::{Memory, Worth, pack};
 use super::{NewEvent, Sql, Store, events, instant, stored};
 use crate::config::UserFilter;
 use crate::model::{Email, EmailKey, Listing};
@@ -106,10 +106,14 @@ impl Store {
             let no = match memory.unchanged(fingerprint) {
                 Some(no) => no,
                 None => {
-                    let gives_way = |no| memory.gives_way(listing, no);
+                    let worth = |no, sso| memory.worth(listing, no, sso);
                     let record = Record { user, fingerprint };
-                    let taken = apply_user(&transaction, now, run, record, filter, gives_way, &mut applied)?;
-                    memory.written.insert(taken.no);
+                    let taken = apply_user(&transaction, now, run, record, filter, worth, &mut applied)?;
+                    match taken.worth {
+                        Worth::Everything => _ = memory.written.insert(taken.no),
+                        Worth::Later => memory.put_off(taken.no),
+                        Worth::Nothing => {}
+                    }
                     moved |= taken.moved;
                     taken.no
                 }
@@ -140,7 +144,7 @@ impl Store {
         if !moved {
             self.bookkeeping += self.db.total_changes() - changes;
         }
-        memory.note(listing, &saw, &mut applied);
+        memory.note(listing, &saw, page.next.is_none(), &mut applied);
         self.poll = Some(memory);
         Ok(applied)
     }
@@ -230,7 +234,7 @@ pub(super) fn clear_poll(db: &Connection) -> Sql<()> {
 }
 
 /// Where a listing stands: behind the last of its pages.
-fn cursor(db: &Connection, listing: Listing) -> Sql<Cursor> {
+pub(super) fn cursor(db: &Connection, listing: Listing) -> Sql<Cursor> {
     let pages = db.query_row(
         "SELECT count(*) FROM poll_pages WHERE listing = ?1",
         [listing.as_str()],
@@ -268,6 +272,8 @@ struct Row {
 struct Taken {
     /// The user's number.
     no: u32,
+    /// What it was worth.
+    worth: Worth,
     /// Whether it changes who is there, by which e-mail, or who is delivered. A new time of login does not.
     moved: bool,
 }
@@ -279,14 +285,15 @@ struct Record<'a> {
 }
 
 /// Applies one record that is not known in just this form: a new user, one who is back, a changed one, or one whose known
-/// fields stay because the record's could not be read. `gives_way`: whether it is nothing to go by for whom it is about.
+/// fields stay because the record's could not be read. `worth`: what it is worth, of whom it is about, who was
+/// known as provisioned or not.
 fn apply_user(
     db: &Connection,
     now: Timestamp,
     run: Option<i64>,
     record: Record<'_>,
     filter: &UserFilter,
-    gives_way: impl Fn(u32) -> bool,
+    worth: impl Fn(u32, bool) -> Worth,
     applied: &mut Applied,
 ) -> Sql<Taken> {
     let Record { user, fingerprint } = record;
@@ -335,12 +342,19 @@ fn apply_user(
         let no = u32::try_from(db.last_insert_rowid())
             .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
         record_appeared(db, now, run, no, None)?;
-        return Ok(Taken { no, moved: true });
+        return Ok(Taken {
+            no,
+            worth: Worth::Everything,
+            moved: true,
+        });
     };
 
-    if gives_way(known.no) {
+    // Whoever had left is known by nothing that could count more.
+    let worth = worth(known.no, known.sso && !known.removed);
+    if worth != Worth::Everything {
         return Ok(Taken {
             no: known.no,
+            worth,
             moved: false,
         });
     }
@@ -440,7 +454,40 @@ fn apply_user(
         }
     }
     let moved = known.removed || known.email != email.as_str() || known.filtered != filtered;
-    Ok(Taken { no: known.no, moved })
+    Ok(Taken {
+        no: known.no,
+        worth,
+        moved,
+    })
+}
+
+/// Whoever was known as provisioned and turned out to be in the other listing alone is not provisioned any more. What else their record
+/// says there is taken over by the next poll: it is not the one that they are known by.
+pub(super) fn note_moved(db: &Connection, now: Timestamp, run: Option<i64>, memory: &Memory) -> Sql<()> {
+    let mut changed = 0;
+    for no in memory.moved() {
+        let moved = db
+            .prepare_cached("UPDATE users SET sso = 0, fingerprint = 0 WHERE no = ?1 AND sso RETURNING id, email")?
+            .query_row([no], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        let Some((id, email)): Option<(String, String)> = moved else {
+            continue;
+        };
+        let event = NewEvent {
+            user_id: Some(&id),
+            email: Some(&email),
+            before: Some(json!({"sso": true})),
+            after: Some(json!({"sso": false})),
+            reason: None,
+        };
+        events::record(db, now, run, EventKind::UserChanged, event)?;
+        changed += 1;
+    }
+    let counts = RunCounts {
+        changed,
+        ..RunCounts::default()
+    };
+    events::count(db, run, counts)
 }
 
 /// Somebody is new, or is back: `before` is what was otherwise when they left. Told is what was taken over, which is not always

@@ -5,7 +5,7 @@
 use rusqlite::Connection;
 
 use super::Sql;
-use super::poll::Applied;
+use super::poll::{Applied, cursor};
 use crate::model::Listing;
 
 /// What the running poll keeps in memory.
@@ -18,6 +18,10 @@ pub(super) struct Memory {
     pub(super) seen: Bits,
     /// Who was seen in this pass over each listing, in the order of [`Listing::BOTH`].
     pass: [Bits; 2],
+    /// Whether the listing of those whom the identity provider provisions was read to its end.
+    sso_read: bool,
+    /// Whose record in the other listing waits for that: they may be in both.
+    put_off: Vec<u32>,
     /// Whose row was written since `known` was read: it tells of an older record.
     pub(super) written: Bits,
     /// Reused for fingerprints.
@@ -97,6 +101,8 @@ impl Memory {
             known: Known::new(prints),
             seen: Bits::default(),
             pass: [Bits::default(), Bits::default()],
+            sso_read: cursor(db, Listing::Sso)?.done,
+            put_off: Vec::new(),
             written: Bits::default(),
             scratch: Vec::with_capacity(512),
         };
@@ -120,10 +126,25 @@ impl Memory {
         self.known.get(fingerprint).filter(|no| !self.written.contains(*no))
     }
 
-    /// Whether a record of somebody in this listing gives way to one of this poll in the other. Whoever is in both with different
-    /// data would be somebody else after every poll: the listing of those whom the identity provider provisions counts.
-    pub(super) fn gives_way(&self, listing: Listing, no: u32) -> bool {
-        listing == Listing::Local && self.pass[index(Listing::Sso)].contains(no)
+    /// What a record of somebody in this listing is worth, who was known as one (`sso`) whom the identity provider provisions or
+    /// not. Whoever is in both listings with different data would be somebody else after every poll: the provisioned ones' counts.
+    pub(super) fn worth(&self, listing: Listing, no: u32, sso: bool) -> Worth {
+        match listing {
+            Listing::Local if self.pass[index(Listing::Sso)].contains(no) => Worth::Nothing,
+            Listing::Local if sso && !self.sso_read => Worth::Later,
+            _ => Worth::Everything,
+        }
+    }
+
+    /// A record is put off until both listings were read.
+    pub(super) fn put_off(&mut self, no: u32) {
+        self.put_off.push(no);
+    }
+
+    /// Whose record was put off, and who was not in the other listing: they moved.
+    pub(super) fn moved(&self) -> impl Iterator<Item = u32> {
+        let provisioned = &self.pass[index(Listing::Sso)];
+        self.put_off.iter().copied().filter(|no| !provisioned.contains(*no))
     }
 
     /// Different users seen so far.
@@ -134,10 +155,12 @@ impl Memory {
     /// A listing is started again: nobody was seen in this pass.
     pub(super) fn restart(&mut self, listing: Listing) {
         self.pass[index(listing)] = Bits::default();
+        self.sso_read &= listing != Listing::Sso;
     }
 
-    /// Notes whom a page showed.
-    pub(super) fn note(&mut self, listing: Listing, saw: &[u32], applied: &mut Applied) {
+    /// Notes whom a page showed, and whether it was the last one.
+    pub(super) fn note(&mut self, listing: Listing, saw: &[u32], last: bool, applied: &mut Applied) {
+        self.sso_read |= last && listing == Listing::Sso;
         self.present += applied.appeared;
         for no in saw {
             self.seen.insert(*no);
@@ -146,6 +169,17 @@ impl Memory {
         applied.seen = self.seen.count;
         applied.present = self.present;
     }
+}
+
+/// What a record is worth beside one of the same user in the other listing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Worth {
+    /// It says who they are.
+    Everything,
+    /// It does if they turn out not to be in the other listing.
+    Later,
+    /// The other one said so.
+    Nothing,
 }
 
 fn index(listing: Listing) -> usize {

@@ -2,6 +2,7 @@
 
 mod files;
 mod laws;
+mod listings;
 mod past;
 mod removals;
 
@@ -15,7 +16,7 @@ use crate::config::{MaxRemovals, Removals, UserFilter};
 use crate::jumpcloud::Account;
 use crate::model::{AccountId, EmailKey, Listing};
 use crate::torq::{PageToken, User, UsersPage};
-use crate::view::{AccountStanding, ConnectorState, EventKind};
+use crate::view::{AccountStanding, ConnectorState, EventKind, RunOutcome};
 
 fn name() -> ConnectorName {
     ConnectorName::parse("main").unwrap()

@@ -89,7 +89,9 @@ impl Delivery<'_> {
             {
                 return Ok(());
             }
-            // Not in the list is not yet gone: rows shift while a list is read. Only the account itself can say.
+            // Not in the list is not yet gone: rows shift while a list is read. Only the account itself can say, and of what was so when it
+            // was asked: an answer can be long under way.
+            let asked = Timestamp::now();
             let why = match self.jumpcloud.account(&self.application, &account.account).await {
                 Ok(Some(Err(_))) => return Ok(()),
                 Ok(Some(Ok(there))) if there.is_of(&account.key) => return Ok(()),
@@ -97,9 +99,7 @@ impl Delivery<'_> {
                 Ok(None) => Lost::Gone,
                 Err(failure) => return Err(self.halt(failure).await),
             };
-            let is_lost = self
-                .state
-                .call(move |store| store.account_lost(Timestamp::now(), &account, why));
+            let is_lost = self.state.call(move |store| store.account_lost(asked, &account, why));
             lost.fetch_add(is_lost.await?.into(), Ordering::Relaxed);
             Ok(())
         })
