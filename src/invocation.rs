@@ -36,7 +36,22 @@ pub enum Reader {
     Anywhere,
 }
 
-static CALLED: OnceLock<Invocation> = OnceLock::new();
+/// How the program is called by whoever typed the command, and by everybody else.
+static CALLED: OnceLock<[Invocation; 2]> = OnceLock::new();
+
+/// How it is called by this reader, once that is known.
+fn called(reader: Reader) -> Option<&'static Invocation> {
+    let [here, anywhere] = CALLED.get()?;
+    Some(match reader {
+        Reader::Here => here,
+        Reader::Anywhere => anywhere,
+    })
+}
+
+/// From now on, for the whole process. Only the first time counts: a process is called once.
+pub fn remember(here: Invocation, anywhere: Invocation) {
+    let _ = CALLED.set([here, anywhere]);
+}
 
 impl Invocation {
     /// `program` is what the process was started as, `search` the folders in which a shell finds programs; `config` names the
@@ -62,11 +77,6 @@ impl Invocation {
             typed: Some(typed_there).filter(|typed| typed != NAME),
             commands,
         }
-    }
-
-    /// From now on, for the whole process. Only the first one counts: a process is called once.
-    pub fn remember(self) {
-        let _ = CALLED.set(self);
     }
 
     /// A text with its commands as they are typed. `within`: how what is put there looks in such a text.
@@ -142,9 +152,14 @@ fn quoted(word: &str) -> Option<String> {
     })
 }
 
-/// A text whose commands can be typed as they stand there.
+/// A text whose commands can be typed as they stand there, by whoever this process works for.
 pub fn addressed(text: &str) -> Cow<'_, str> {
-    match CALLED.get() {
+    addressed_to(Reader::Here, text)
+}
+
+/// The same for another reader: a message and a report are read elsewhere, and later.
+pub fn addressed_to(reader: Reader, text: &str) -> Cow<'_, str> {
+    match called(reader) {
         Some(called) => called.address(text),
         None => Cow::Borrowed(text),
     }
@@ -160,7 +175,7 @@ pub fn address(mut status: ConnectorStatus) -> ConnectorStatus {
     status
 }
 
-/// Writes log lines whose commands can be typed as they stand there.
+/// Writes log lines whose commands can be typed as they stand there, wherever the log is read.
 pub struct Addressed<M>(pub M);
 
 impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for Addressed<M> {
@@ -181,7 +196,7 @@ pub struct Lines<W>(W);
 impl<W: Write> Write for Lines<W> {
     /// An event comes in one piece, and leaves in one.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        match (CALLED.get(), std::str::from_utf8(event)) {
+        match (called(Reader::Anywhere), std::str::from_utf8(event)) {
             (Some(called), Ok(text)) => self.0.write_all(called.address_line(text).as_bytes())?,
             _ => self.0.write_all(event)?,
         }

@@ -108,6 +108,9 @@ pub struct ConnectorStatus {
     pub pending: u64,
     /// Users whose delivery was refused for good, and accounts whose deletion was.
     pub parked: u64,
+    /// Of these, accounts of nobody in Torq any more, whose deletion was refused.
+    #[serde(default)]
+    pub deletions_parked: u64,
     /// Removals that wait for approval.
     pub held: u64,
     /// Users who were removed so far.
@@ -563,6 +566,7 @@ impl ConnectorStatus {
             associations_pending: 0,
             deletions_pending: 0,
             leftover: 0,
+            deletions_parked: 0,
             progress: None,
             last_run: None,
         }

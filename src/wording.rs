@@ -50,14 +50,38 @@ pub fn counted(number: u64, noun: &str) -> String {
     }
 }
 
-/// What to do about users whose delivery was refused. The one text, so that it can be recognised where it was said already.
-pub fn about_parked(name: &impl std::fmt::Display) -> String {
-    format!("see why (torq-connector users {name} --account parked); when that is settled: torq-connector retry {name}")
+/// That JumpCloud refuses something: users, and deletions of accounts.
+pub fn parked(status: &ConnectorStatus) -> String {
+    let deletions = status.deletions_parked;
+    let users = status.parked.saturating_sub(deletions);
+    let of_users = (users > 0).then(|| {
+        let are = if users == 1 { "is" } else { "are" };
+        format!(
+            "{} {are} parked: JumpCloud refuses them, or they have no e-mail",
+            counted(users, "user")
+        )
+    });
+    let of_deletions =
+        (deletions > 0).then(|| format!("JumpCloud refuses to delete {}", counted(deletions, "account")));
+    Vec::from_iter([of_users, of_deletions].into_iter().flatten()).join("; ")
+}
+
+/// What to do about it. The one text, so that it can be recognised where it was said already.
+pub fn about_parked(status: &ConnectorStatus) -> String {
+    let name = &status.name;
+    let users = format!("torq-connector users {name} --account parked");
+    let deletions = format!("torq-connector events {name} --kind account_refused");
+    let why = match status.deletions_parked {
+        0 => users,
+        all if all == status.parked => deletions,
+        _ => format!("{users}, {deletions}"),
+    };
+    format!("see why ({why}); when that is settled: torq-connector retry {name}")
 }
 
 /// Whether there are such users, and what is said to be done is something else.
 pub fn leaves_out_parked(status: &ConnectorStatus, said: Option<&str>) -> bool {
-    let about = about_parked(&status.name);
+    let about = about_parked(status);
     let told = said.is_some_and(|said| said.contains(&about) || said.contains(&*addressed(&about)));
     status.parked > 0 && !told
 }

@@ -17,7 +17,7 @@ use crate::http::{self, Failure, FailureKind, Patience};
 use crate::invocation::addressed;
 use crate::jumpcloud::JumpCloud;
 use crate::model::{ConnectorName, EmailKey, Listing, Peer};
-use crate::state::{self, Offered};
+use crate::state::{self, Offered, Room};
 use crate::sync::{Again, Halt, peers};
 use crate::torq::Torq;
 use crate::wording;
@@ -213,13 +213,20 @@ fn state_folder(dir: &Path) -> Result<Folder, Unusable> {
 }
 
 /// What there is to say about so much room; where it is too little, that it is.
-fn about_room(dir: &Path, room: Option<u64>) -> Result<Option<String>, Unusable> {
+fn about_room(dir: &Path, room: Option<Room>) -> Result<Option<String>, Unusable> {
+    let dir = dir.display();
     match room {
-        Some(room) if room < NO_ROOM => Err(Unusable {
-            words: format!("{}: the disk is full, {} kB are free", dir.display(), room >> 10),
+        Some(Room { no_files: true, .. }) => Err(Unusable {
+            words: format!("{dir}: no further file can be made, the file system has no free inodes (`df -i`)"),
+            action: "delete files there, or set state_dir",
+        }),
+        Some(Room { bytes, .. }) if bytes < NO_ROOM => Err(Unusable {
+            words: format!("{dir}: the disk is full, {} kB are free", bytes >> 10),
             action: "make room on the disk, or set state_dir",
         }),
-        Some(room) if room < LITTLE_ROOM => Ok(Some(format!("little room on the disk: {} MB are free", room >> 20))),
+        Some(Room { bytes, .. }) if bytes < LITTLE_ROOM => {
+            Ok(Some(format!("little room on the disk: {} MB are free", bytes >> 20)))
+        }
         _ => Ok(None),
     }
 }
@@ -458,15 +465,22 @@ mod tests {
     #[test]
     fn a_full_disk_is_found_before_a_run_finds_it() {
         let about = |room| about_room(Path::new("/srv/state"), room);
-        let full = about(Some(64 << 10)).unwrap_err();
+        let free = |bytes| Some(Room { bytes, no_files: false });
+        let full = about(free(64 << 10)).unwrap_err();
         assert_eq!(full.words, "/srv/state: the disk is full, 64 kB are free");
         assert!(full.action.contains("make room"));
         assert_eq!(
-            about(Some(5 << 20)).unwrap().as_deref(),
+            about(free(5 << 20)).unwrap().as_deref(),
             Some("little room on the disk: 5 MB are free")
         );
-        for enough in [Some(1 << 30), None] {
+        for enough in [free(1 << 30), None] {
             assert_eq!(about(enough).unwrap(), None);
         }
+        let no_files = Room {
+            bytes: 1 << 30,
+            no_files: true,
+        };
+        let full = about(Some(no_files)).unwrap_err();
+        assert!(full.words.contains("no free inodes"), "{}", full.words);
     }
 }

@@ -72,7 +72,7 @@ pub(super) async fn run(context: Context, args: DemoArgs) -> Result<Exit, Comman
     // For commands in another terminal. It goes with the folder, which nobody else can enter.
     let file = folder.path().join("config.toml");
     write_private(&file, &text).map_err(CommandError::unexpected)?;
-    context.is_called(Some(&file), Reader::Anywhere);
+    context.is_called(Some(&file), Reader::Anywhere, Some(&file));
 
     let world = sandbox.world();
     tell(&format!(

@@ -40,7 +40,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{self, Config};
 use crate::daemon::control::Action;
-use crate::invocation::{Invocation, Reader, addressed};
+use crate::invocation::{self, Invocation, Reader, addressed};
 use crate::wording::printable_lines;
 
 pub use exit::Exit;
@@ -275,13 +275,14 @@ fn run(args: impl IntoIterator<Item = OsString>, env: BTreeMap<String, String>) 
         Command::Run => {
             // Whoever reads what the daemon says has nothing of its environment.
             let named = Some(context.path.as_path()).filter(|path| *path != Path::new(DEFAULT_CONFIG));
-            context.is_called(named, Reader::Anywhere);
+            context.is_called(named, Reader::Anywhere, named);
         }
         _ => {
+            let elsewhere = Some(context.path.as_path()).filter(|path| *path != Path::new(DEFAULT_CONFIG));
             let unasked = context.env.get(CONFIG_VARIABLE).filter(|path| !path.is_empty());
             let unasked = Path::new(unasked.map_or(DEFAULT_CONFIG, String::as_str));
             let named = source == Some(ValueSource::CommandLine) && context.path != unasked;
-            context.is_called(named.then_some(context.path.as_path()), Reader::Here);
+            context.is_called(named.then_some(context.path.as_path()), Reader::Here, elsewhere);
         }
     }
     limits::raise_files();
@@ -328,13 +329,16 @@ struct Context {
 }
 
 impl Context {
-    /// From now on, commands that are advised are those that can be typed; with this configuration, where it has to be named.
-    fn is_called(&self, config: Option<&Path>, reader: Reader) {
+    /// From now on, commands that are advised are those that can be typed: by whoever this process works for, with this configuration
+    /// where it has to be named, and elsewhere.
+    fn is_called(&self, config: Option<&Path>, reader: Reader, elsewhere: Option<&Path>) {
         let commands = Cli::command();
         let commands = commands.get_subcommands().map(|one| one.get_name().to_owned());
+        let commands: Vec<_> = commands.collect();
         let search = std::env::var_os("PATH");
         let (program, search) = (self.program.as_deref(), search.as_deref());
-        Invocation::new(program, search, config, reader, commands.collect()).remember();
+        let called = |config, reader| Invocation::new(program, search, config, reader, commands.clone());
+        invocation::remember(called(config, reader), called(elsewhere, Reader::Anywhere));
     }
 
     /// For commands that work with these connectors, or with all of them where none is named: only their secrets are read.

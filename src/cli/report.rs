@@ -19,7 +19,7 @@ use super::when::{in_order, parse_days, parse_since, parse_until};
 use super::{CommandError, Context, Exit, tell, write_out};
 use crate::config::{self, Config};
 use crate::http::Patience;
-use crate::invocation::addressed;
+use crate::invocation::{Reader, addressed_to};
 use crate::model::ConnectorName;
 use crate::report::{Kind, Part, Question, Report, Rows, gather, html};
 use crate::state::{self, Store};
@@ -210,9 +210,11 @@ pub(super) async fn run(context: Context, args: ReportArgs) -> Result<Exit, Comm
             }
         }
     }
+    // A file is read elsewhere.
+    let reader = common.file().map_or(Reader::Here, |_| Reader::Anywhere);
     for part in &mut report.connectors {
         for text in part.error.iter_mut().chain(&mut part.notes) {
-            *text = addressed(text).into_owned();
+            *text = addressed_to(reader, text).into_owned();
         }
     }
     let told = report.connectors.iter().any(|part| part.error.is_none());

@@ -24,7 +24,7 @@ use crate::wording::{self, Weight, moment};
 pub(super) struct StatusArgs {
     #[command(flatten)]
     show: ShowArgs,
-    /// Only connectors that need a look, and those that are paused.
+    /// Only connectors that need a look, and those that are paused or were removed.
     #[arg(long)]
     problems: bool,
     /// Show it again and again, every 2 s or as often as told, until Ctrl-C.

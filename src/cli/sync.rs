@@ -370,7 +370,7 @@ fn run_words(report: &RunReport) -> String {
         .into_iter()
         .collect();
     if reason.is_none() && wording::leaves_out_parked(status, actions.first().map(String::as_str)) {
-        actions.push(format!("about those parked: {}", wording::about_parked(&status.name)));
+        actions.push(format!("about those parked: {}", wording::about_parked(status)));
     }
     if reason.is_none() && status.reason.is_none() && status.pending > 0 {
         actions.push(

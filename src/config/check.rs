@@ -261,19 +261,20 @@ impl Walker<'_> {
             return Ok(Vec::new());
         };
         let items = self.take(given.items())?;
-        let mut list = Vec::new();
-        let mut wrong = false;
+        let (mut list, mut wrong) = (Vec::new(), Vec::new());
         for item in items {
             match read(item) {
                 Ok(item) if list.contains(&item) => {}
                 Ok(item) => list.push(item),
+                // What stands there twice is told once.
+                Err(_) if wrong.contains(&item) => {}
                 Err(message) => {
-                    wrong = true;
+                    wrong.push(item);
                     self.tell(given.wrong(message).found(shown_text(item)));
                 }
             }
         }
-        if wrong { Err(Told) } else { Ok(list) }
+        if wrong.is_empty() { Ok(list) } else { Err(Told) }
     }
 
     /// Decides whether the secrets of this connector are read.

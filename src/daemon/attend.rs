@@ -19,7 +19,7 @@ use super::orders::{Desk, Order, next_waiting};
 use super::said::Said;
 use super::schedule::Schedule;
 use crate::config::{self, Network, Removals};
-use crate::http::Patience;
+use crate::http::{self, Patience};
 use crate::model::ConnectorName;
 use crate::notify::{Brief, Herald};
 use crate::state::{About, State, StateError, Store};
@@ -250,6 +250,7 @@ impl Attendant {
         let mut problems = Vec::new();
         if action == Action::Reconnect {
             self.take_settings();
+            http::read_authorities_anew();
             problems = self.config.read_secrets_again().problems;
             self.sit(Some(state.clone()));
             *connector = None;

@@ -158,6 +158,7 @@ const NO_TLS: &str = "no TLS is spoken there";
 const UNKNOWN_NAME: &str = "the host name does not resolve";
 const NOT_IN_TIME: &str = "no connection within the connect time-out";
 const NOT_CONNECTED: &str = "cannot connect";
+const FELL_SILENT: &str = "the connection fell silent and was given up";
 
 /// What is said of a 407 that comes instead of an answer.
 pub(super) const PROXY_ASKS: &str = "a proxy asks for authentication";
@@ -385,6 +386,9 @@ fn describe(error: &reqwest::Error, timeout: Duration) -> String {
     }
     if has("dns error") || has("failed to lookup address") {
         return format!("{UNKNOWN_NAME}: {deepest}");
+    }
+    if has("keep-alive timed out") {
+        return FELL_SILENT.to_owned();
     }
     if error.is_timeout() {
         return if error.is_connect() {

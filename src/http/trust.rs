@@ -13,7 +13,7 @@ use crate::config::Authorities;
 
 /// Connectors that begin within so long of each other share what was read: the system's authorities take 3 ms to read and 50 to 100 KB to
 /// keep, for each of a thousand connectors that start together. Whoever begins later, e.g. by `reconnect` after the system got
-/// another authority, reads them anew.
+/// another authority, reads them anew; and whoever is told to reconnect does at any rate.
 const SHARED_FOR: Duration = Duration::from_secs(60);
 
 /// What was read last.
@@ -32,6 +32,11 @@ impl Shared {
     }
 }
 
+/// Whoever begins next reads the system's authorities anew: somebody may just have changed them.
+pub fn read_anew() {
+    *lock(&SHARED) = None;
+}
+
 /// TLS as a client that trusts the system's authorities and these. HTTP/2 where the peer offers it.
 ///
 /// # Errors
@@ -42,7 +47,7 @@ pub(super) fn tls(besides: Option<&Authorities>) -> Result<ClientConfig, ClientE
     if let Some(shared) = shared.as_ref().filter(|shared| shared.serves(besides, now)) {
         return Ok(shared.config.clone());
     }
-    let config = read_anew(besides).map_err(|error| ClientError::Tls {
+    let config = read(besides).map_err(|error| ClientError::Tls {
         message: super::clean(&error.to_string()),
     })?;
     let besides = besides.cloned();
@@ -54,7 +59,7 @@ pub(super) fn tls(besides: Option<&Authorities>) -> Result<ClientConfig, ClientE
     Ok(config)
 }
 
-fn read_anew(besides: Option<&Authorities>) -> Result<ClientConfig, rustls::Error> {
+fn read(besides: Option<&Authorities>) -> Result<ClientConfig, rustls::Error> {
     let provider = Arc::clone(CryptoProvider::get_default().unwrap_or(&Arc::new(ring::default_provider())));
     let verifier = match besides {
         None => Verifier::new(Arc::clone(&provider)),

@@ -303,11 +303,12 @@ impl Ground<'_> {
                     .advising(Some(&action))
             }
             Occasion::Parked => {
-                let parked = status.map_or(0, |status| status.parked);
-                let are = if parked == 1 { "is" } else { "are" };
-                say(&format!("{} {are} parked", wording::counted(parked, "user")))
-                    .because(Some("JumpCloud refuses them, or they have no e-mail"))
-                    .advising(Some(&wording::about_parked(&name)))
+                // What, and then why.
+                let said = status.map(wording::parked).unwrap_or_default();
+                let (title, reason) = said.split_once(": ").unwrap_or((&said, ""));
+                say(title)
+                    .because(Some(reason).filter(|reason| !reason.is_empty()))
+                    .advising(status.map(wording::about_parked).as_deref())
             }
             Occasion::BackToNormal => say("back to normal"),
             Occasion::KeyExpiresSoon => {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Occasion;
 use crate::http::clean;
-use crate::invocation::addressed;
+use crate::invocation::{Reader, addressed_to};
 use crate::view::{ConnectorState, ConnectorStatus};
 
 /// The version of the shape; it grows when a field changes its meaning or goes, not when one is added.
@@ -115,12 +115,12 @@ impl Message {
     }
 
     pub(super) fn because(mut self, reason: Option<&str>) -> Self {
-        self.reason = reason.map(|reason| addressed(&nameless(reason)).into_owned());
+        self.reason = reason.map(|reason| addressed_to(Reader::Anywhere, &nameless(reason)).into_owned());
         self
     }
 
     pub(super) fn advising(mut self, action: Option<&str>) -> Self {
-        self.action = action.map(|action| addressed(&nameless(action)).into_owned());
+        self.action = action.map(|action| addressed_to(Reader::Anywhere, &nameless(action)).into_owned());
         self
     }
 

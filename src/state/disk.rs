@@ -31,15 +31,23 @@ pub(super) fn probe(state: &Path) -> Option<io::Error> {
     error
 }
 
-/// How many bytes this user may still write where a folder is, by what the file system says of itself; nothing when no file can be made
-/// any more. `None` where it does not say; and of quotas it says nothing.
-pub fn room(folder: &Path) -> Option<u64> {
+/// What a file system still takes of this user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// So many bytes.
+    pub bytes: u64,
+    /// And not one file more.
+    pub no_files: bool,
+}
+
+/// What may still be written where a folder is, by what the file system says of itself. `None` where it does not say; and of quotas it says
+/// nothing.
+pub fn room(folder: &Path) -> Option<Room> {
     let there = rustix::fs::statvfs(folder).ok().filter(|there| there.f_blocks > 0)?;
-    let no_files = there.f_files > 0 && there.f_favail == 0;
-    Some(if no_files {
-        0
-    } else {
-        there.f_bavail.saturating_mul(there.f_frsize)
+    Some(Room {
+        bytes: there.f_bavail.saturating_mul(there.f_frsize),
+        // Some file systems count none.
+        no_files: there.f_files > 0 && there.f_favail == 0,
     })
 }
 
@@ -123,7 +131,7 @@ mod tests {
             assert_eq!(open_to_everybody(dir.path()), open, "{mode:o}");
         }
         assert_eq!(open_to_everybody(&dir.path().join("nowhere")), None);
-        assert!(room(dir.path()).is_none_or(|room| room > 0));
+        assert!(room(dir.path()).is_none_or(|room| room.bytes > 0));
         assert_eq!(room(&dir.path().join("nowhere")), None);
     }
 

@@ -236,7 +236,9 @@ fn unsettled(db: &Connection, key: &str) -> Sql<Option<&'static str>> {
     Ok(found.and_then(|(release, under_way, ours)| match release.as_deref() {
         Some("held") => Some("whether their account goes waits for approval"),
         Some("due" | "approved") => Some("their account is about to be deleted in JumpCloud"),
-        _ if under_way => Some("a create of their account was not answered, and may still take effect"),
+        _ if under_way => {
+            Some("their account was made just now, or may still be made by a create that was not answered")
+        }
         None if ours => Some("what becomes of their account is decided by the next polls"),
         _ => None,
     }))

@@ -70,7 +70,7 @@ pub use adoption::{Adopted, Lost, Unresolved};
 pub use backup::{Copied, backup, is_state_dir};
 pub use connector::{About, Offered, Origin, Sides};
 pub use course::{Course, Point, Step};
-pub use disk::{open_to_everybody, room};
+pub use disk::{Room, open_to_everybody, room};
 pub use erase::{Erased, Erasure};
 pub use events::NewEvent;
 pub use open::{Lock, read};

@@ -18,6 +18,7 @@ pub(super) struct Counts {
     associated: u64,
     pending: u64,
     parked: u64,
+    deletions_parked: u64,
     held: u64,
     removed: u64,
     filtered: u64,
@@ -85,6 +86,7 @@ impl Store {
             associated: counts.associated,
             pending: counts.pending,
             parked: counts.parked,
+            deletions_parked: counts.deletions_parked,
             held: counts.held,
             removed: counts.removed,
             filtered: counts.filtered,
@@ -146,16 +148,15 @@ impl Store {
             .query_row("SELECT count(*) FROM accounts WHERE release = 'held'", [], |row| {
                 row.get::<_, u64>(0)
             })?;
-        let refused: u64;
-        (counts.deletions_pending, refused) = self.db.query_row(
+        (counts.deletions_pending, counts.deletions_parked) = self.db.query_row(
             "SELECT count(*) FILTER (WHERE refused IS NULL), count(refused) FROM accounts WHERE release = 'due'",
             [],
             |row| Ok((row.get(0)?, row.get(1)?)),
         )?;
-        counts.parked += refused;
+        counts.parked += counts.deletions_parked;
         counts.leftover = self.db.query_row(
             "SELECT count(*) FROM accounts a
-             WHERE account_id IS NOT NULL AND (release IS NULL OR release = 'reported')
+             WHERE account_id IS NOT NULL AND (release = 'reported' OR (release IS NULL AND origin = 'found'))
                AND NOT EXISTS (SELECT 1 FROM users u WHERE u.email_key = a.email_key AND u.removed_at IS NULL)",
             [],
             |row| row.get(0),

@@ -96,12 +96,7 @@ fn shortfall(status: &ConnectorStatus, about: &About, unseen: u64, name: &str) -
         return Some((reason, again));
     }
     if status.parked > 0 {
-        let are = if status.parked == 1 { "is" } else { "are" };
-        let reason = format!(
-            "{} {are} parked: JumpCloud refuses them, or they have no e-mail",
-            wording::counted(status.parked, "user")
-        );
-        return Some((reason, wording::about_parked(&name)));
+        return Some((wording::parked(status), wording::about_parked(status)));
     }
     None
 }

@@ -7,7 +7,7 @@ use super::address::{self, Query};
 use super::parts::{self, counted, number, said};
 use super::settings::Settings;
 use crate::config;
-use crate::view::{ConnectorState, ConnectorStatus};
+use crate::view::{ConnectorState, ConnectorStatus, EventKind};
 use crate::wording::{self, Weight};
 
 /// What it is about.
@@ -138,19 +138,18 @@ pub(crate) fn of(status: &ConnectorStatus, settings: &Settings, now: Timestamp) 
         });
     }
     if status.parked > 0 {
-        let are = if status.parked == 1 { "is" } else { "are" };
+        let deletions = status.deletions_parked;
+        let look = if deletions == status.parked {
+            let refused = Query::default().with("kind", Some(EventKind::AccountRefused.as_str()));
+            Some((refused.at(&address::events(name)), "which, and why".to_owned()))
+        } else {
+            standing("parked", "who is parked, and why".to_owned())
+        };
         todos.push(Todo {
             advice: Some("See why. When that is settled:".to_owned()),
             command: command("retry"),
-            look: standing("parked", "who is parked, and why".to_owned()),
-            ..todo(
-                Topic::Parked,
-                Weight::Warning,
-                format!(
-                    "{} {are} parked: JumpCloud refuses them, or they have no e-mail",
-                    counted(status.parked, "user")
-                ),
-            )
+            look,
+            ..todo(Topic::Parked, Weight::Warning, wording::parked(status))
         });
     }
     if let Some(days) = settings.key_days(now) {

@@ -69,7 +69,7 @@ async fn a_connection_that_fell_silent_is_given_up_for_a_new_one() {
         world.seen(Endpoint::AccountCreate, 12).await;
         front.silence();
     });
-    ran.exits(0);
+    ran.exits(0).tells(&["the connection fell silent and was given up"]);
     assert_everybody_has_one_account(&world);
 }
 

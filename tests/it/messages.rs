@@ -56,7 +56,7 @@ const ROOMS: [&str; 28] = [
 
 /// Texts in those rooms that are no message: parts of one, names of requests, advice that stands beside its reason, and what other
 /// programs say.
-const PARTS: [&str; 34] = [
+const PARTS: [&str; 35] = [
     // Of a failure: what was being done.
     "search directory users",
     "list directory users",
@@ -66,6 +66,7 @@ const PARTS: [&str; 34] = [
     "not valid yet",
     "not valid for name",
     "failed to lookup address",
+    "keep-alive timed out",
     // Advice.
     "look at them (torq-connector users … --account held), then: torq-connector approve …; they are dropped by themselves when the users are back",
     "nothing is lost: users stay pending, and it is tried again once a day, and on: torq-connector retry",

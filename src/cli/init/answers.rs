@@ -59,21 +59,24 @@ pub(super) fn gather(args: &InitArgs, taken: &[String], target: &Target) -> Resu
             target.path.display()
         ));
     }
+    // Better said now than after all the other questions.
+    let unclaimed = |name: ConnectorName| match target.is_there_already(
+        &name,
+        args.torq_secret_file.is_none(),
+        jumpcloud_file(args).is_none(),
+    ) {
+        Some(file) => Err(format!(
+            "{} is there already: take another name, or delete it",
+            file.display()
+        )),
+        None => Ok(name),
+    };
     let name = match name {
-        Some(name) => name,
+        Some(name) if asks == Asks::Nothing => name,
+        Some(name) => unclaimed(name).map_err(|problem| CommandError::new(Exit::Usage, problem))?,
         None => {
             let usual = if taken.is_empty() { "main" } else { "" };
-            terminal::ask("Name of the connector", usual, |text| {
-                let name = free(text, taken)?;
-                // Better said now than after all the other questions.
-                match target.is_there_already(&name, args.torq_secret_file.is_none(), jumpcloud_file(args).is_none()) {
-                    Some(file) => Err(format!(
-                        "{} is there already: take another name, or delete it",
-                        file.display()
-                    )),
-                    None => Ok(name),
-                }
-            })?
+            terminal::ask("Name of the connector", usual, |text| unclaimed(free(text, taken)?))?
         }
     };
     let known = Known {

@@ -11,7 +11,7 @@ use crate::model::steers;
 use crate::wording::printable_lines;
 
 /// The columns of `status`; a name with a `/` is a field of a nested object, and is written with `_`.
-pub(super) const STATUS: [&str; 31] = [
+pub(super) const STATUS: [&str; 32] = [
     "name",
     "state",
     "reason",
@@ -44,6 +44,7 @@ pub(super) const STATUS: [&str; 31] = [
     "last_run/refused",
     // Last, for whoever counts columns.
     "leftover",
+    "deletions_parked",
 ];
 
 /// The columns of `users`.

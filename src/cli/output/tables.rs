@@ -147,7 +147,10 @@ pub(super) fn status(out: &mut dyn Write, report: &StatusReport, look: Look) -> 
         let (parked, settled) = match wording::leaves_out_parked(status, status.action.as_deref()) {
             true => {
                 let name = &status.name;
-                let why = format!("parked, and why: torq-connector users {name} --account parked");
+                let why = match status.deletions_parked == status.parked {
+                    true => format!("not deleted, and why: torq-connector events {name} --kind account_refused"),
+                    false => format!("parked, and why: torq-connector users {name} --account parked"),
+                };
                 let then = format!("when that is settled: torq-connector retry {name}");
                 (Some(addressed(&why).into_owned()), Some(addressed(&then).into_owned()))
             }

@@ -129,3 +129,10 @@ fn fingerprints_of_the_two_sides() {
     world.set("TORQ_CONNECTOR__CONNECTORS__MAIN__JUMPCLOUD__API_KEY", "key");
     assert_eq!(same(&world.connector(SMALL)), (true, true));
 }
+
+#[test]
+fn what_stands_in_a_list_twice_is_told_once() {
+    let world = World::new();
+    let problems = world.bad(&with(".users", "include_domains = [\"b c\", \"b c\", \"d e\"]"));
+    assert_eq!(problems.len(), 2, "{problems:?}");
+}

@@ -13,11 +13,12 @@ use crate::binary::{Connector, Place, finish, keys, sandbox};
 
 /// The fields of a status by the design, sorted; `associations_pending` and `filtered` are additions, so that the numbers
 /// of users add up, and so is `leftover`.
-const STATUS: [&str; 19] = [
+const STATUS: [&str; 20] = [
     "accounts",
     "action",
     "associated",
     "associations_pending",
+    "deletions_parked",
     "deletions_pending",
     "filtered",
     "held",

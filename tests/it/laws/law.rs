@@ -257,7 +257,8 @@ fn law_3_what_is_shown_adds_up(look: &mut Look<'_>) -> Verdict {
     let users = (
         look.users.len() as u64,
         count(AccountStanding::Pending),
-        count(AccountStanding::Parked),
+        // Of those whose account JumpCloud refuses to delete, nobody is there any more.
+        count(AccountStanding::Parked) + status.deletions_parked,
     );
     ensure(users == (status.users, status.pending, status.parked), || {
         format!("law 3: {users:?} are shown, and the status says {status:?}")

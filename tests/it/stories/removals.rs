@@ -384,6 +384,18 @@ async fn a_deletion_that_is_refused_is_parked_with_the_peers_words_and_retried_o
         (end.outcome, end.status.parked, end.counts.deleted),
         (RunOutcome::Partial, 1, 0)
     );
+    // It is no user who is parked, and nobody is looked for among them.
+    assert_eq!(end.status.deletions_parked, 1);
+    assert_eq!(
+        end.status.reason.as_deref(),
+        Some("JumpCloud refuses to delete 1 account")
+    );
+    assert!(
+        end.status
+            .action
+            .unwrap()
+            .starts_with("see why (torq-connector events ")
+    );
     world.clear_requests();
     assert_eq!(scene.run().await.outcome, RunOutcome::Partial);
     assert_eq!(world.count(Endpoint::AccountDelete), 0, "not before somebody says so");
