@@ -13,6 +13,7 @@
 //! | `connector` | the one row about the connector itself |
 //! | `poll` | pages, cursors, and the snapshot that comes of them |
 //! | `seen` | what a running poll keeps in memory |
+//! | `later` | what of it waits for the other listing |
 //! | `removal` | which users count as gone, what is believed, what is held |
 //! | `doubt` | why people who are missing are held, however few they are |
 //! | `removed` | connectors that a person removed: the mark, and the end of the files |
@@ -40,6 +41,7 @@ mod disk;
 mod doubt;
 mod erase;
 mod events;
+mod later;
 #[cfg(test)]
 mod migrating;
 mod open;

@@ -1,11 +1,14 @@
 //! Polls: pages applied with their cursors, and the snapshot that comes of them. A page is one transaction: changed rows, events,
 //! whom it saw, and where it goes on. What a complete poll means for those who were not seen is the business of `removal`.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::{Map, Value, json};
 
 use super::connector::notice;
+use super::later::{put_off, take_put_off};
 use super::seen::{Memory, Worth, pack};
 use super::{NewEvent, Sql, Store, events, instant, stored};
 use crate::config::UserFilter;
@@ -106,12 +109,16 @@ impl Store {
             let no = match memory.unchanged(fingerprint) {
                 Some(no) => no,
                 None => {
-                    let worth = |no, sso| memory.worth(listing, no, sso);
+                    let worth = |no, sso| match memory.worth(listing, no, sso) {
+                        // Of which something is not known, nothing is kept.
+                        Worth::Later if !user.unreadable.is_empty() => Worth::Everything,
+                        worth => worth,
+                    };
                     let record = Record { user, fingerprint };
                     let taken = apply_user(&transaction, now, run, record, filter, worth, &mut applied)?;
                     match taken.worth {
                         Worth::Everything => _ = memory.written.insert(taken.no),
-                        Worth::Later => memory.put_off(taken.no),
+                        Worth::Later => put_off(&transaction, taken.no, user)?,
                         Worth::Nothing => {}
                     }
                     moved |= taken.moved;
@@ -119,6 +126,30 @@ impl Store {
                 }
             };
             saw.push(no);
+        }
+        if listing == Listing::Sso && page.next.is_none() {
+            let here: HashSet<u32> = saw.iter().copied().collect();
+            for (no, user) in take_put_off(&transaction)? {
+                if here.contains(&no) || memory.worth(Listing::Local, no, false) == Worth::Nothing {
+                    continue;
+                }
+                // They are in the other listing alone.
+                let record = Record {
+                    user: &user,
+                    fingerprint: user.fingerprint(&mut memory.scratch),
+                };
+                let taken = apply_user(
+                    &transaction,
+                    now,
+                    run,
+                    record,
+                    filter,
+                    |_, _| Worth::Everything,
+                    &mut applied,
+                )?;
+                memory.written.insert(no);
+                moved |= taken.moved;
+            }
         }
         for record in &page.unreadable {
             note_unreadable(&transaction, now, run, record.id.as_deref(), &record.reason)?;
@@ -230,7 +261,7 @@ impl Store {
 
 /// Forgets the poll that was running.
 pub(super) fn clear_poll(db: &Connection) -> Sql<()> {
-    db.execute_batch("DELETE FROM poll; DELETE FROM poll_pages;")
+    db.execute_batch("DELETE FROM poll; DELETE FROM poll_pages; DELETE FROM poll_later;")
 }
 
 /// Where a listing stands: behind the last of its pages.
@@ -459,35 +490,6 @@ fn apply_user(
         worth,
         moved,
     })
-}
-
-/// Whoever was known as provisioned and turned out to be in the other listing alone is not provisioned any more. What else their record
-/// says there is taken over by the next poll: it is not the one that they are known by.
-pub(super) fn note_moved(db: &Connection, now: Timestamp, run: Option<i64>, memory: &Memory) -> Sql<()> {
-    let mut changed = 0;
-    for no in memory.moved() {
-        let moved = db
-            .prepare_cached("UPDATE users SET sso = 0, fingerprint = 0 WHERE no = ?1 AND sso RETURNING id, email")?
-            .query_row([no], |row| Ok((row.get(0)?, row.get(1)?)))
-            .optional()?;
-        let Some((id, email)): Option<(String, String)> = moved else {
-            continue;
-        };
-        let event = NewEvent {
-            user_id: Some(&id),
-            email: Some(&email),
-            before: Some(json!({"sso": true})),
-            after: Some(json!({"sso": false})),
-            reason: None,
-        };
-        events::record(db, now, run, EventKind::UserChanged, event)?;
-        changed += 1;
-    }
-    let counts = RunCounts {
-        changed,
-        ..RunCounts::default()
-    };
-    events::count(db, run, counts)
 }
 
 /// Somebody is new, or is back: `before` is what was otherwise when they left. Told is what was taken over, which is not always

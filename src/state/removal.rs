@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::doubt::Doubt;
-use super::poll::{clear_poll, note_moved};
+use super::poll::clear_poll;
 use super::seen::{Bits, Memory};
 use super::{NewEvent, Sql, Store, events, stored};
 use crate::config::{MaxRemovals, Removals};
@@ -59,7 +59,6 @@ impl Store {
         let settled = self.settled.releases == Some(version);
         let transaction = self.db.transaction()?;
         let db = &transaction;
-        note_moved(db, now, run, &memory)?;
         // A record without a readable id may be anybody, so such a poll says nothing about who is missing.
         let clean: bool = db
             .query_row("SELECT clean FROM poll", [], |row| row.get(0))

@@ -20,8 +20,6 @@ pub(super) struct Memory {
     pass: [Bits; 2],
     /// Whether the listing of those whom the identity provider provisions was read to its end.
     sso_read: bool,
-    /// Whose record in the other listing waits for that: they may be in both.
-    put_off: Vec<u32>,
     /// Whose row was written since `known` was read: it tells of an older record.
     pub(super) written: Bits,
     /// Reused for fingerprints.
@@ -102,7 +100,6 @@ impl Memory {
             seen: Bits::default(),
             pass: [Bits::default(), Bits::default()],
             sso_read: cursor(db, Listing::Sso)?.done,
-            put_off: Vec::new(),
             written: Bits::default(),
             scratch: Vec::with_capacity(512),
         };
@@ -134,17 +131,6 @@ impl Memory {
             Listing::Local if sso && !self.sso_read => Worth::Later,
             _ => Worth::Everything,
         }
-    }
-
-    /// A record is put off until both listings were read.
-    pub(super) fn put_off(&mut self, no: u32) {
-        self.put_off.push(no);
-    }
-
-    /// Whose record was put off, and who was not in the other listing: they moved.
-    pub(super) fn moved(&self) -> impl Iterator<Item = u32> {
-        let provisioned = &self.pass[index(Listing::Sso)];
-        self.put_off.iter().copied().filter(|no| !provisioned.contains(*no))
     }
 
     /// Different users seen so far.

@@ -9,6 +9,12 @@ CREATE TABLE unread (
     until TEXT NOT NULL
 );
 
+-- Records of the running poll that count if it turns out that their users are not in the other listing: of users, by number.
+CREATE TABLE poll_later (
+    no INTEGER PRIMARY KEY,
+    record TEXT NOT NULL
+);
+
 -- Since when it is paused. NULL: it is not, or that is not known any more.
 ALTER TABLE connector ADD COLUMN paused_at TEXT;
 UPDATE connector SET paused_at = (SELECT at FROM events WHERE kind = 'state_changed' AND json_extract(after, '$.state') = 'paused'

@@ -55,7 +55,7 @@ fn whoever_is_in_both_listings_changes_nothing_whichever_is_read_first() {
 }
 
 #[test]
-fn whoever_moves_to_the_local_listing_is_known_as_local_with_the_poll_and_as_they_are_with_the_next() {
+fn whoever_moves_to_the_local_listing_is_known_as_they_are_there_with_the_same_poll() {
     let mut store = store();
     let known = [provisioned(0, 0), provisioned(1, 0)];
     local_first(&mut store, &[], [&known[..1], &known[1..]]);
@@ -76,10 +76,6 @@ fn whoever_moves_to_the_local_listing_is_known_as_local_with_the_poll_and_as_the
         1
     );
     assert!(!is_sso(&store));
-    assert_eq!(
-        local_first(&mut store, std::slice::from_ref(&moved), [&known[..1], &[]]),
-        1
-    );
     assert_eq!(all(&store)["u1"], "VERSION7");
     assert_eq!(
         local_first(&mut store, std::slice::from_ref(&moved), [&known[..1], &[]]),
@@ -114,6 +110,39 @@ fn whoever_left_as_provisioned_and_is_back_as_local_is_back_at_once() {
     assert_eq!(all(&store)["u1"], "VERSION7");
     local_first(&mut store, &[user(1, 7)], [&known[..1], &[]]);
     assert_eq!((store.status().unwrap().users, store.status().unwrap().removed), (2, 0));
+}
+
+#[test]
+fn a_record_that_waits_for_the_other_listing_outlives_the_process_and_not_the_poll() {
+    let mut store = store();
+    let filter = UserFilter::default();
+    let now = Timestamp::now();
+    let known = [provisioned(0, 0), provisioned(1, 0)];
+    local_first(&mut store, &[], [&known[..1], &known[1..]]);
+    store.begin_poll(now, &filter).unwrap();
+    let local = |version| page(&[user(1, version)], None);
+    store.apply_page(now, Listing::Local, &local(7), &filter).unwrap();
+    assert_eq!(all(&store)["u1"], "VERSION0");
+    // As another process goes on with it.
+    store.begin_poll(now, &filter).unwrap();
+    store
+        .apply_page(now, Listing::Sso, &page(&known[..1], None), &filter)
+        .unwrap();
+    store.finish_poll(now, &rules(MaxRemovals::Users(5))).unwrap();
+    assert_eq!(all(&store)["u1"], "VERSION7");
+
+    local_first(&mut store, &[], [&known[..1], &known[1..]]);
+    store.begin_poll(now, &filter).unwrap();
+    store.apply_page(now, Listing::Local, &local(8), &filter).unwrap();
+    let kept = |store: &Store| -> u64 {
+        store
+            .db
+            .query_row("SELECT count(*) FROM poll_later", [], |row| row.get(0))
+            .unwrap()
+    };
+    assert_eq!(kept(&store), 1);
+    store.abandon_poll().unwrap();
+    assert_eq!(kept(&store), 0);
 }
 
 #[test]
