@@ -34,19 +34,28 @@ pub(super) fn of_end(
     name: &str,
     now: Timestamp,
 ) -> (ConnectorState, Option<Notice>) {
+    let report_only = report_only.map(|reason| {
+        let action = format!(
+            "nothing is lost: users stay pending, and it is tried again once a day, and on: torq-connector retry {name}"
+        );
+        (reason, action)
+    });
     if status.held > 0 {
         let why = about.hold_reason.as_deref().unwrap_or("more than are believed unasked");
         let reason = format!("{} removals are held: {why}", status.held);
         let action = format!(
             "look at them (torq-connector users {name} --account held), then: torq-connector approve {name}; they are dropped by themselves when the users are back"
         );
-        return (ConnectorState::Held, Some((reason, action)));
+        let held = (reason, action);
+        // Why nobody gets an account is no less worth knowing.
+        let notice = match report_only {
+            Some(report_only) => both(held, report_only),
+            None => held,
+        };
+        return (ConnectorState::Held, Some(notice));
     }
-    if let Some(reason) = report_only {
-        let action = format!(
-            "nothing is lost: users stay pending, and it is tried again once a day, and on: torq-connector retry {name}"
-        );
-        return (ConnectorState::ReportOnly, Some((reason, action)));
+    if report_only.is_some() {
+        return (ConnectorState::ReportOnly, report_only);
     }
     let notice = shortfall(status, about, unseen, name).or_else(|| noticed(about, now, name));
     (ConnectorState::Connected, notice)

@@ -313,7 +313,13 @@ fn law_5_a_refused_record_stops_no_other(look: &mut Look<'_>) -> Verdict {
     for user in look.users.iter().filter(|user| span.throughout.contains_key(&user.id)) {
         let concerned = look.trial.refused.contains(&fold(&user.email)) || user.email.is_empty();
         // Parked or not offered before; a person has not said yet that it may be tried again.
-        let earlier = user.account == AccountStanding::Parked || end.status.state == ConnectorState::ReportOnly;
+        let not_offered = "JumpCloud does not offer writing accounts";
+        let said = end
+            .status
+            .reason
+            .as_ref()
+            .is_some_and(|reason| reason.contains(not_offered));
+        let earlier = user.account == AccountStanding::Parked || said;
         let delivered = user.account_id.is_some() || user.account == AccountStanding::Filtered;
         ensure(concerned || earlier || delivered, || {
             format!(

@@ -240,3 +240,22 @@ async fn what_is_not_offered_is_tried_again_once_a_day_by_itself() {
     }
     assert_in_step(&scene);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn that_nobody_gets_an_account_is_said_beside_removals_that_are_held() {
+    let scene = Scene::with_people(20).await;
+    scene.behave(|behaviour| behaviour.account_create_refused = Some(405));
+    let world = scene.world();
+    assert_eq!(scene.run().await.status.state, ConnectorState::ReportOnly);
+    for person in &world.people()[..12] {
+        world.remove_person(&person.id);
+    }
+    scene.run().await;
+    let status = scene.run().await.status;
+    assert_eq!((status.state, status.held), (ConnectorState::Held, 12));
+    let (reason, action) = (status.reason.unwrap(), status.action.unwrap());
+    assert!(reason.contains("12 removals are held"), "{reason}");
+    assert!(reason.contains("does not offer writing accounts"), "{reason}");
+    assert!(action.contains("torq-connector approve "), "{action}");
+    assert!(action.contains("torq-connector retry "), "{action}");
+}
