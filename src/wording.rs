@@ -66,17 +66,25 @@ pub fn parked(status: &ConnectorStatus) -> String {
     Vec::from_iter([of_users, of_deletions].into_iter().flatten()).join("; ")
 }
 
-/// What to do about it. The one text, so that it can be recognised where it was said already.
-pub fn about_parked(status: &ConnectorStatus) -> String {
+/// The commands that show why.
+pub fn why_parked(status: &ConnectorStatus) -> String {
     let name = &status.name;
     let users = format!("torq-connector users {name} --account parked");
     let deletions = format!("torq-connector events {name} --kind account_refused");
-    let why = match status.deletions_parked {
+    match status.deletions_parked {
         0 => users,
         all if all == status.parked => deletions,
         _ => format!("{users}, {deletions}"),
-    };
-    format!("see why ({why}); when that is settled: torq-connector retry {name}")
+    }
+}
+
+/// What to do about it. The one text, so that it can be recognised where it was said already.
+pub fn about_parked(status: &ConnectorStatus) -> String {
+    format!(
+        "see why ({}); when that is settled: torq-connector retry {}",
+        why_parked(status),
+        status.name
+    )
 }
 
 /// Whether there are such users, and what is said to be done is something else.

@@ -34,7 +34,7 @@ pub use lane::{Lane, Patience, Trouble};
 pub use outcome::{Cause, Failure, FailureKind, NO_TOKEN_ENDPOINT, clean, is_page, words_of};
 pub use post::Posted;
 pub use proxy::{address, check_environment, road};
-pub use trust::read_anew as read_authorities_anew;
+pub use trust::read_authorities_anew;
 
 use crate::model::Peer;
 

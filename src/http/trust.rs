@@ -33,7 +33,7 @@ impl Shared {
 }
 
 /// Whoever begins next reads the system's authorities anew: somebody may just have changed them.
-pub fn read_anew() {
+pub fn read_authorities_anew() {
     *lock(&SHARED) = None;
 }
 

@@ -115,12 +115,12 @@ impl Message {
     }
 
     pub(super) fn because(mut self, reason: Option<&str>) -> Self {
-        self.reason = reason.map(|reason| addressed_to(Reader::Anywhere, &nameless(reason)).into_owned());
+        self.reason = reason.map(told_elsewhere);
         self
     }
 
     pub(super) fn advising(mut self, action: Option<&str>) -> Self {
-        self.action = action.map(|action| addressed_to(Reader::Anywhere, &nameless(action)).into_owned());
+        self.action = action.map(told_elsewhere);
         self
     }
 
@@ -155,6 +155,11 @@ impl Message {
 /// Slack's three signs that mean something.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// A text that names nobody, with commands for whoever reads it on another machine or another day.
+fn told_elsewhere(text: &str) -> String {
+    addressed_to(Reader::Anywhere, &nameless(text)).into_owned()
 }
 
 /// A text on one line, without e-mail addresses: a peer's words may have some.

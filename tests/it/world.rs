@@ -149,6 +149,7 @@ impl Scene {
     pub async fn connector(&self) -> Connector {
         let config = self.config();
         let since = Instant::now();
+        // Not by `eventually`, whose closures cannot move between threads, as some scenes do.
         loop {
             match State::open(&config.state_dir, &config.connectors[0].name) {
                 Ok(state) => return self.assemble(state),

@@ -146,12 +146,12 @@ pub(super) fn status(out: &mut dyn Write, report: &StatusReport, look: Look) -> 
         let action = status.action.as_ref().map(|action| format!("to do: {action}"));
         let (parked, settled) = match wording::leaves_out_parked(status, status.action.as_deref()) {
             true => {
-                let name = &status.name;
-                let why = match status.deletions_parked == status.parked {
-                    true => format!("not deleted, and why: torq-connector events {name} --kind account_refused"),
-                    false => format!("parked, and why: torq-connector users {name} --account parked"),
+                let what = match status.deletions_parked == status.parked {
+                    true => "not deleted",
+                    false => "parked",
                 };
-                let then = format!("when that is settled: torq-connector retry {name}");
+                let why = format!("{what}, and why: {}", wording::why_parked(status));
+                let then = format!("when that is settled: torq-connector retry {}", status.name);
                 (Some(addressed(&why).into_owned()), Some(addressed(&then).into_owned()))
             }
             false => (None, None),

@@ -34,11 +34,17 @@ fn provisioned(number: u32, version: u32) -> User {
     }
 }
 
-#[test]
-fn whoever_is_in_both_listings_changes_nothing_whichever_is_read_first() {
+/// Two people whom the identity provider provisions, known from a complete poll.
+fn two_provisioned() -> (Store, [User; 2]) {
     let mut store = store();
     let known = [provisioned(0, 0), provisioned(1, 0)];
     local_first(&mut store, &[], [&known[..1], &known[1..]]);
+    (store, known)
+}
+
+#[test]
+fn whoever_is_in_both_listings_changes_nothing_whichever_is_read_first() {
+    let (mut store, known) = two_provisioned();
     let double = user(1, 7);
     for _ in 0..4 {
         let changed = local_first(&mut store, std::slice::from_ref(&double), [&known[..1], &known[1..]]);
@@ -56,9 +62,7 @@ fn whoever_is_in_both_listings_changes_nothing_whichever_is_read_first() {
 
 #[test]
 fn whoever_moves_to_the_local_listing_is_known_as_they_are_there_with_the_same_poll() {
-    let mut store = store();
-    let known = [provisioned(0, 0), provisioned(1, 0)];
-    local_first(&mut store, &[], [&known[..1], &known[1..]]);
+    let (mut store, known) = two_provisioned();
     let moved = user(1, 7);
     let is_sso = |store: &Store| {
         store
@@ -99,9 +103,7 @@ fn whoever_moves_to_the_local_listing_is_known_as_they_are_there_with_the_same_p
 
 #[test]
 fn whoever_left_as_provisioned_and_is_back_as_local_is_back_at_once() {
-    let mut store = store();
-    let known = [provisioned(0, 0), provisioned(1, 0)];
-    local_first(&mut store, &[], [&known[..1], &known[1..]]);
+    let (mut store, known) = two_provisioned();
     for _ in 0..2 {
         local_first(&mut store, &[], [&known[..1], &[]]);
     }
@@ -114,11 +116,9 @@ fn whoever_left_as_provisioned_and_is_back_as_local_is_back_at_once() {
 
 #[test]
 fn a_record_that_waits_for_the_other_listing_outlives_the_process_and_not_the_poll() {
-    let mut store = store();
+    let (mut store, known) = two_provisioned();
     let filter = UserFilter::default();
     let now = Timestamp::now();
-    let known = [provisioned(0, 0), provisioned(1, 0)];
-    local_first(&mut store, &[], [&known[..1], &known[1..]]);
     store.begin_poll(now, &filter).unwrap();
     let local = |version| page(&[user(1, version)], None);
     store.apply_page(now, Listing::Local, &local(7), &filter).unwrap();
@@ -147,11 +147,9 @@ fn a_record_that_waits_for_the_other_listing_outlives_the_process_and_not_the_po
 
 #[test]
 fn a_poll_that_is_resumed_knows_that_the_other_listing_was_read() {
-    let mut store = store();
+    let (mut store, known) = two_provisioned();
     let filter = UserFilter::default();
     let now = Timestamp::now();
-    let known = [provisioned(0, 0), provisioned(1, 0)];
-    local_first(&mut store, &[], [&known[..1], &known[1..]]);
     store.begin_poll(now, &filter).unwrap();
     store
         .apply_page(now, Listing::Sso, &page(&known[..1], None), &filter)

@@ -261,6 +261,8 @@ async fn events_name_the_roles_whose_ids_they_keep() {
             .hides(&[user["role_id"].as_str().unwrap()]);
     }
     let daemon = place.daemon().await;
+    // It listens before the state is open.
+    daemon.state("main", "connected").await;
     let told = daemon.json("/api/events").await;
     assert_eq!(told["events"][0], events["events"][0]);
     daemon.stop().await;

@@ -5,19 +5,25 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use torq_connector::sandbox::{Endpoint, Fault, FaultRule};
+use torq_connector::sandbox::{Endpoint, Fault, FaultRule, Sandbox};
 
 use super::{gone, place};
 use crate::binary::{Connector, Place, bare, body, eventually, finish, get, sandbox};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn advice_names_the_configuration_that_was_given() {
+/// A place whose JumpCloud refuses one of five people.
+async fn one_is_refused() -> (Sandbox, Place) {
     let sandbox = sandbox(5).await;
     let refused = sandbox.world().people()[0].email.clone();
     sandbox
         .world()
         .behave(|behaviour| behaviour.refused_emails = vec![refused]);
     let place = place(&sandbox);
+    (sandbox, place)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn advice_names_the_configuration_that_was_given() {
+    let (_sandbox, place) = one_is_refused().await;
     let given = place.path("config.toml").display().to_string();
     for args in [["sync"].as_slice(), &["status"]] {
         let mut command = bare();
@@ -52,12 +58,7 @@ async fn advice_names_the_configuration_that_was_given() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_a_daemon_says_names_its_configuration() {
-    let sandbox = sandbox(5).await;
-    let refused = sandbox.world().people()[0].email.clone();
-    sandbox
-        .world()
-        .behave(|behaviour| behaviour.refused_emails = vec![refused]);
-    let place = place(&sandbox);
+    let (_sandbox, place) = one_is_refused().await;
     let daemon = place
         .daemon_with(|command| {
             // From where it is, and not from where somebody else is.

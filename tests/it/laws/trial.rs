@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::pin;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +22,7 @@ use torq_connector::view::{AccountStanding, ConnectorStatus, EventView, RunOutco
 use super::filters::filter;
 use super::history::{Act, Change, Door, End, History, JUMPCLOUD_SECRET, Max, Meanwhile, Run, Step, TORQ_SECRET, What};
 use super::model::{By, Made, Past, Span, View};
+use crate::binary::eventually_or;
 use crate::world::{fold, key_of};
 
 /// After this long a run has hung. An empty workspace whose pages never end is given up after ten thousand of each listing, which takes
@@ -383,10 +384,12 @@ impl Trial {
 
     /// Waits until everything that was sent has had its effect, and what was being written is written.
     async fn settle(&self) {
-        let since = Instant::now();
-        while self.state.is_none() && Lock::take(&self.state_dir(), &self.base.name).is_err() {
-            assert!(since.elapsed() < DEADLINE, "the state is let go of");
-            tokio::time::sleep(Duration::from_millis(1)).await;
+        if self.state.is_none() {
+            let free = async || match Lock::take(&self.state_dir(), &self.base.name) {
+                Ok(_) => Ok(()),
+                Err(error) => Err(error.to_string()),
+            };
+            eventually_or(DEADLINE, "the state is let go of", free).await;
         }
         for door in self.towns.iter().chain([&self.side_door]) {
             tokio::time::timeout(DEADLINE, door.quiet())

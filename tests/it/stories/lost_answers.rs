@@ -18,6 +18,15 @@ fn assert_all_are_ours(scene: &Scene, people: usize) {
     assert!(scene.events(EventKind::AccountFound).is_empty());
 }
 
+/// A list with nobody in it, whatever there is.
+fn nobody() -> Fault {
+    Fault::Status {
+        status: 200,
+        retry_after: None,
+        body: "[]".to_owned(),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_create_whose_answer_is_lost_makes_no_second_account_and_counts_as_ours() {
     for accept_duplicates in [false, true] {
@@ -292,12 +301,7 @@ async fn a_list_that_lags_behind_a_lost_create_makes_no_second_account() {
     scene.behave(|behaviour| behaviour.accept_duplicates = true);
     world.fault(times(2, Endpoint::AccountCreate, Fault::LostAnswer).after(6));
     // The list as it was before: empty, right after the creates.
-    let empty = Fault::Status {
-        status: 200,
-        retry_after: None,
-        body: "[]".to_owned(),
-    };
-    world.fault(times(1, Endpoint::Accounts, empty).after(1));
+    world.fault(times(1, Endpoint::Accounts, nobody()).after(1));
     scene.run_to_the_end().await;
     assert_in_step(&scene);
     assert_all_are_ours(&scene, 8);
@@ -320,12 +324,7 @@ async fn behind_a_replica(late: Duration) {
     // An answer that was lost lets the list be read right after the other creates, whose answers came. It is what it was before
     // them, and so is every account by itself.
     world.fault(times(1, Endpoint::AccountCreate, Fault::LostAnswer).after(7));
-    let nobody = Fault::Status {
-        status: 200,
-        retry_after: None,
-        body: "[]".to_owned(),
-    };
-    world.fault(times(1, Endpoint::Accounts, nobody).after(1));
+    world.fault(times(1, Endpoint::Accounts, nobody()).after(1));
     world.fault(times(8, Endpoint::AccountGet, Fault::LateStatus(404, late)));
     scene.run_to_the_end().await;
     assert_eq!(writes(&scene, Endpoint::AccountCreate).len(), 8, "none was sent twice");
@@ -352,12 +351,7 @@ async fn a_list_that_lags_behind_a_409_parks_nobody() {
             ..Account::default()
         });
     });
-    let empty = Fault::Status {
-        status: 200,
-        retry_after: None,
-        body: "[]".to_owned(),
-    };
-    world.fault(times(1, Endpoint::Accounts, empty).after(1));
+    world.fault(times(1, Endpoint::Accounts, nobody()).after(1));
     let end = scene.run_to_the_end().await;
     assert_eq!((end.counts.created, end.counts.found, end.counts.refused), (5, 1, 0));
     assert_in_step(&scene);
