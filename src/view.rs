@@ -541,6 +541,9 @@ pub struct Guard {
     pub removals_24h: u64,
     /// Removals that this run would add.
     pub candidates: u64,
+    /// Removals that wait already, where there are candidates: later ones wait with them as soon as all together are too many.
+    #[serde(default)]
+    pub held_already: u64,
     /// Whether they would be held.
     pub held: bool,
 }

@@ -123,6 +123,16 @@ pub fn without_daemon(action: &str, name: &impl std::fmt::Display) -> String {
     }
 }
 
+/// What to do about two matters. Where there is nothing to do about one of them, what is to be done about the other.
+pub fn both_actions(one: &str, other: &str) -> String {
+    let is_nothing = |action: &str| ["nothing:", "nothing,"].iter().any(|words| action.starts_with(words));
+    match (is_nothing(one), is_nothing(other)) {
+        (true, false) => other.to_owned(),
+        (false, true) => one.to_owned(),
+        _ => format!("{one}; and: {other}"),
+    }
+}
+
 /// Why a connector is `paused`.
 pub fn paused_reason(at: Option<Timestamp>) -> String {
     match at {
@@ -332,6 +342,17 @@ pub fn printable_lines(text: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_two_matters_the_one_that_asks_for_something_is_told() {
+        let (wait, extend, look) = ("nothing: the next run tries again", "extend the key", "look at them");
+        assert_eq!(both_actions(wait, extend), extend);
+        assert_eq!(both_actions(extend, "nothing, if that is meant"), extend);
+        assert_eq!(both_actions(look, extend), "look at them; and: extend the key");
+        assert!(both_actions(wait, wait).contains(wait));
+        let lasting = "nothing is lost: it is tried again";
+        assert!(both_actions(look, lasting).contains(lasting));
+    }
 
     #[test]
     fn times_are_told_in_their_largest_unit() {

@@ -135,5 +135,5 @@ fn epilogue(erased: &Erased) -> String {
         ));
     }
     words
-        + "\n  copies elsewhere (torq-connector backup, snapshots of the machine, exported files, logs at level debug) are not touched"
+        + "\n  copies elsewhere (backups, snapshots of the machine, exported files, logs at level debug) are not touched"
 }

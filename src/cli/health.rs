@@ -34,7 +34,7 @@ pub(super) async fn run(context: Context, args: HealthArgs) -> Result<Exit, Comm
         return match tokio::time::timeout(PATIENCE, asked).await {
             Ok(Ok(Some(_))) if args.ready => {
                 let words = "http.listen names no address, so the daemon cannot be asked whether it is ready; see: torq-connector status";
-                Err(CommandError::unexpected(words))
+                Err(CommandError::new(Exit::Unavailable, words))
             }
             Ok(Ok(Some(_))) => Ok(Exit::Done),
             Ok(Ok(None)) => Err(silent("none runs with this state_dir".to_owned())),
@@ -48,6 +48,13 @@ pub(super) async fn run(context: Context, args: HealthArgs) -> Result<Exit, Comm
         Ok(Err(error)) => return Err(silent(format!("{address}: {error}"))),
         Err(_) => return Err(silent(format!("{address}: not within {} s", PATIENCE.as_secs()))),
     };
+    // Somebody else's daemon may have the address, and this one may have died of that.
+    let asked = control::ask(&config.state_dir, &Request::Ping);
+    if let Ok(Ok(None)) = tokio::time::timeout(PATIENCE, asked).await {
+        return Err(silent(format!(
+            "none runs with this state_dir, and what answers at {address} is another one"
+        )));
+    }
     tell(body.trim_end());
     Ok(if status == 200 { Exit::Done } else { Exit::Unexpected })
 }

@@ -129,6 +129,16 @@ pub(super) async fn live(sandbox: &Sandbox, every: Option<Duration>) {
     }
 }
 
+/// A configuration without the ports, which are others each time.
+fn anywhere(config: &str) -> String {
+    const LOOPBACK: &str = "127.0.0.1:";
+    let mut parts = config.split(LOOPBACK);
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |all, part| {
+        all + LOOPBACK + part.trim_start_matches(|c: char| c.is_ascii_digit())
+    })
+}
+
 /// Writes a configuration, over one that a sandbox wrote before and over no other file.
 fn write_config(sandbox: &Sandbox, path: &Path) -> Result<(), CommandError> {
     let failed = |error: std::io::Error| CommandError::unexpected(format!("cannot write {}: {error}", path.display()));
@@ -149,6 +159,12 @@ fn write_config(sandbox: &Sandbox, path: &Path) -> Result<(), CommandError> {
     if !readable || !(before.is_empty() || before.lines().next() == Some(CONFIG_HEADING)) {
         let path = path.display();
         let message = format!("{path} is there already, and no sandbox wrote it: it stays as it is; give another file");
+        return Err(CommandError::new(Exit::Usage, message));
+    }
+    if !before.is_empty() && anywhere(&before) != anywhere(&text) {
+        let path = path.display();
+        let message =
+            format!("{path} was changed since a sandbox wrote it: it stays as it is; give another file, or delete it");
         return Err(CommandError::new(Exit::Usage, message));
     }
     // There are secrets in it, if only invented ones.

@@ -363,7 +363,8 @@ impl Attendant {
                 tokio::select! {
                     end = &mut run => break end?,
                     _ = beat.tick() => {
-                        if !noted && connector.trouble().is_some_and(|trouble| lasts(&trouble)) {
+                        let lasting = |trouble| lasts(&trouble, self.config.poll_interval);
+                        if !noted && connector.trouble().is_some_and(lasting) {
                             // Should the process die, whoever looks then sees what it saw.
                             noted = true;
                             note(state, &connector).await?;

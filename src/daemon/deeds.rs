@@ -45,7 +45,7 @@ pub fn retry(store: &mut Store, now: Timestamp) -> Sql<String> {
     let offered_again = not_offered(about.accounts) || not_offered(about.associations);
     store.forget_not_offered()?;
     let retried = store.retry()?;
-    let words = retried_words(retried);
+    let words = retried_words(retried, offered_again);
     let undone = matches!(about.state, ConnectorState::Connected | ConnectorState::ReportOnly);
     if undone && (retried > 0 || offered_again) {
         let reason = match offered_again {
@@ -85,10 +85,11 @@ fn approved_words(approved: u64, removals: Removals) -> String {
     }
 }
 
-fn retried_words(retried: u64) -> String {
-    match retried {
-        0 => "nothing was parked; had JumpCloud not offered something, the next run would try it again".to_owned(),
-        1 => "1 user is pending again; the next run delivers".to_owned(),
-        more => format!("{more} users are pending again; the next run delivers"),
+fn retried_words(retried: u64, offered_again: bool) -> String {
+    match (retried, offered_again) {
+        (0, false) => "nothing was refused, and nothing is tried again".to_owned(),
+        (0, true) => "the next run tries again what JumpCloud did not offer".to_owned(),
+        (1, _) => "1 user is pending again; the next run delivers".to_owned(),
+        (more, _) => format!("{more} users are pending again; the next run delivers"),
     }
 }

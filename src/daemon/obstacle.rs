@@ -1,5 +1,7 @@
 //! What keeps a connector from its work, as it is shown while that lasts.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 
 use crate::http::Trouble;
@@ -12,9 +14,10 @@ use crate::wording::{self, BY_ITSELF};
 /// A peer that does not answer as it should for so long is noted in the state, while the run goes on.
 const WORTH_NOTING: SignedDuration = SignedDuration::from_secs(60);
 
-/// Whether a trouble has lasted so long that it is worth noting.
-pub(super) fn lasts(trouble: &Trouble) -> bool {
-    Timestamp::now().duration_since(trouble.since) >= WORTH_NOTING
+/// Whether a trouble has lasted so long that it is worth noting: before anybody is told that nothing succeeds.
+pub(super) fn lasts(trouble: &Trouble, poll_interval: Duration) -> bool {
+    let worth = SignedDuration::try_from(poll_interval).map_or(WORTH_NOTING, |interval| interval.min(WORTH_NOTING));
+    Timestamp::now().duration_since(trouble.since) >= worth
 }
 
 /// Notes in the state what a connector meets while its run goes on.

@@ -193,23 +193,23 @@ fn has_grown(occasion: Occasion, told: &str, mark: &str) -> bool {
 impl Ground<'_> {
     fn case(&self, occasion: Occasion) -> Case {
         let about = &self.bearing.about;
-        let state = |state| match &self.bearing.status {
-            None => Case::Unknown,
-            Some(_) if about.state == state => Case::Yes(String::new()),
-            Some(_) => Case::No,
+        let Bearing { status, running, .. } = self.bearing;
+        let state = |state| match about.state == state {
+            _ if *running => Case::Unknown,
+            true => Case::Yes(String::new()),
+            false => Case::No,
         };
-        let count = |count: Option<u64>| match count {
-            None => Case::Unknown,
-            Some(0) => Case::No,
-            Some(count) => Case::Yes(count.to_string()),
+        let count = |count: u64| match count {
+            _ if *running => Case::Unknown,
+            0 => Case::No,
+            count => Case::Yes(count.to_string()),
         };
-        let status = self.bearing.status.as_ref();
         match occasion {
             Occasion::ReconnectRequired => state(ConnectorState::ReconnectRequired),
             Occasion::NotLicensed => state(ConnectorState::NotLicensed),
             Occasion::ReportOnly => state(ConnectorState::ReportOnly),
-            Occasion::Held => count(status.map(|status| status.held)),
-            Occasion::Parked => count(status.map(|status| status.parked)),
+            Occasion::Held => count(status.held),
+            Occasion::Parked => count(status.parked),
             Occasion::KeyExpiresSoon => match self.key.and_then(|(day, days)| Some((day, key_step(days)?))) {
                 Some((day, step)) => Case::Yes(format!("{day}/{step}")),
                 None => Case::No,
@@ -220,7 +220,7 @@ impl Ground<'_> {
                 Silence::No => Case::No,
             },
             Occasion::FirstCollection => match self.bearing.collected_at {
-                Some(_) if status.is_none() || about.last_success.is_none() => Case::Unknown,
+                Some(_) if *running || about.last_success.is_none() => Case::Unknown,
                 Some(_) => Case::Yes(String::new()),
                 None => Case::No,
             },
@@ -249,7 +249,7 @@ impl Ground<'_> {
                     )
                 )
         };
-        let well = self.bearing.status.is_some() && self.bearing.about.state == ConnectorState::Connected;
+        let well = !self.bearing.running && self.bearing.about.state == ConnectorState::Connected;
         let ended: Vec<Occasion> = rows
             .iter()
             .filter(|row| row.stage == Stage::Over)
@@ -261,9 +261,7 @@ impl Ground<'_> {
         let back = Occasion::BackToNormal;
         if self.occasions.contains(&back) {
             let at = rows.iter().position(|row| row.occasion == back.as_str());
-            if at.is_some_and(|at| !has_rested(&rows[at], self.now)) {
-                return;
-            }
+            // As often as something was told to begin, and that is rare enough.
             let row = fresh(back, String::new(), self.now, at.map(|at| &rows[at]));
             match at {
                 Some(at) => rows[at] = row,
@@ -281,8 +279,8 @@ impl Ground<'_> {
     fn message(&self, occasion: Occasion) -> Message {
         let Self { name, now, bearing, .. } = *self;
         let about = &bearing.about;
-        let status = bearing.status.as_ref();
-        let say = |title: &str| Message::new(name, occasion, now, title).standing(status);
+        let status = &bearing.status;
+        let say = |title: &str| Message::new(name, occasion, now, title).standing(Some(status));
         let as_noted = |title: &str| {
             let message = say(title).because(about.reason.as_deref());
             message.advising(about.action.as_deref())
@@ -292,7 +290,7 @@ impl Ground<'_> {
             Occasion::NotLicensed => as_noted("no licence for SaaS Management"),
             Occasion::ReportOnly => as_noted("report only: JumpCloud offers no account writes"),
             Occasion::Held => {
-                let held = status.map_or(0, |status| status.held);
+                let held = status.held;
                 let action = format!(
                     "look at them (torq-connector users {name} --account held), then: torq-connector approve {name}; they are dropped by \
                      themselves when the users are back"
@@ -304,11 +302,11 @@ impl Ground<'_> {
             }
             Occasion::Parked => {
                 // What, and then why.
-                let said = status.map(wording::parked).unwrap_or_default();
+                let said = wording::parked(status);
                 let (title, reason) = said.split_once(": ").unwrap_or((&said, ""));
                 say(title)
                     .because(Some(reason).filter(|reason| !reason.is_empty()))
-                    .advising(status.map(wording::about_parked).as_deref())
+                    .advising(Some(&wording::about_parked(status)))
             }
             Occasion::BackToNormal => say("back to normal"),
             Occasion::KeyExpiresSoon => {
@@ -334,18 +332,19 @@ impl Ground<'_> {
                     Silence::No | Silence::Unsure => Duration::ZERO,
                 };
                 let since = wording::span(since);
-                let reason = about.reason.as_deref().unwrap_or("no run has come to its end");
-                let action = format!("see torq-connector status {name}, and the log");
-                let message = say(&format!("no success for {since}")).because(Some(reason));
-                message.advising(Some(about.action.as_deref().unwrap_or(&action)))
+                // Of any other state the reason is of the last run that came to its end, which has nothing to do with it.
+                let retrying = about.state == ConnectorState::Retrying;
+                let noted = |words: &'_ Option<String>| words.clone().filter(|_| retrying);
+                let reason = noted(&about.reason).unwrap_or_else(|| "no run has come to its end".to_owned());
+                let action =
+                    noted(&about.action).unwrap_or_else(|| format!("see torq-connector status {name}, and the log"));
+                let message = say(&format!("no success for {since}")).because(Some(&reason));
+                message.advising(Some(&action))
             }
-            Occasion::FirstCollection => {
-                let users = status.map_or(0, |status| status.users);
-                say(&format!(
-                    "the first collection is finished: {}",
-                    wording::counted(users, "user")
-                ))
-            }
+            Occasion::FirstCollection => say(&format!(
+                "the first collection is finished: {}",
+                wording::counted(status.users, "user")
+            )),
             Occasion::Test => say("this is a test"),
         }
     }

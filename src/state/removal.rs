@@ -9,6 +9,7 @@ use super::seen::{Bits, Memory};
 use super::{NewEvent, Sql, Store, events, stored};
 use crate::config::{MaxRemovals, Removals};
 use crate::view::{EventKind, Guard, RunCounts};
+use crate::wording::counted;
 
 /// A time between two complete polls is noted from this length on.
 const UNREAD: SignedDuration = SignedDuration::from_hours(1);
@@ -309,16 +310,16 @@ impl Judged<'_> {
             ..PollEnd::default()
         };
         if guard.held {
-            let reason = self.reason(&guard);
+            let Held { these, all } = self.reason(db, &guard)?;
             for no in &candidates {
-                hold_user(db, now, run, *no, &reason)?;
+                hold_user(db, now, run, *no, &these)?;
             }
             if orphans > 0 {
-                hold_orphans(db, now, run, &reason)?;
+                hold_orphans(db, now, run, &these)?;
             }
             db.execute(
                 "UPDATE connector SET hold_reason = ?1 WHERE hold_reason IS NOT ?1",
-                [&reason],
+                [&all],
             )?;
             end.held = total;
         } else {
@@ -368,23 +369,69 @@ impl Judged<'_> {
             limit,
             removals_24h,
             candidates,
+            held_already,
             held: candidates > 0 && (too_many || self.empty || self.doubt != Doubt::None),
         })
     }
 
     /// Why they are held, for a person.
-    fn reason(&self, guard: &Guard) -> String {
-        if self.empty {
-            return "the whole workspace came back empty".to_owned();
+    fn reason(&self, db: &Connection, guard: &Guard) -> Sql<Held> {
+        let doubted = match self.empty {
+            true => Some("the whole workspace came back empty"),
+            false => self.doubt.reason(),
+        };
+        if let Some(reason) = doubted {
+            return Ok(Held::all_alike(reason.to_owned()));
         }
-        match self.doubt.reason() {
-            Some(reason) => reason.to_owned(),
-            None => format!(
-                "{} removals now, beside {} that were carried out in the last 24 hours, are more than the {} a day that are believed unasked",
-                guard.candidates, guard.removals_24h, guard.limit
-            ),
+        let before: Option<String> = db.query_row("SELECT hold_reason FROM connector", [], |row| row.get(0))?;
+        let at_once = guard.removals_24h + guard.candidates;
+        Ok(match before {
+            // They would be believed, were there nobody else.
+            Some(before) if at_once <= guard.limit => Held {
+                these: format!("{} held already: later ones wait with them", are(guard.held_already)),
+                all: match before.ends_with(LATER) {
+                    true => before,
+                    false => format!("{before}; {LATER}"),
+                },
+            },
+            _ if guard.limit == 0 => Held::all_alike("no removal is believed unasked, as max_removals says".to_owned()),
+            _ => {
+                let earlier = match guard.removals_24h {
+                    0 => String::new(),
+                    earlier => format!(" and {earlier} carried out in the last 24 hours"),
+                };
+                Held::all_alike(format!(
+                    "{} at once{earlier} are more than the {} a day that are believed unasked",
+                    guard.candidates, guard.limit
+                ))
+            }
+        })
+    }
+}
+
+/// Added to the reason of those who were first.
+const LATER: &str = "later ones wait with them";
+
+/// Why people are held.
+struct Held {
+    /// Those of this poll.
+    these: String,
+    /// Everybody who waits by now.
+    all: String,
+}
+
+impl Held {
+    fn all_alike(reason: String) -> Self {
+        Self {
+            these: reason.clone(),
+            all: reason,
         }
     }
+}
+
+fn are(removals: u64) -> String {
+    let are = if removals == 1 { "is" } else { "are" };
+    format!("{} {are}", counted(removals, "removal"))
 }
 
 /// Noted by a clock that was ahead, a removal would count as one of the last 24 hours until that day has passed. It is one of now.

@@ -312,6 +312,40 @@ fn too_many_removals_are_held_until_approved_and_dropped_when_the_users_are_back
     assert!(end.guard.held);
     assert_eq!(store.status().unwrap().held, 6);
     assert_eq!(all(&store).len(), 20, "held users are users");
+    let why = |store: &Store| store.about().unwrap().hold_reason.unwrap();
+    let at_once = "6 at once are more than the 5 a day that are believed unasked";
+    assert_eq!(why(&store), at_once);
+
+    // One more would be believed, were it not for those.
+    poll(&mut store, &users[7..], max);
+    let end = poll(&mut store, &users[7..], max);
+    assert_eq!((end.held, end.guard.held_already), (1, 6));
+    assert_eq!(why(&store), format!("{at_once}; later ones wait with them"));
+    poll(&mut store, &users[8..], max);
+    poll(&mut store, &users[8..], max);
+    assert_eq!(
+        why(&store),
+        format!("{at_once}; later ones wait with them"),
+        "said once"
+    );
+    let held = EventQuery {
+        kinds: vec![EventKind::RemovalHeld],
+        ..EventQuery::default()
+    };
+    let reasons: Vec<_> = store
+        .events(&held)
+        .unwrap()
+        .into_iter()
+        .filter_map(|event| event.reason)
+        .collect();
+    assert_eq!(reasons[..6], [at_once; 6]);
+    assert_eq!(
+        reasons[6..],
+        [
+            "6 removals are held already: later ones wait with them",
+            "7 removals are held already: later ones wait with them"
+        ]
+    );
 
     // Back: nothing is held any more.
     poll(&mut store, &users, max);

@@ -62,8 +62,10 @@ pub struct Outgoing {
 pub struct Bearing {
     /// The connector itself.
     pub about: About,
-    /// What is counted; `None` while a run is going on, for then it is about to change.
-    pub status: Option<ConnectorStatus>,
+    /// What is counted.
+    pub status: ConnectorStatus,
+    /// A run is going on: what is counted is about to change, and what it met last is not known yet.
+    pub running: bool,
     /// When the first collection was finished.
     pub collected_at: Option<Timestamp>,
     /// When the first run that is known began.
@@ -74,10 +76,7 @@ impl Store {
     /// What there is to be told of.
     pub fn bearing(&mut self) -> Sql<Bearing> {
         let about = self.about()?;
-        let status = match self.run {
-            None => Some(self.status()?),
-            Some(_) => None,
-        };
+        let (status, running) = (self.status()?, self.run.is_some());
         let (collected_at, first_run): (Option<String>, Option<String>) = self.db.query_row(
             "SELECT first_poll_at, (SELECT started FROM runs ORDER BY no LIMIT 1) FROM connector",
             [],
@@ -86,6 +85,7 @@ impl Store {
         Ok(Bearing {
             about,
             status,
+            running,
             collected_at: instant(collected_at),
             first_run: instant(first_run),
         })

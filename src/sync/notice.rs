@@ -20,7 +20,7 @@ pub(super) type Notice = (String, String);
 pub(super) fn both(one: Notice, other: Notice) -> Notice {
     (
         format!("{}; {}", one.0, other.0),
-        format!("{}; and: {}", one.1, other.1),
+        wording::both_actions(&one.1, &other.1),
     )
 }
 
@@ -42,7 +42,10 @@ pub(super) fn of_end(
     });
     if status.held > 0 {
         let why = about.hold_reason.as_deref().unwrap_or("more than are believed unasked");
-        let reason = format!("{} removals are held: {why}", status.held);
+        let reason = match status.held {
+            1 => format!("1 removal is held: {why}"),
+            more => format!("{more} removals are held: {why}"),
+        };
         let action = format!(
             "look at them (torq-connector users {name} --account held), then: torq-connector approve {name}; they are dropped by themselves when the users are back"
         );

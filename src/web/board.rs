@@ -124,6 +124,8 @@ pub enum BoardError {
         name: String,
         /// Why, as far as its task said.
         reason: Option<String>,
+        /// It was removed: then that is how it should be.
+        removed: bool,
     },
     /// Its state could not be read.
     #[error(transparent)]
@@ -150,11 +152,12 @@ impl Seat {
         self.state.as_ref().ok_or_else(|| BoardError::Closed {
             name: self.name.to_string(),
             reason: self.live.borrow().overlay.clone().and_then(|overlay| overlay.reason),
+            removed: self.is_removed(),
         })
     }
 
     /// Whether the connector was removed: then it has no state, and that is how it should be.
-    fn is_removed(&self) -> bool {
+    pub(super) fn is_removed(&self) -> bool {
         let live = self.live.borrow();
         let removed = |overlay: &Overlay| overlay.state == ConnectorState::Removed;
         self.state.is_none() && live.overlay.as_ref().is_some_and(removed)

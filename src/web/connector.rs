@@ -187,8 +187,8 @@ fn figures(status: &ConnectorStatus, survey: &Survey) -> Markup {
             (figure(status.held, "held", account("held"), "warning", false))
             (figure(status.associations_pending, "associations to be made", None, "", false))
             (figure(status.filtered, "left out by the filters", account("filtered"), "", false))
-            (figure(status.removed, "removed so far", Some(gone), "", false))
-            (figure(status.leftover, "accounts of users who left", None, "", false))
+            (figure(status.removed, "removed so far", Some(gone.clone()), "", false))
+            (figure(status.leftover, "accounts of users who left", Some(gone.clone()), "", false))
         }
     }
 }

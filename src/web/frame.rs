@@ -150,6 +150,12 @@ impl IntoResponse for NoPage {
                 error.to_string(),
                 "It may have been removed or renamed in the configuration.",
             ),
+            Self::Board(error @ BoardError::Closed { removed: true, .. }) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Removed",
+                error.to_string(),
+                "Nothing is known of it any more. The first page says which command sets it up again.",
+            ),
             Self::Board(error @ BoardError::Closed { .. }) => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "Not open",

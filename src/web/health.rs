@@ -100,7 +100,9 @@ pub(super) async fn metrics(State(site): State<Site>) -> Response {
     };
     meters::note_process();
     for seat in site.board.seats() {
-        meters::configured(seat.name.as_str(), seat.poll_interval, seat.key_expires);
+        // Nobody is to be warned of the end of a key of a connector that was removed.
+        let key_expires = seat.key_expires.filter(|_| !seat.is_removed());
+        meters::configured(seat.name.as_str(), seat.poll_interval, key_expires);
         if let Some(bytes) = seat.state_size().await {
             meters::state_size(seat.name.as_str(), bytes);
         }

@@ -239,12 +239,32 @@ fn heading(entries: &[Entry], asking: usize) -> Markup {
         (0, ..) => return html! {},
         (1, 0, []) => "All is well.".to_owned(),
         (1, 0, [(_, state), ..]) => format!("It is {state}: nothing is polled or delivered."),
+        // Nobody has to do anything about it.
+        (1, ..) if entries[0].todos.is_empty() => format!("It is {}.", wording::state(entries[0].status.state)),
         (1, ..) => "Something needs a look.".to_owned(),
         (_, 0, []) => format!("All {} are well.", number(all as u64)),
         _ => several(all, asking, &aside),
     };
     let well = asking == 0 && aside.is_empty();
-    html! { p class={ "lead" @if well { " good" } } { (words) } }
+    html! {
+        p class={ "lead" @if well { " good" } } { (words) }
+        (leftovers(entries))
+    }
+}
+
+/// Whose accounts stay although they left: nothing is wrong, and somebody may want to know.
+fn leftovers(entries: &[Entry]) -> Markup {
+    let with: Vec<&Entry> = entries.iter().filter(|entry| entry.status.leftover > 0).collect();
+    let accounts: u64 = with.iter().map(|entry| entry.status.leftover).sum();
+    let command = match &with[..] {
+        [] => return html! {},
+        [one] if entries.len() > 1 => format!("torq-connector report drift {}", one.status.name),
+        _ => "torq-connector report drift".to_owned(),
+    };
+    let stay = if accounts == 1 { "stays" } else { "stay" };
+    html! {
+        p { (counted(accounts, "account")) " of users who left " (stay) " in JumpCloud. Whose: " (parts::command(&command)) }
+    }
 }
 
 fn several(all: usize, asking: usize, aside: &[(usize, &str)]) -> String {
@@ -382,4 +402,36 @@ fn happened(latest: &[EventView], roles: &BTreeMap<String, story::Roles>, named:
             }
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(name: &str, leftover: u64) -> Entry {
+        let mut status = ConnectorStatus::unknown(name, ConnectorState::Connected, None);
+        status.leftover = leftover;
+        Entry {
+            status,
+            todos: Vec::new(),
+            weight: Weight::Good,
+        }
+    }
+
+    #[test]
+    fn accounts_of_people_who_left_are_spoken_of_where_all_is_well() {
+        let said = |entries: &[Entry]| heading(entries, 0).into_string();
+        assert!(!said(&[entry("one", 0)]).contains("report drift"));
+        let one = said(&[entry("one", 1)]);
+        assert!(
+            one.contains("All is well") && one.contains("1 account of users who left stays"),
+            "{one}"
+        );
+        assert!(one.contains("torq-connector report drift<"), "{one}");
+        let among = said(&[entry("one", 0), entry("two", 3)]);
+        assert!(among.contains("torq-connector report drift two"), "{among}");
+        let both = said(&[entry("one", 4), entry("two", 3)]);
+        assert!(both.contains("7 accounts of users who left stay in"), "{both}");
+        assert!(both.contains("torq-connector report drift<"), "{both}");
+    }
 }

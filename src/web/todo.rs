@@ -76,6 +76,10 @@ pub(crate) fn of(status: &ConnectorStatus, settings: &Settings, now: Timestamp) 
         Some((href, words))
     };
     let mut todos = Vec::new();
+    // What its status says is all there is to do: everything else would set it up again.
+    if status.state == ConnectorState::Removed {
+        return todos;
+    }
     match status.state {
         ConnectorState::ReconnectRequired => todos.push(Todo {
             reason: status.reason.clone(),
@@ -168,11 +172,16 @@ pub(crate) fn of(status: &ConnectorStatus, settings: &Settings, now: Timestamp) 
             ),
             _ => (Weight::Warning, format!("The Torq API key expires in {days} days")),
         };
+        let advice = "Extend it in Torq, or make a new one and put its client id and secret into the configuration; set key_expires.";
+        // While it is paused no run could try the new one.
+        let paused = status.state == ConnectorState::Paused;
         todos.push(Todo {
-            advice: Some(
-                "Extend it in Torq, or make a new one and put its client id and secret into the configuration; set key_expires. Then:".to_owned(),
-            ),
-            command: command("reconnect"),
+            advice: Some(if paused {
+                advice.to_owned()
+            } else {
+                format!("{advice} Then:")
+            }),
+            command: command("reconnect").filter(|_| !paused),
             ..todo(Topic::Key, weight, what)
         });
     }
@@ -252,5 +261,37 @@ pub(crate) fn list<'a>(todos: impl IntoIterator<Item = &'a Todo>, named: bool) -
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn commands(state: ConnectorState) -> Vec<(Topic, Option<String>)> {
+        let now: Timestamp = "2026-11-24T10:00:00Z".parse().unwrap();
+        let settings = Settings {
+            key_expires: Some("2026-11-26".parse().unwrap()),
+            ..Settings::by_default()
+        };
+        let mut status = ConnectorStatus::unknown("main", state, None);
+        status.last_success = Some(now - SignedDuration::from_hours(24));
+        let todos = of(&status, &settings, now).into_iter();
+        todos.map(|todo| (todo.topic, todo.command)).collect()
+    }
+
+    #[test]
+    fn nobody_is_advised_to_reconnect_what_a_person_removed_or_paused() {
+        assert_eq!(commands(ConnectorState::Removed), []);
+        let resume = Some("torq-connector resume main".to_owned());
+        assert_eq!(
+            commands(ConnectorState::Paused),
+            [(Topic::Key, None), (Topic::State, resume)]
+        );
+        let connected = commands(ConnectorState::Connected);
+        assert!(
+            connected.contains(&(Topic::Key, Some("torq-connector reconnect main".to_owned()))),
+            "{connected:?}"
+        );
     }
 }

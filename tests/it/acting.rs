@@ -77,7 +77,7 @@ async fn pause_and_resume() {
         office.place.run(&["pause"]).await.exits(0);
 
         let ran = office.place.run(&["retry", "main"]).await.exits(0);
-        ran.tells(&["nothing was parked", "it is paused until: torq-connector resume main"]);
+        ran.tells(&["nothing was refused", "it is paused until: torq-connector resume main"]);
         office.place.run(&["resume", "main"]).await.exits(0).tells(&["resumed"]);
         office.carried_out().await;
         office
@@ -173,7 +173,7 @@ async fn retry_also_tries_what_was_not_offered() {
             .run(&["retry", "main"])
             .await
             .exits(0)
-            .tells(&["nothing was parked", "the next run"]);
+            .tells(&["main: the next run tries again what JumpCloud did not offer"]);
         if !with_daemon {
             office
                 .status(|status| {

@@ -482,7 +482,7 @@ async fn a_dry_run_has_the_documented_fields() {
     );
     assert_eq!(
         keys(&connector["guard"]),
-        ["candidates", "held", "limit", "removals_24h"]
+        ["candidates", "held", "held_already", "limit", "removals_24h"]
     );
     let csv = place
         .run(&["sync", "--dry-run", "--format", "csv"])

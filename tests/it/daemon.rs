@@ -521,6 +521,11 @@ async fn the_daemon_polls_by_itself_and_a_quiet_poll_says_nothing() {
     let place = Place::new(&[Connector::new("main", &sandbox).with("poll_interval", "1s")]);
     let daemon = place.daemon().await;
     daemon.state("main", "connected").await;
+    // What the first run did is said after its end, which is what the state shows.
+    eventually("the first run is told", async || {
+        daemon.said().contains("run ended").then_some(())
+    })
+    .await;
     let polls = sandbox.world().count(Endpoint::TorqUsers);
     let said = daemon.said();
     seen(&sandbox, Endpoint::TorqUsers, polls + 6).await;

@@ -216,7 +216,10 @@ async fn an_endpoint_that_fails_is_tried_again_and_stops_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn silence_is_told_whatever_its_reason() {
     let (sandbox, ear) = (sandbox(3).await, Ear::new().await);
-    let place = Place::new(&[telling(&sandbox, &ear).with("notify.url", ear.url())]);
+    // The last good run had something else to say.
+    let tomorrow = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24);
+    let tomorrow = tomorrow.to_string()[..10].to_owned();
+    let place = Place::new(&[telling(&sandbox, &ear).with("torq.key_expires", tomorrow)]);
     let daemon = place.daemon().await;
     ear.hears("first_collection").await;
     let rule = FaultRule::always(Endpoint::TorqUsers, Fault::status(503));
@@ -226,6 +229,9 @@ async fn silence_is_told_whatever_its_reason() {
         told["title"].as_str().unwrap().starts_with("main: no success for"),
         "{told}"
     );
+    assert!(told["reason"].as_str().unwrap().contains("503"), "{told}");
+    assert!(!told["action"].as_str().unwrap().contains("key"), "{told}");
+    assert_eq!(told["status"]["users"], 3, "{told}");
     sandbox.world().clear_faults();
     let back = ear.hears("back_to_normal").await;
     assert_eq!(back["ended"], serde_json::json!(["silent"]));

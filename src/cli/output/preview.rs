@@ -117,8 +117,12 @@ fn guard(run: &DryRun) -> Option<String> {
     if guard.candidates == 0 && !guard.held {
         return None;
     }
+    let waiting = match guard.held_already {
+        0 => String::new(),
+        waiting => format!("{waiting} held already, "),
+    };
     let mut words = format!(
-        "{} to come, {} in the last 24 hours, up to {} believed",
+        "{} to come, {waiting}{} in the last 24 hours, up to {} believed",
         counted(guard.candidates, "removal"),
         guard.removals_24h,
         guard.limit

@@ -191,6 +191,7 @@ fn previews() -> DryRunReport {
             limit: 5,
             removals_24h: 5,
             candidates: 1,
+            held_already: 0,
             held: true,
         },
         notes: vec!["the application would be created first".to_owned()],

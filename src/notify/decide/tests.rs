@@ -27,7 +27,7 @@ impl Life {
         let now = at("2026-11-24T10:00:00Z");
         bearing.about.state = ConnectorState::Connected;
         bearing.about.last_success = Some(now);
-        bearing.status = Some(ConnectorStatus::unknown("main", ConnectorState::Connected, None));
+        bearing.status = ConnectorStatus::unknown("main", ConnectorState::Connected, None);
         Self {
             store,
             now,
@@ -40,14 +40,12 @@ impl Life {
 
     fn is(&mut self, state: ConnectorState) -> &mut Self {
         self.bearing.about.state = state;
-        if let Some(status) = &mut self.bearing.status {
-            status.state = state;
-        }
+        self.bearing.status.state = state;
         self
     }
 
     fn counts(&mut self, parked: u64, held: u64) -> &mut Self {
-        let status = self.bearing.status.as_mut().unwrap();
+        let status = &mut self.bearing.status;
         (status.parked, status.held) = (parked, held);
         self
     }
@@ -118,13 +116,45 @@ fn nothing_is_said_to_be_normal_before_it_is() {
 fn while_a_run_goes_on_or_a_person_has_paused_it_nothing_changes() {
     let mut life = Life::new();
     life.is(ConnectorState::ReconnectRequired);
-    let status = life.bearing.status.take();
+    life.bearing.running = true;
     assert_eq!(life.events(), [""; 0], "the run may get over it");
-    life.bearing.status = status;
+    life.bearing.running = false;
     life.bearing.about.paused = true;
     assert_eq!(life.events(), [""; 0]);
     life.bearing.about.paused = false;
     assert_eq!(life.events(), ["reconnect_required"]);
+}
+
+#[test]
+fn whatever_was_told_to_begin_is_told_to_end() {
+    let mut life = Life::new();
+    assert_eq!(life.is(ConnectorState::NotLicensed).events(), ["not_licensed"]);
+    assert_eq!(life.after(1).is(ConnectorState::Connected).events(), ["back_to_normal"]);
+    assert_eq!(
+        life.after(1).is(ConnectorState::ReconnectRequired).events(),
+        ["reconnect_required"]
+    );
+    assert_eq!(life.after(1).is(ConnectorState::Connected).events(), ["back_to_normal"]);
+}
+
+#[test]
+fn silence_has_the_reason_of_what_fails_and_of_nothing_else() {
+    let mut life = Life::new();
+    life.silence = Silence::For(Duration::from_secs(7200));
+    life.bearing.about.reason = Some("the Torq API key expires tomorrow".to_owned());
+    life.bearing.about.action = Some("extend the API key".to_owned());
+    life.bearing.running = true;
+    let told = life.look().remove(0);
+    assert_eq!(told.reason.as_deref(), Some("no run has come to its end"));
+    assert!(told.action.unwrap().contains("torq-connector status main"));
+    assert!(told.status.is_some());
+
+    let mut life = Life::new();
+    life.silence = Silence::For(Duration::from_secs(7200));
+    life.bearing.about.reason = Some("Torq: 503".to_owned());
+    life.bearing.running = true;
+    let told = life.is(ConnectorState::Retrying).look().remove(0);
+    assert_eq!(told.reason.as_deref(), Some("Torq: 503"));
 }
 
 #[test]

@@ -359,7 +359,7 @@ async fn hostile_text_stays_text_on_every_page() {
 #[tokio::test]
 async fn what_is_not_there_or_not_open_says_so_on_a_page() {
     let world = world(open()).await;
-    let (_live, receiver) = watch::channel(Live {
+    let (live, receiver) = watch::channel(Live {
         overlay: Some(Overlay {
             state: ConnectorState::Retrying,
             reason: Some("the disk is full".to_owned()),
@@ -391,6 +391,17 @@ async fn what_is_not_there_or_not_open_says_so_on_a_page() {
     let (status, page) = world.get("/").await;
     assert_eq!(status, 200);
     assert!(page.contains("the disk is full"));
+    live.send_replace(Live {
+        overlay: Some(Overlay {
+            state: ConnectorState::Removed,
+            reason: None,
+            action: None,
+        }),
+        ..Live::new()
+    });
+    let (status, page) = world.get("/connectors/closed").await;
+    assert_eq!(status, 503);
+    assert!(page.contains("Removed") && !page.contains("tried again"), "{page}");
     // And hides nothing of the others.
     let _open = with(&world, "open", vec![person("1", "ada@example.com")]).await;
     let (_, page) = world.get("/").await;

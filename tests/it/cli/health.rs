@@ -74,7 +74,24 @@ async fn health_of_a_daemon_that_serves_nothing_is_that_it_answers() {
     place
         .run(&["health", "--ready"])
         .await
-        .exits(1)
+        .exits(69)
         .tells(&["torq-connector status"]);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_daemon_answers_is_not_taken_for_this_ones() {
+    let sandbox = sandbox(3).await;
+    let (place, other) = (self::place(&sandbox), self::place(&sandbox));
+    let daemon = other.daemon().await;
+    // It has the address that this one is to listen at, so this one never comes up.
+    listening(&place, &daemon.address.to_string());
+    for args in [&["health"][..], &["health", "--ready"]] {
+        place
+            .run(args)
+            .await
+            .exits(69)
+            .tells(&["none runs with this state_dir", "is another one"]);
+    }
     daemon.stop().await;
 }

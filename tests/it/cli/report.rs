@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use jiff::Timestamp;
 use serde_json::Value;
-use torq_connector::sandbox::{Account, Person};
+use torq_connector::sandbox::{Account, Endpoint, Fault, FaultRule, Person};
 
 use super::place;
 use crate::binary::{Connector, Place, keys, people_emails, sandbox};
@@ -323,6 +323,17 @@ async fn a_report_is_as_of_the_last_complete_poll_and_says_why_there_is_none_sin
     let sandbox = sandbox(4).await;
     let world = sandbox.world();
     let place = place(&sandbox);
+    // Of a list without anybody in it, nobody must think that nobody has access.
+    world.fault(FaultRule::always(Endpoint::TorqUsers, Fault::status(400)));
+    place.run(&["sync"]).await;
+    let access = place
+        .run(&["report", "access", "--format", "json"])
+        .await
+        .exits(75)
+        .json();
+    let part = &access["connectors"][0];
+    assert!(part["last_read"].is_null() && part["rows"] == 0, "{part}");
+    world.clear_faults();
     // Read to its end, and nothing delivered.
     world.revoke_jumpcloud_key();
     place.run(&["sync"]).await.exits(77);

@@ -202,16 +202,28 @@ async fn the_sandbox_writes_over_no_file_but_its_own() {
         .tells(&["try.toml is there already"]);
     assert_eq!(std::fs::read_to_string(&config).unwrap(), "[connectors.mine]\n");
 
-    // One that a sandbox wrote is written over, and nobody else can read it, whoever could before.
-    let heading = torq_connector::sandbox::CONFIG_HEADING;
-    std::fs::write(&config, format!("{heading}\nold\n")).unwrap();
-    std::fs::set_permissions(&config, Permissions::from_mode(0o644)).unwrap();
-    let mut child = sandbox().await.stderr(Stdio::null()).spawn().unwrap();
-    eventually("the configuration is written", async || {
-        let text = std::fs::read_to_string(&config).unwrap();
-        (text.contains("[connectors.demo]") && !text.contains("old")).then_some(())
-    })
-    .await;
-    assert_eq!(std::fs::metadata(&config).unwrap().permissions().mode() & 0o777, 0o600);
-    child.kill().await.unwrap();
+    // One that a sandbox wrote is written over, whatever its ports were, and nobody else can read it, whoever could before.
+    std::fs::remove_file(&config).unwrap();
+    let mut ports = Vec::new();
+    for _ in 0..2 {
+        let mut child = sandbox().await.stderr(Stdio::null()).spawn().unwrap();
+        let text = eventually("the configuration is written", async || {
+            let text = std::fs::read_to_string(&config).unwrap_or_default();
+            (text.contains("[connectors.demo]") && !ports.contains(&text)).then_some(text)
+        })
+        .await;
+        assert_eq!(std::fs::metadata(&config).unwrap().permissions().mode() & 0o777, 0o600);
+        std::fs::set_permissions(&config, Permissions::from_mode(0o644)).unwrap();
+        ports.push(text);
+        child.kill().await.unwrap();
+    }
+
+    // One that somebody changed since is theirs.
+    let theirs = ports.pop().unwrap().replace("[connectors.demo]", "[connectors.mine]");
+    std::fs::write(&config, &theirs).unwrap();
+    finish(sandbox().await)
+        .await
+        .exits(64)
+        .tells(&["try.toml was changed since a sandbox wrote it"]);
+    assert_eq!(std::fs::read_to_string(&config).unwrap(), theirs);
 }
