@@ -79,11 +79,23 @@ pub fn state_dir(path: &Path, env: &BTreeMap<String, String>) -> Option<PathBuf>
         env,
         secrets: Secrets::None,
     };
-    let mut written = toml_table(&text).ok()?;
+    let mut written = toml_table(&text).or_else(|_| toml_table(state_dir_line(&text))).ok()?;
     written.retain(|name, _| name == "state_dir");
     let environment = environment::layer(env, &BTreeSet::new(), &mut Vec::new());
     let merged = merge(Table::new(), written, environment).ok()?;
     check::state_dir(&merged, surroundings)
+}
+
+/// Of a text that is not TOML, the line that sets `state_dir`: it stands before the first section, or nowhere. Of one that names it in
+/// another way (quoted, over several lines), something that is no TOML either.
+fn state_dir_line(text: &str) -> &str {
+    let head = text.lines().take_while(|line| !line.trim_start().starts_with('['));
+    let mut naming = head.filter(|line| line.split('#').next().is_some_and(|line| line.contains("state_dir")));
+    match (naming.next(), naming.next()) {
+        (None, _) => "",
+        (Some(line), None) if line.trim_start().starts_with("state_dir") => line,
+        _ => "=",
+    }
 }
 
 /// The same as [`load`], from text. Relative paths are relative to `dir`; `file_mode` is the mode of the file that
@@ -435,5 +447,42 @@ impl Lines {
         let start = self.0.get(line.saturating_sub(1)).copied().unwrap_or(0);
         let column = 1 + text.get(start..offset).map_or(0, |before| before.chars().count());
         format!("line {line}, column {column}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_the_state_is_can_be_said_of_a_file_that_is_no_toml() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        let there = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            state_dir(&path, &BTreeMap::new())
+        };
+        let broken = "\n[connectors.main";
+        assert_eq!(
+            there(&format!("state_dir = \"here\"{broken}")),
+            Some(dir.path().join("here"))
+        );
+        assert_eq!(
+            there(&format!("x = = 1\n  state_dir = '/a' # as ever{broken}")),
+            Some("/a".into())
+        );
+        let usual = Some("/var/lib/torq-connector".into());
+        assert_eq!(there(broken), usual);
+        assert_eq!(
+            there(&format!("# state_dir = \"here\"{broken}\nstate_dir = \"no\"")),
+            usual
+        );
+        for unsure in [
+            "state_dir = \"here",
+            "\"state_dir\" = \"here\"",
+            "state_dir = 'a'\nstate_dir = 'b'",
+        ] {
+            assert_eq!(there(&format!("{unsure}{broken}")), None, "{unsure}");
+        }
     }
 }

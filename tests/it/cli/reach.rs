@@ -194,6 +194,17 @@ async fn while_the_file_has_a_problem_a_running_daemon_is_looked_at_and_acted_on
         .exits(0)
         .tells(&["log.level", "main: paused"]);
     daemon.state("main", "paused").await;
+    // Also while it is no TOML at all.
+    let good = std::fs::read_to_string(place.path("config.toml")).unwrap();
+    place.write("config.toml", &format!("{good}\n[connectors.other"));
+    for args in [&["status"][..], &["resume", "main"]] {
+        place
+            .run(args)
+            .await
+            .exits(0)
+            .tells(&["this is not TOML", "goes on by its former configuration"]);
+    }
+    place.write("config.toml", &good);
     place
         .run(&["pause", "nobody"])
         .await
