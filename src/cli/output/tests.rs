@@ -31,28 +31,7 @@ fn written(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> String {
 }
 
 fn connector(name: &str, state: ConnectorState) -> ConnectorStatus {
-    ConnectorStatus {
-        name: name.to_owned(),
-        state,
-        reason: None,
-        action: None,
-        last_success: None,
-        next_poll: None,
-        users: 0,
-        accounts: 0,
-        associated: 0,
-        pending: 0,
-        parked: 0,
-        held: 0,
-        removed: 0,
-        filtered: 0,
-        associations_pending: 0,
-        deletions_pending: 0,
-        leftover: 0,
-        deletions_parked: 0,
-        progress: None,
-        last_run: None,
-    }
+    ConnectorStatus::unknown(name, state, None)
 }
 
 fn statuses() -> StatusReport {
