@@ -57,6 +57,15 @@ const JUMPCLOUD_REGIONS: &[(&str, Region)] = &[
     ),
 ];
 
+/// Whether this is an endpoint of one of the regions, and no other address that was configured.
+pub fn is_of_a_region(url: &Url) -> bool {
+    let regions = TORQ_REGIONS.iter().chain(JUMPCLOUD_REGIONS);
+    let known = regions.flat_map(|(_, region)| [region.base, region.token]);
+    known
+        .into_iter()
+        .any(|known| Url::parse(known).is_ok_and(|known| known == *url))
+}
+
 /// Base URL and token endpoint of one side.
 type Endpoints = (Url, Url);
 

@@ -29,6 +29,7 @@ use url::Url;
 use crate::model::ConnectorName;
 
 pub use authorities::Authorities;
+pub use connector::is_of_a_region;
 pub use environment::variable_of;
 pub use filter::{KEY_SOON, PATIENCE, days_left, patience};
 pub use notify::{HookFormat, HookUrl, Occasion};
