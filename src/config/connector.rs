@@ -77,7 +77,7 @@ enum Way {
 }
 
 impl Walker<'_> {
-    /// All connectors, by name.
+    /// All connectors with which nothing is wrong, by name.
     pub(super) fn connectors(&mut self, section: &Section<'_>) -> Checked<Vec<Connector>> {
         let names = section.names();
         if names.is_empty() {
@@ -93,11 +93,12 @@ impl Walker<'_> {
             )));
         }
         self.refuse_equal_names(section, &names);
-        let checked: Vec<Checked<Connector>> = names
-            .iter()
-            .map(|name| self.connector_or_slip(&section.section(name), name))
-            .collect();
-        checked.into_iter().collect()
+        let mut good = Vec::new();
+        for name in names {
+            // What is wrong with one was told.
+            good.extend(self.connector_or_slip(&section.section(name), name));
+        }
+        Ok(good)
     }
 
     /// A connector. One that only the environment names, that lacks something and is called almost like one in the file, is a slip
