@@ -3,17 +3,16 @@
 
 use jiff::Timestamp;
 
-use super::logging::{self, Who};
-use super::reach::may_look;
-use super::sync::{chosen, removed_words};
+use super::reach::{Sight, may_look};
+use super::sync::removed_words;
 use super::{BackupArgs, CommandError, Context, Exit, tell, write_out};
 use crate::state::{self, StateError};
 use crate::wording;
 
 pub(super) async fn run(context: Context, args: BackupArgs) -> Result<Exit, CommandError> {
-    let config = context.config_without_secrets()?;
-    logging::start(&config.log, Who::Command, context.verbose);
-    let names = chosen(&config, &args.names)?;
+    let Sight {
+        config, names, exit, ..
+    } = Sight::at_and_tell(&context, &args.names)?;
     if state::is_state_dir(&config.state_dir, &args.to) {
         let message = format!(
             "{} is the folder of the states themselves; give another one",
@@ -23,7 +22,7 @@ pub(super) async fn run(context: Context, args: BackupArgs) -> Result<Exit, Comm
     }
     may_look(&config.state_dir)?;
     let now = Timestamp::now();
-    let mut exit = Exit::Done;
+    let mut exit = exit;
     for name in names {
         let (state_dir, to) = (config.state_dir.clone(), args.to.clone());
         let (connector, dir) = (name.clone(), to.clone());

@@ -16,7 +16,7 @@ use crate::config::{self, Config, JumpCloud as JumpCloudConfig, JumpCloudCredent
 use crate::http::{self, Failure, FailureKind, Patience};
 use crate::invocation::addressed;
 use crate::jumpcloud::JumpCloud;
-use crate::model::{ConnectorName, EmailKey, Listing, Peer};
+use crate::model::{ApplicationId, ConnectorName, EmailKey, Listing, Peer};
 use crate::state::{self, Offered, Room};
 use crate::sync::{Again, Halt, peers};
 use crate::torq::Torq;
@@ -92,8 +92,17 @@ pub(super) async fn run(context: Context, args: CheckArgs) -> Result<Exit, Comma
     Ok(gravest)
 }
 
+/// What came of a test of the connection.
+pub(super) struct Connected {
+    pub(super) exit: Exit,
+    /// On whose side something failed.
+    pub(super) failed: Vec<Peer>,
+    /// Torq's entry in SaaS Management, where there is one.
+    pub(super) application: Option<ApplicationId>,
+}
+
 /// *Connect*: tests one connector, and tells what comes of it. Its configuration was judged already.
-pub(super) async fn connect(config: &Config, name: &ConnectorName) -> Result<Exit, CommandError> {
+pub(super) async fn connect(config: &Config, name: &ConnectorName) -> Result<Connected, CommandError> {
     let Some(connector) = config.connectors.iter().find(|connector| connector.name == *name) else {
         return Err(CommandError::unexpected(format!("{name} is not configured")));
     };
@@ -106,7 +115,12 @@ pub(super) async fn connect(config: &Config, name: &ConnectorName) -> Result<Exi
     if !checked.failed.is_empty() {
         tell(&format!("{name}: failed: {}", checked.failed.join(", ")));
     }
-    Ok(checked.exit)
+    let on_side = |peer: &Peer| checked.failed.iter().any(|what| what.starts_with(&peer.to_string()));
+    Ok(Connected {
+        failed: [Peer::Torq, Peer::JumpCloud].into_iter().filter(on_side).collect(),
+        exit: checked.exit,
+        application: checked.application,
+    })
 }
 
 /// What was found about one connector.
@@ -117,6 +131,7 @@ struct Checked<'a> {
     lines: Vec<String>,
     failed: Vec<String>,
     exit: Exit,
+    application: Option<ApplicationId>,
 }
 
 impl<'a> Checked<'a> {
@@ -127,6 +142,7 @@ impl<'a> Checked<'a> {
             lines: Vec::new(),
             failed: Vec::new(),
             exit: Exit::Done,
+            application: None,
         }
     }
 
@@ -257,19 +273,23 @@ fn key(connector: &config::Connector, checked: &mut Checked<'_>) {
     let Some((expires, days)) = connector.torq.key_expires.zip(left) else {
         return;
     };
+    let (source, then) = match checked.again {
+        Again::SettingUp => ("as you said", "give its day"),
+        Again::ByItself | Again::Command(_) => ("says the configuration", "set key_expires"),
+    };
     match days {
         ..0 => checked.note(
             "Torq API key",
-            &format!("expired on {expires}, says the configuration: make a new one or extend it, and set key_expires"),
+            &format!("expired on {expires}, {source}: make a new one or extend it, and {then}"),
         ),
         0..=config::KEY_SOON => checked.note(
             "Torq API key",
             &format!(
-                "expires on {expires}, says the configuration, in {}: extend it in Torq, or make a new one",
+                "expires on {expires}, {source}, in {}: extend it in Torq, or make a new one",
                 wording::counted(days.unsigned_abs().into(), "day")
             ),
         ),
-        _ => checked.ok("Torq API key", &format!("expires on {expires}, says the configuration")),
+        _ => checked.ok("Torq API key", &format!("expires on {expires}, {source}")),
     }
 }
 
@@ -433,6 +453,7 @@ async fn check_jumpcloud(
         Some(application) => {
             let words = format!("{wanted} is there ({})", application.id);
             checked.ok("JumpCloud application", &words);
+            checked.application = Some(application.id.clone());
             match jumpcloud.accounts(&application.id).next().await {
                 Ok(_) => checked.ok("JumpCloud accounts", "they can be listed"),
                 Err(failure) => checked.fail("JumpCloud accounts", &Halt::of(failure)),

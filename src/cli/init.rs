@@ -3,6 +3,7 @@
 //! a person says so.
 
 mod answers;
+mod beside;
 mod file;
 mod terminal;
 
@@ -141,20 +142,26 @@ pub(super) async fn run(context: Context, args: InitArgs) -> Result<Exit, Comman
         let config = judged(&context, &answers, &target, &draft)?;
         logging::start(&config.log, Who::Command, context.verbose);
         if args.no_check {
+            beside::tell_of_others(&config, &answers.name, None);
             break (draft, Exit::Done);
         }
         tell("Testing the connection; nothing is written by that.");
-        let exit = check::connect(&config, &answers.name).await?;
+        let check::Connected {
+            exit,
+            failed,
+            application,
+        } = check::connect(&config, &answers.name).await?;
+        beside::tell_of_others(&config, &answers.name, application.as_ref());
         if exit == Exit::Done || args.save_anyway {
             break (draft, exit);
         }
         let next = match asks {
             Asks::Nothing => Next::Leave,
-            Asks::Missing | Asks::Everything => terminal::ask_what_next()?,
+            Asks::Missing | Asks::Again => terminal::ask_what_next()?,
         };
         match next {
             Next::Save => break (draft, exit),
-            Next::Again => answers = answers::again(&answers)?,
+            Next::Again => answers = answers::again(&answers, &failed)?,
             Next::Leave => {
                 tell("Nothing is saved. Put right what failed, and repeat; to save it all the same: --save-anyway");
                 return Ok(exit);

@@ -8,15 +8,12 @@ use clap::error::ErrorKind;
 use clap::{Arg, Args, Command};
 use jiff::Timestamp;
 
-use super::logging::{self, Who};
 use super::output::{self, Format, Look};
 use super::pager::write_paged;
-use super::reach::may_look;
-use super::sync::{chosen, removed_words};
+use super::reach;
+use super::sync::removed_words;
 use super::when::{in_order, parse_days, parse_since, parse_until};
 use super::{CommandError, Context, Exit, ShowArgs, tell};
-use crate::config::Config;
-use crate::model::ConnectorName;
 use crate::state::{self, EventQuery, Store, UserSelection};
 use crate::view::{AccountStanding, EventKind, EventsReport, UsersReport};
 use crate::wording::{self, printable};
@@ -121,12 +118,12 @@ impl UsersArgs {
 }
 
 pub(super) async fn users(context: Context, args: UsersArgs) -> Result<Exit, CommandError> {
-    let (config, names) = begin(&context, &args.show)?;
+    let seen = begin(&context, &args.show)?;
     let selection = args.selection(Timestamp::now());
     let everyone = selection == UserSelection::default();
     let mut report = UsersReport { users: Vec::new() };
     let mut among = Among::default();
-    let exit = for_each(&config, &names, |store| {
+    let exit = for_each(&seen, |store| {
         if everyone {
             report.users.extend(store.users()?);
             return Ok(());
@@ -181,7 +178,7 @@ impl Among {
 }
 
 pub(super) async fn events(context: Context, args: EventsArgs) -> Result<Exit, CommandError> {
-    let (config, names) = begin(&context, &args.show)?;
+    let seen = begin(&context, &args.show)?;
     in_order(args.since, args.until)?;
     let query = EventQuery {
         since: args.since,
@@ -193,7 +190,7 @@ pub(super) async fn events(context: Context, args: EventsArgs) -> Result<Exit, C
     };
     let mut histories = Vec::new();
     let mut kept = None;
-    let exit = for_each(&config, &names, |store| {
+    let exit = for_each(&seen, |store| {
         let mut history = store.events(&query)?;
         wording::name_roles(&mut history, &store.roles()?);
         histories.push(history);
@@ -217,17 +214,16 @@ fn is_silent(format: Format, exit: Exit) -> bool {
     format == Format::Table && exit != Exit::Done
 }
 
-pub(super) fn begin(context: &Context, args: &ShowArgs) -> Result<(Config, Vec<ConnectorName>), CommandError> {
-    let config = context.config_without_secrets()?;
-    logging::start(&config.log, Who::Command, context.verbose);
-    let names = chosen(&config, &args.names)?;
-    may_look(&config.state_dir)?;
-    Ok((config, names))
+fn begin(context: &Context, args: &ShowArgs) -> Result<reach::Sight, CommandError> {
+    let seen = reach::Sight::at_and_tell(context, &args.names)?;
+    reach::may_look(&seen.config.state_dir)?;
+    Ok(seen)
 }
 
 /// Looks into the state of each connector that has one. What is wrong with one of them is told, and hides no other.
-fn for_each(config: &Config, names: &[ConnectorName], mut look: impl FnMut(&mut Store) -> state::Sql<()>) -> Exit {
-    let mut exit = Exit::Done;
+fn for_each(seen: &reach::Sight, mut look: impl FnMut(&mut Store) -> state::Sql<()>) -> Exit {
+    let reach::Sight { config, names, .. } = seen;
+    let mut exit = seen.exit;
     for name in names {
         let looked = match state::read(&config.state_dir, name) {
             Ok(Some(mut store)) => look(&mut store).map_err(|error| error.to_string()),
@@ -243,7 +239,7 @@ fn for_each(config: &Config, names: &[ConnectorName], mut look: impl FnMut(&mut 
         };
         if let Err(error) = looked {
             tell(&format!("{name}: {error}"));
-            exit = Exit::Unexpected;
+            exit = exit.or(Exit::Unexpected);
         }
     }
     exit

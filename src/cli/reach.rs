@@ -4,13 +4,74 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::logging::{self, Who};
+use super::sync::chosen;
 use super::{CommandError, Context, Exit, tell};
-use crate::config;
+use crate::config::{self, Config};
 use crate::daemon::control::{self, Request, Response};
+use crate::model::ConnectorName;
 use crate::view::StatusReport;
 
 /// How long a daemon may take before a person is told what is being waited for.
 const SAYS_NOTHING: Duration = Duration::from_secs(2);
+
+/// What a command looks at that only reads what is known: it needs no secret, and what is wrong with one connector's section hides no
+/// other connector.
+pub(super) struct Sight {
+    pub(super) config: Config,
+    /// The connectors that are meant and can be looked at.
+    pub(super) names: Vec<ConnectorName>,
+    /// Those that are meant, and cannot.
+    pub(super) missing: Vec<String>,
+    /// What is wrong with them, and with others; to be told.
+    pub(super) remark: Option<String>,
+    /// How the command exits at best: one that is meant cannot be looked at.
+    pub(super) exit: Exit,
+}
+
+impl Sight {
+    /// At these connectors, or at all of them where none is named.
+    pub(super) fn at(context: &Context, names: &[String]) -> Result<Self, CommandError> {
+        let usable =
+            config::load_usable(&context.path, &context.env).map_err(|problems| context.problems(&problems))?;
+        let (wrong, good): (Vec<_>, Vec<_>) = names.iter().cloned().partition(|name| usable.is_wrong(name));
+        let told = usable.problems.as_ref().map(|problems| context.problems(problems));
+        if let Some(told) = &told
+            && good.is_empty()
+            && !wrong.is_empty()
+        {
+            return Err(CommandError::new(told.exit, &told.message));
+        }
+        let missing = if names.is_empty() { usable.wrong() } else { wrong };
+        let exit = if missing.is_empty() { Exit::Done } else { Exit::Config };
+        let remark = told.map(|told| format!("{}\nThe other connectors are not concerned.", told.message));
+        Ok(Self {
+            missing,
+            remark,
+            exit,
+            ..Self::of(usable.config, context, &good)?
+        })
+    }
+
+    /// At these connectors of a configuration with which nothing is wrong, or at all of them.
+    pub(super) fn of(config: Config, context: &Context, names: &[String]) -> Result<Self, CommandError> {
+        logging::start(&config.log, Who::Command, context.verbose);
+        Ok(Self {
+            names: chosen(&config, names)?,
+            config,
+            missing: Vec::new(),
+            remark: None,
+            exit: Exit::Done,
+        })
+    }
+
+    /// The same, and says what is wrong.
+    pub(super) fn at_and_tell(context: &Context, names: &[String]) -> Result<Self, CommandError> {
+        let look = Self::at(context, names)?;
+        look.remark.iter().for_each(|remark| tell(remark));
+        Ok(look)
+    }
+}
 
 /// Whether this user may look into the state folder. One that is not there can be looked into: there is nothing. To be asked
 /// before anything is said of what is known, or "may not be read" would be told as "nothing is known".

@@ -304,11 +304,22 @@ fn what_goes(config: &Config, connector: &config::Connector, plan: Option<&Remov
                     plan.neighbours.join(", ")
                 ));
             }
-            if plan.others > 0 {
+            if plan.forgotten > 0 {
+                lines.push(format!(
+                    "- {}: who they are for is not known any more. Delete them in JumpCloud, if they are to go.",
+                    accounts(
+                        plan.forgotten,
+                        "that this connector created for somebody who was forgotten since stays",
+                        "that this connector created for people who were forgotten since stay"
+                    )
+                ));
+            }
+            let others = plan.others.saturating_sub(plan.forgotten);
+            if others > 0 {
                 lines.push(format!(
                     "- {}, with the person in the directory whom they are associated with.",
                     accounts(
-                        plan.others,
+                        others,
                         "that this connector did not create stays",
                         "that this connector did not create stay"
                     )

@@ -10,11 +10,10 @@ use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::logging::{self, Who};
 use super::output::{self, Format, Look};
 use super::pager::write_paged;
-use super::reach::may_look;
-use super::sync::{chosen, client_error, halted, is_removed, removed_words, state_error};
+use super::reach::{Sight, may_look};
+use super::sync::{client_error, halted, is_removed, removed_words, state_error};
 use super::when::{in_order, parse_days, parse_since, parse_until};
 use super::{CommandError, Context, Exit, tell, write_out};
 use crate::config::{self, Config};
@@ -170,12 +169,16 @@ pub(super) async fn run(context: Context, args: ReportArgs) -> Result<Exit, Comm
         return Err(is_there(path));
     }
     let drift = question.kind == Kind::Drift;
-    let config = match drift {
-        true => context.config_for(&common.names)?,
-        false => context.config_without_secrets()?,
+    let Sight {
+        config,
+        names,
+        missing,
+        exit,
+        ..
+    } = match drift {
+        true => Sight::of(context.config_for(&common.names)?, &context, &common.names)?,
+        false => Sight::at_and_tell(&context, &common.names)?,
     };
-    logging::start(&config.log, Who::Command, context.verbose);
-    let names = chosen(&config, &common.names)?;
     may_look(&config.state_dir)?;
     if !common.names.is_empty()
         && let Some(name) = names.iter().find(|name| is_removed(&config, name))
@@ -186,7 +189,11 @@ pub(super) async fn run(context: Context, args: ReportArgs) -> Result<Exit, Comm
         ));
     }
     let mut report = Report::begun(&question);
-    let mut gravest = Exit::Done;
+    let mut gravest = exit;
+    for name in missing {
+        let words = "its section in the configuration has a problem".to_owned();
+        report.add(Part::failed(&name, words), Rows::none(question.kind));
+    }
     for name in &names {
         if is_removed(&config, name) {
             // Nothing is known of it any more, as a person wanted.

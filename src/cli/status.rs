@@ -7,11 +7,10 @@ use clap::Args;
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::look::begin;
 use super::output::{self, Format, Look};
-use super::reach::{ask_quietly, in_spite_of};
+use super::reach::{Sight, ask_quietly, in_spite_of, may_look};
 use super::{CommandError, Context, Exit, ShowArgs, pager, tell, write_out};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::daemon::control::{Request, Response};
 use crate::invocation::{address, addressed};
 use crate::model::ConnectorName;
@@ -125,22 +124,28 @@ pub(super) async fn run(context: Context, args: StatusArgs) -> Result<Exit, Comm
 }
 
 async fn known(context: &Context, args: &StatusArgs) -> Result<Known, CommandError> {
-    let (config, names) = match begin(context, &args.show) {
-        Err(problems) if problems.exit == Exit::Config => {
-            let (_, report) = in_spite_of(context, problems).await?;
-            let wanted =
-                |status: &ConnectorStatus| args.show.names.is_empty() || args.show.names.contains(&status.name);
-            let connectors = report.connectors.into_iter().filter(wanted);
-            return Ok(Known {
-                connectors: connectors.map(|status| Entry::of(status, None, true)).collect(),
-                daemon: true,
-                ..Known::default()
-            });
-        }
-        begun => begun?,
-    };
-    let mut exit = Exit::Done;
-    let mut remarks = Vec::new();
+    // A daemon knows all of them, by its former configuration.
+    if let Err(problems) = context.config_without_secrets()
+        && let Ok((_, report)) = in_spite_of(context, problems).await
+    {
+        let wanted = |status: &ConnectorStatus| args.show.names.is_empty() || args.show.names.contains(&status.name);
+        let connectors = report.connectors.into_iter().filter(wanted);
+        return Ok(Known {
+            connectors: connectors.map(|status| Entry::of(status, None, true)).collect(),
+            daemon: true,
+            ..Known::default()
+        });
+    }
+    let seen = Sight::at(context, &args.show.names)?;
+    may_look(&seen.config.state_dir)?;
+    let Sight {
+        config,
+        names,
+        mut exit,
+        ..
+    } = seen;
+    let sound = seen.remark.is_none();
+    let mut remarks = Vec::from_iter(seen.remark);
     let live = match ask_quietly(&config.state_dir, &Request::Status).await {
         Ok(Some(Response::Status(report))) => Some(report),
         Ok(None) => {
@@ -189,12 +194,37 @@ async fn known(context: &Context, args: &StatusArgs) -> Result<Known, CommandErr
         };
         connectors.push(Entry::of(status, Some(&config), told.is_some()));
     }
+    if live.is_none() {
+        remarks.extend(missing_secrets(context, &names, sound));
+    }
     Ok(Known {
         connectors,
         daemon: live.is_some(),
         remarks,
         exit: Some(exit),
     })
+}
+
+/// What keeps these connectors from running that only shows when their secrets are read: no part of the state, and worth knowing where
+/// no daemon runs. `sound`: nothing else is wrong with the configuration.
+fn missing_secrets(context: &Context, names: &[ConnectorName], sound: bool) -> Vec<String> {
+    let config = match config::load_to_run(&context.path, &context.env) {
+        Ok(config) => config,
+        Err(problems) if sound => {
+            return vec![format!(
+                "note: from here, nothing would run: {}",
+                context.problems(&problems).message
+            )];
+        }
+        // That was told.
+        Err(_) => return Vec::new(),
+    };
+    let meant = config.connectors.iter().filter(|one| names.contains(&one.name));
+    let problems = meant.flat_map(|connector| connector.secrets().map(|(_, _, secret)| secret.problem.clone()));
+    problems
+        .flatten()
+        .map(|problem| format!("note: from here, this connector would not run: {problem}"))
+        .collect()
 }
 
 fn stored_status(config: &Config, name: &ConnectorName) -> Result<ConnectorStatus, StateError> {

@@ -11,8 +11,7 @@ use tracing_subscriber::filter::LevelFilter;
 use super::read::Table;
 use super::value::{Given, shown_text};
 use super::{
-    Authorities, Config, Http, Log, LogFormat, Network, Problem, Problems, Secret, SecretSource, environment, keys,
-    secret,
+    Authorities, Config, Http, Log, LogFormat, Network, Problem, Secret, SecretSource, environment, keys, secret,
 };
 
 pub(super) use super::value::kind_of;
@@ -68,7 +67,7 @@ pub(super) struct Told;
 /// A checked value, or one whose problem is among the problems.
 pub(super) type Checked<T> = Result<T, Told>;
 
-/// Checks the merged values. `in_file` are the connectors that the file names, `problems` are those found before, `broken` the keys where the file has something else
+/// Checks the merged values, and says what they are as far as they are good, and everything that is wrong. `in_file` are the connectors that the file names, `problems` are those found before, `broken` the keys where the file has something else
 /// than the section that belongs there.
 pub(super) fn check(
     table: &Table,
@@ -76,7 +75,7 @@ pub(super) fn check(
     surroundings: Surroundings<'_>,
     problems: Vec<Problem>,
     broken: Vec<String>,
-) -> Result<Config, Problems> {
+) -> (Option<Config>, Vec<Problem>) {
     let mut walker = Walker {
         surroundings,
         problems,
@@ -84,10 +83,8 @@ pub(super) fn check(
         in_file: in_file.clone(),
         reads_secrets: false,
     };
-    match walker.config(&Section::root(table)) {
-        Ok(config) if walker.problems.is_empty() => Ok(config),
-        _ => Err(Problems(walker.problems)),
-    }
+    let config = walker.config(&Section::root(table)).ok();
+    (config, walker.problems)
 }
 
 /// Only where the state is.

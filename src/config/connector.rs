@@ -57,6 +57,15 @@ const JUMPCLOUD_REGIONS: &[(&str, Region)] = &[
     ),
 ];
 
+/// Whether this is an endpoint of one of the regions, and no other address that was configured.
+pub fn is_of_a_region(url: &Url) -> bool {
+    let regions = TORQ_REGIONS.iter().chain(JUMPCLOUD_REGIONS);
+    let known = regions.flat_map(|(_, region)| [region.base, region.token]);
+    known
+        .into_iter()
+        .any(|known| Url::parse(known).is_ok_and(|known| known == *url))
+}
+
 /// Base URL and token endpoint of one side.
 type Endpoints = (Url, Url);
 
@@ -68,7 +77,7 @@ enum Way {
 }
 
 impl Walker<'_> {
-    /// All connectors, by name.
+    /// All connectors with which nothing is wrong, by name.
     pub(super) fn connectors(&mut self, section: &Section<'_>) -> Checked<Vec<Connector>> {
         let names = section.names();
         if names.is_empty() {
@@ -84,11 +93,12 @@ impl Walker<'_> {
             )));
         }
         self.refuse_equal_names(section, &names);
-        let checked: Vec<Checked<Connector>> = names
-            .iter()
-            .map(|name| self.connector_or_slip(&section.section(name), name))
-            .collect();
-        checked.into_iter().collect()
+        let mut good = Vec::new();
+        for name in names {
+            // What is wrong with one was told.
+            good.extend(self.connector_or_slip(&section.section(name), name));
+        }
+        Ok(good)
     }
 
     /// A connector. One that only the environment names, that lacks something and is called almost like one in the file, is a slip

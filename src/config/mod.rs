@@ -29,11 +29,12 @@ use url::Url;
 use crate::model::ConnectorName;
 
 pub use authorities::Authorities;
+pub use connector::is_of_a_region;
 pub use environment::variable_of;
 pub use filter::{KEY_SOON, PATIENCE, days_left, patience};
 pub use notify::{HookFormat, HookUrl, Occasion};
 pub use problem::{Problem, Problems};
-pub use read::{load, load_for, load_to_run, load_without_secrets, parse, parse_for, state_dir};
+pub use read::{Usable, load, load_for, load_to_run, load_usable, load_without_secrets, parse, parse_for, state_dir};
 pub use secret::Reread;
 
 /// The example configuration: every key, with its default or an example.

@@ -53,7 +53,84 @@ pub fn load_without_secrets(path: &Path, env: &BTreeMap<String, String>) -> Resu
     load_with(path, env, Secrets::None)
 }
 
+/// A configuration as far as it can be used: some connectors of it may have problems.
+#[derive(Debug)]
+pub struct Usable {
+    /// With the connectors that have none.
+    pub config: Config,
+    /// What is wrong with the others; `None`: nothing.
+    pub problems: Option<Problems>,
+    /// Their names, as keys have them.
+    wrong: BTreeSet<String>,
+}
+
+impl Usable {
+    /// Whether something is wrong with the connector of this name.
+    pub fn is_wrong(&self, name: &str) -> bool {
+        self.wrong.contains(&keys::quoted(name))
+    }
+
+    /// Those with which something is wrong.
+    pub fn wrong(&self) -> Vec<String> {
+        self.wrong.iter().cloned().collect()
+    }
+}
+
+/// [`load_without_secrets`] for commands that only look at what is known: what is wrong with one connector hides no other.
+///
+/// # Errors
+/// Everything that is wrong, at once, where some of that is about more than single connectors, or about all of them.
+pub fn load_usable(path: &Path, env: &BTreeMap<String, String>) -> Result<Usable, Problems> {
+    let (config, problems) = judge_file(path, env, Secrets::None)?;
+    let wrong: Option<BTreeSet<_>> = problems.iter().map(|problem| connector_of(&problem.key)).collect();
+    match (config, wrong) {
+        (Some(mut config), Some(wrong)) => {
+            let is_good = |connector: &super::Connector| !wrong.contains(&keys::quoted(connector.name.as_str()));
+            config.connectors.retain(is_good);
+            if config.connectors.is_empty() {
+                return Err(Problems(problems));
+            }
+            Ok(Usable {
+                config,
+                problems: (!problems.is_empty()).then_some(Problems(problems)),
+                wrong,
+            })
+        }
+        _ => Err(Problems(problems)),
+    }
+}
+
+/// The connector that a key is about, as the key has its name; `None`: it is about more than one.
+fn connector_of(key: &str) -> Option<String> {
+    let rest = key.strip_prefix("connectors.").filter(|rest| !rest.is_empty())?;
+    let end = match rest.strip_prefix('"') {
+        None => rest.find('.'),
+        Some(inner) => {
+            let mut escaped = false;
+            let closing = inner.char_indices().find(|(_, c)| {
+                let closes = *c == '"' && !escaped;
+                escaped = *c == '\\' && !escaped;
+                closes
+            });
+            closing.map(|(at, _)| at + 2)
+        }
+    };
+    Some(rest[..end.unwrap_or(rest.len())].to_owned())
+}
+
 fn load_with(path: &Path, env: &BTreeMap<String, String>, secrets: Secrets<'_>) -> Result<Config, Problems> {
+    strictly(judge_file(path, env, secrets)?)
+}
+
+/// A configuration with which nothing is wrong.
+fn strictly((config, problems): Judged) -> Result<Config, Problems> {
+    match config {
+        Some(config) if problems.is_empty() => Ok(config),
+        _ => Err(Problems(problems)),
+    }
+}
+
+fn judge_file(path: &Path, env: &BTreeMap<String, String>, secrets: Secrets<'_>) -> Result<Judged, Problems> {
     let path = &std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let (text, mode) = contents(path).map_err(|problem| Problems(vec![problem]))?;
     let dir = path.parent().unwrap_or(Path::new("/"));
@@ -64,7 +141,7 @@ fn load_with(path: &Path, env: &BTreeMap<String, String>, secrets: Secrets<'_>) 
         env,
         secrets,
     };
-    read(&text, surroundings)
+    judge(&text, surroundings)
 }
 
 /// Where the state is, whatever else is wrong with the configuration, so that a daemon that works there can be asked. `None` where
@@ -173,8 +250,18 @@ fn contents(path: &Path) -> Result<(String, u32), Problem> {
     Ok((text, mode))
 }
 
-/// Parses, merges, checks.
+/// What a configuration says as far as it can be said, and everything that is wrong.
+type Judged = (Option<Config>, Vec<Problem>);
+
 fn read(text: &str, surroundings: Surroundings<'_>) -> Result<Config, Problems> {
+    strictly(judge(text, surroundings)?)
+}
+
+/// Parses, merges, checks.
+///
+/// # Errors
+/// It cannot even be parsed.
+fn judge(text: &str, surroundings: Surroundings<'_>) -> Result<Judged, Problems> {
     let mut problems = Vec::new();
     let mut written = toml_table(text).map_err(|problem| Problems(vec![problem]))?;
     let mut misspelt = Vec::new();
@@ -191,7 +278,7 @@ fn read(text: &str, surroundings: Surroundings<'_>) -> Result<Config, Problems> 
     let names = &in_file | &connector_names(&environment);
     let merged = merge(defaults(&names), written, environment).map_err(|problem| Problems(vec![problem]))?;
 
-    check::check(&merged, &in_file, surroundings, problems, broken)
+    Ok(check::check(&merged, &in_file, surroundings, problems, broken))
 }
 
 /// One layer of the configuration, as the `config` crate wants it.

@@ -5,6 +5,7 @@
 //! tells nothing: accounts were made, people left and came back.
 
 use std::fs::{self, File, Permissions};
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,6 +24,9 @@ use crate::view::EventKind;
 const TRIES: u32 = 100;
 const WAIT: Duration = Duration::from_millis(100);
 
+/// So many copies of one second, and somebody is making them by mistake.
+const MOST: u32 = 1000;
+
 /// A copy that was made.
 #[derive(Clone, Debug)]
 pub struct Copied {
@@ -37,10 +41,11 @@ pub struct Copied {
 }
 
 /// Copies a connector's state into a folder, beside whichever process works with it: as `NAME-TIME.db`, of mode 0600, complete
-/// and checked before it has that name. `None` when there is no state.
+/// and checked before it has that name. Nothing is overwritten: another one of the same second is `NAME-TIME-2.db`. `None` when there is
+/// no state.
 ///
 /// # Errors
-/// The state is damaged or newer, the folder cannot be written, or there is a file of that name: nothing is overwritten.
+/// The state is damaged or newer, or the folder cannot be written.
 pub fn backup(state_dir: &Path, name: &ConnectorName, to: &Path, now: Timestamp) -> Result<Option<Copied>, StateError> {
     let source_path = database(state_dir, name);
     let Some(source) = open_read_only(&source_path)? else {
@@ -53,12 +58,6 @@ pub fn backup(state_dir: &Path, name: &ConnectorName, to: &Path, now: Timestamp)
         path: path.clone(),
         source,
     };
-    if path.exists() {
-        return Err(failed(std::io::Error::new(
-            std::io::ErrorKind::AlreadyExists,
-            "there is a file of that name, and nothing is overwritten",
-        )));
-    }
     let part = tempfile::Builder::new()
         .prefix(&format!(".{name}-"))
         .suffix(".part")
@@ -74,7 +73,7 @@ pub fn backup(state_dir: &Path, name: &ConnectorName, to: &Path, now: Timestamp)
     db.close().map_err(|(_, source)| classify(&path, source))?;
     part.as_file().sync_all().map_err(failed)?;
     let bytes = part.as_file().metadata().map_err(failed)?.len();
-    part.persist_noclobber(&path).map_err(|error| failed(error.error))?;
+    let path = persist(part, &path).map_err(failed)?;
     File::open(to).and_then(|folder| folder.sync_all()).map_err(failed)?;
     Ok(Some(Copied {
         path,
@@ -82,6 +81,22 @@ pub fn backup(state_dir: &Path, name: &ConnectorName, to: &Path, now: Timestamp)
         users,
         schema,
     }))
+}
+
+/// Gives the file this name, or the next one that is free. Returns which it was.
+fn persist(mut part: tempfile::NamedTempFile, wanted: &Path) -> std::io::Result<PathBuf> {
+    let stem = wanted.file_stem().unwrap_or_default().to_string_lossy();
+    let mut path = wanted.to_path_buf();
+    let mut number = 1;
+    loop {
+        match part.persist_noclobber(&path) {
+            Ok(_) => return Ok(path),
+            Err(taken) if taken.error.kind() == ErrorKind::AlreadyExists && number < MOST => part = taken.file,
+            Err(error) => return Err(error.error),
+        }
+        number += 1;
+        path.set_file_name(format!("{stem}-{number}.db"));
+    }
 }
 
 /// All pages in one step, which is one look at the state: nothing that is written meanwhile makes it start again.
@@ -269,8 +284,12 @@ mod tests {
             .unwrap();
         assert_eq!(copied_at, None, "the state itself is no copy");
 
-        let again = backup(dir.path(), &name(), &to, now).unwrap_err();
-        assert!(again.to_string().contains("nothing is overwritten"), "{again}");
+        let bytes = fs::read(&copied.path).unwrap();
+        for number in 2..4 {
+            let again = backup(dir.path(), &name(), &to, now).unwrap().unwrap();
+            assert_eq!(again.path, to.join(format!("main-20261124T031500Z-{number}.db")));
+        }
+        assert_eq!(fs::read(&copied.path).unwrap(), bytes, "nothing is overwritten");
         drop(state);
     }
 

@@ -78,6 +78,20 @@ impl Store {
         Ok(ours)
     }
 
+    /// How many of these accounts this connector created for somebody who is not known here any more. By their ids alone: whose they are
+    /// by now is for a person to say.
+    pub fn forgotten_among(&self, accounts: &[Account]) -> Sql<u64> {
+        let mut statement = self.db.prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM made m, connector c WHERE m.account_id = ?1 AND m.application_id = c.application_id)
+                AND NOT EXISTS (SELECT 1 FROM accounts WHERE account_id = ?1)",
+        )?;
+        let mut forgotten = 0;
+        for account in accounts {
+            forgotten += u64::from(statement.query_row([account.id.as_str()], |row| row.get::<_, bool>(0))?);
+        }
+        Ok(forgotten)
+    }
+
     /// All accounts that this connector created, with their folded e-mails.
     pub fn ours(&self) -> Sql<Vec<(AccountId, EmailKey)>> {
         self.db

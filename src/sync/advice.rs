@@ -42,7 +42,11 @@ fn unavailable(failure: &Failure, connector: &Connector, again: Again) -> String
     let Some(then) = then_again(again, connector) else {
         return again_by_itself(failure.cause(), failure.peer);
     };
-    match about_cause(failure.cause(), failure.peer) {
+    let advice = match again {
+        Again::SettingUp => about_cause_in(failure.cause(), failure.peer, ""),
+        Again::ByItself | Again::Command(_) => about_cause(failure.cause(), failure.peer),
+    };
+    match advice {
         None => format!("wait a while, {then}"),
         Some(advice) => format!("{advice}; {then}"),
     }
@@ -67,12 +71,17 @@ pub fn again_by_itself(cause: Cause, peer: Peer) -> String {
 
 /// What a person can look at when a peer cannot be reached for this cause; `None` when there is nothing.
 pub fn about_cause(cause: Cause, peer: Peer) -> Option<String> {
+    about_cause_in(cause, peer, " in the configuration")
+}
+
+/// The same. `there`: where the settings are, if they are anywhere yet.
+fn about_cause_in(cause: Cause, peer: Peer, there: &str) -> Option<String> {
     let base = match peer {
         Peer::Torq => "torq.region (or torq.api_url and torq.token_url)",
         Peer::JumpCloud => "jumpcloud.region (or jumpcloud.console_url and jumpcloud.token_url)",
     };
     Some(match cause {
-        Cause::UnknownName => format!("check {base} in the configuration, and whether this machine resolves names (DNS)"),
+        Cause::UnknownName => format!("check {base}{there}, and whether this machine resolves names (DNS)"),
         Cause::Untrusted => {
             "if a proxy inspects TLS here, set network.ca_file to its authority; if none does, somebody else answers there"
                 .to_owned()
@@ -95,8 +104,8 @@ pub fn about_cause(cause: Cause, peer: Peer) -> Option<String> {
             format!("the proxy must let us through to this address (its log says why it does not); or check HTTPS_PROXY, NO_PROXY and {base}")
         }
         Cause::NoTokenEndpoint => match peer {
-            Peer::Torq => "check torq.region (or torq.token_url) in the configuration".to_owned(),
-            Peer::JumpCloud => "check jumpcloud.region (or jumpcloud.token_url) in the configuration".to_owned(),
+            Peer::Torq => format!("check torq.region (or torq.token_url){there}"),
+            Peer::JumpCloud => format!("check jumpcloud.region (or jumpcloud.token_url){there}"),
         },
         Cause::Other => return None,
     })
@@ -109,10 +118,10 @@ fn refused(failure: &Failure, connector: &Connector, again: Again) -> String {
         (Peer::Torq, FailureKind::Credentials) => {
             let secret = &connector.torq.client_secret;
             format!(
-                "check the client id ({}), the region ({}) and the client secret ({}); if the key is revoked or expired, make a new \
+                "check the client id ({}), {} and the client secret ({}); if the key is revoked or expired, make a new \
                  API key in Torq (a service key, with the scope user.read), or extend the old one there; {}",
                 connector.torq.client_id,
-                host(&connector.torq.token_url),
+                place(&connector.torq.token_url),
                 origin(connector, secret, "TORQ__CLIENT_SECRET"),
                 self::then(connector, again, secret.fixed)
             )
@@ -136,19 +145,19 @@ fn refused(failure: &Failure, connector: &Connector, again: Again) -> String {
 }
 
 fn jumpcloud_credentials(connector: &Connector, again: Again) -> String {
-    let region = host(&connector.jumpcloud.console_url);
+    let place = place(&connector.jumpcloud.console_url);
     match &connector.jumpcloud.credentials {
         JumpCloudCredentials::ServiceAccount {
             client_id,
             client_secret,
         } => format!(
-            "check the client id ({client_id}), the region ({region}) and the client secret ({}); if it is revoked or expired, make a \
+            "check the client id ({client_id}), {place} and the client secret ({}); if it is revoked or expired, make a \
              new one for the JumpCloud service account; {}",
             origin(connector, client_secret, "JUMPCLOUD__CLIENT_SECRET"),
             then(connector, again, client_secret.fixed)
         ),
         JumpCloudCredentials::ApiKey(key) => format!(
-            "check the region ({region}) and the API key ({}); if it is revoked or expired, make a new one in JumpCloud; {}",
+            "check {place} and the API key ({}); if it is revoked or expired, make a new one in JumpCloud; {}",
             origin(connector, key, "JUMPCLOUD__API_KEY"),
             then(connector, again, key.fixed)
         ),
@@ -190,6 +199,11 @@ fn origin(connector: &Connector, secret: &Secret, key: &str) -> String {
     }
 }
 
-fn host(url: &url::Url) -> &str {
-    url.host_str().unwrap_or("an address without a host")
+/// Where the peer is: in a region, or at an address that was given instead of one.
+fn place(url: &url::Url) -> String {
+    if config::is_of_a_region(url) {
+        format!("the region ({})", url.host_str().unwrap_or_default())
+    } else {
+        format!("the address ({})", url)
+    }
 }

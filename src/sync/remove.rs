@@ -46,6 +46,9 @@ pub struct RemovalPlan {
     pub neighbours: Vec<String>,
     /// The other accounts of the application, which stay.
     pub others: u64,
+    /// Those of them that this connector created, for somebody who was forgotten since.
+    #[serde(default)]
+    pub forgotten: u64,
     /// What becomes of the application.
     pub application: ApplicationFate,
 }
@@ -168,6 +171,7 @@ impl Connector {
             needed: 0,
             neighbours: Vec::new(),
             others: 0,
+            forgotten: 0,
             application: ApplicationFate::Absent,
         };
         let Some((application, origin)) = self.application_of(&about).await? else {
@@ -178,7 +182,7 @@ impl Connector {
         let created = self.state.call(|store| store.ours()).await?;
         let mut created: HashMap<AccountId, EmailKey> = created.into_iter().collect();
         let mut pages = self.jumpcloud.accounts(&application);
-        let (mut ours, mut rows) = (Vec::new(), 0);
+        let (mut ours, mut rows, mut forgotten) = (Vec::new(), 0, 0);
         loop {
             let mut page = match pages.next().await {
                 Ok(Some(page)) => page,
@@ -195,14 +199,19 @@ impl Connector {
                 }
                 _ => true,
             });
-            ours.extend(self.state.call(move |store| store.ours_among(&page)).await?);
+            let (more, gone) = self
+                .state
+                .call(move |store| Ok((store.ours_among(&page)?, store.forgotten_among(&page)?)))
+                .await?;
+            ours.extend(more);
+            forgotten += gone;
         }
         // Also what could not be read is somebody's.
         let others = (rows + pages.unread().len() as u64).saturating_sub(ours.len() as u64);
         let all = ours.len() as u64;
         let shared = self.shared(neighbourhood, &application, ours).await?;
         let needed = shared.needed.len() as u64;
-        let application = match why_it_stays(origin, &shared.names, others) {
+        let application = match why_it_stays(origin, &shared.names, others, forgotten) {
             Some(why) => ApplicationFate::Stays(application, why),
             None => ApplicationFate::Goes(application),
         };
@@ -211,6 +220,7 @@ impl Connector {
             needed,
             neighbours: shared.names,
             others,
+            forgotten,
             application,
         })
     }
@@ -300,14 +310,14 @@ impl Connector {
                 ),
             }));
         }
-        let others = match self.count_accounts(&application).await? {
-            Some(listed) => listed.saturating_sub(removal.needed),
+        let (others, forgotten) = match self.count_accounts(&application).await? {
+            Some((listed, forgotten)) => (listed.saturating_sub(removal.needed), forgotten),
             None => {
                 removal.application = Some(ApplicationFate::Absent);
                 return Ok(());
             }
         };
-        let why = match why_it_stays(origin, &names, others) {
+        let why = match why_it_stays(origin, &names, others, forgotten) {
             None if terms.keep_application => Some("it was to stay when you were asked".to_owned()),
             why => why,
         };
@@ -413,15 +423,18 @@ impl Connector {
         }
     }
 
-    /// How many accounts are in the application; `None` when it is not there any more.
-    async fn count_accounts(&self, application: &ApplicationId) -> Result<Option<u64>, Halt> {
+    /// How many accounts are in the application, and how many of these are of people who were forgotten; `None` when it is not there any more.
+    async fn count_accounts(&self, application: &ApplicationId) -> Result<Option<(u64, u64)>, Halt> {
         let mut pages = self.jumpcloud.accounts(application);
-        let mut count = 0;
+        let (mut count, mut forgotten) = (0, 0);
         loop {
             match pages.next().await {
-                Ok(Some(page)) => count += page.len() as u64,
+                Ok(Some(page)) => {
+                    count += page.len() as u64;
+                    forgotten += self.state.call(move |store| store.forgotten_among(&page)).await?;
+                }
                 // What cannot be read is there all the same.
-                Ok(None) => return Ok(Some(count + pages.unread().len() as u64)),
+                Ok(None) => return Ok(Some((count + pages.unread().len() as u64, forgotten))),
                 Err(failure) if failure.kind == FailureKind::NotFound => return Ok(None),
                 Err(failure) => return Err(application::refusal(&self.jumpcloud, failure, false).await),
             }
@@ -537,7 +550,7 @@ impl From<Halt> for Gone {
 }
 
 /// Why the application stays, if it does: somebody else made it, delivers to it, or has accounts in it.
-fn why_it_stays(origin: Origin, neighbours: &[String], others: u64) -> Option<String> {
+fn why_it_stays(origin: Origin, neighbours: &[String], others: u64, forgotten: u64) -> Option<String> {
     if !neighbours.is_empty() {
         let names = neighbours.join(", ");
         return Some(format!("another connector delivers to it: {names}"));
@@ -545,9 +558,14 @@ fn why_it_stays(origin: Origin, neighbours: &[String], others: u64) -> Option<St
     if origin == Origin::Found {
         return Some("it was there before this connector".to_owned());
     }
+    let whose = match forgotten {
+        0 => "did not create",
+        all if all == others => "created for somebody who was forgotten since",
+        _ => "did not create, or created for somebody who was forgotten since,",
+    };
     (others > 0).then(|| {
         format!(
-            "{} that this connector did not create {} in it",
+            "{} that this connector {whose} {} in it",
             wording::counted(others, "account"),
             if others == 1 { "is" } else { "are" }
         )
@@ -560,9 +578,11 @@ mod tests {
 
     #[test]
     fn the_application_goes_only_if_it_is_ours_alone() {
-        assert_eq!(why_it_stays(Origin::Created, &[], 0), None);
-        assert!(why_it_stays(Origin::Found, &[], 0).is_some());
-        assert!(why_it_stays(Origin::Created, &["other".to_owned()], 0).is_some());
-        assert!(why_it_stays(Origin::Created, &[], 1).is_some());
+        assert_eq!(why_it_stays(Origin::Created, &[], 0, 0), None);
+        assert!(why_it_stays(Origin::Found, &[], 0, 0).is_some());
+        assert!(why_it_stays(Origin::Created, &["other".to_owned()], 0, 0).is_some());
+        assert!(why_it_stays(Origin::Created, &[], 1, 0).is_some());
+        let ours_once = why_it_stays(Origin::Created, &[], 1, 1).unwrap();
+        assert!(!ours_once.contains("did not create"), "{ours_once}");
     }
 }

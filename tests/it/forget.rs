@@ -121,3 +121,24 @@ async fn without_a_state_there_is_nobody_to_forget() {
         .exits(75)
         .tells(&["was removed"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_does_not_say_of_an_account_that_was_ours_that_it_never_was() {
+    let sandbox = sandbox(12).await;
+    let (place, person) = left(&sandbox).await;
+    place.run(&["forget", "main", &person.email, "--yes"]).await.exits(0);
+    let shown = place.run(&["remove", "main"]).await.exits(64);
+    shown.tells(&[
+        "11 accounts that this connector created are deleted",
+        "1 account that this connector created for somebody who was forgotten since stays",
+    ]);
+    let ran = place.run(&["remove", "main", "--yes"]).await.exits(0);
+    assert!(!ran.err.contains("did not create"), "{}", ran.err);
+    let left: Vec<_> = sandbox
+        .world()
+        .accounts()
+        .into_iter()
+        .filter_map(|account| account.email)
+        .collect();
+    assert_eq!(left, [person.email]);
+}

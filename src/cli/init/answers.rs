@@ -12,7 +12,7 @@ use super::file::{Target, name_of};
 use super::terminal;
 use super::{Answers, Given, InitArgs, JumpCloudRegion, TorqRegion};
 use crate::cli::{CommandError, Exit, tell};
-use crate::model::ConnectorName;
+use crate::model::{ConnectorName, Peer};
 
 /// Who is asked, and for what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(super) enum Asks {
     /// A person, for what no flag says.
     Missing,
     /// A person who said all of it before, and something of that was wrong.
-    Everything,
+    Again,
 }
 
 /// What is known of the answers before anybody is asked.
@@ -90,11 +90,11 @@ pub(super) fn gather(args: &InitArgs, taken: &[String], target: &Target) -> Resu
         by_key: is_by_key(args),
         org_id: args.org_id.clone(),
     };
-    Ok((complete(name, known, asks)?, asks))
+    Ok((complete(name, known, asks, asks)?, asks))
 }
 
-/// Asks for everything but the name again: what was right stays, by an empty answer.
-pub(super) fn again(before: &Answers) -> Result<Answers, CommandError> {
+/// Asks again for what belongs to the sides that failed: what was right of that stays, by an empty answer.
+pub(super) fn again(before: &Answers, failed: &[Peer]) -> Result<Answers, CommandError> {
     let Answers {
         name,
         torq_region,
@@ -117,7 +117,11 @@ pub(super) fn again(before: &Answers) -> Result<Answers, CommandError> {
         jumpcloud_secret: Some(jumpcloud_secret),
         org_id,
     };
-    complete(name, known, Asks::Everything)
+    let asks = |peer| match failed.contains(&peer) {
+        true => Asks::Again,
+        false => Asks::Nothing,
+    };
+    complete(name, known, asks(Peer::Torq), asks(Peer::JumpCloud))
 }
 
 const TORQ_SECRET: &str = "--torq-secret-file or --torq-secret-stdin";
@@ -216,13 +220,18 @@ fn something(text: &str) -> Result<String, String> {
     }
 }
 
-fn complete(name: ConnectorName, known: Known, asks: Asks) -> Result<Answers, CommandError> {
-    let heading = |text: &str| {
+/// All the answers. Who is asked for what is missing, or for everything again, can differ between the sides.
+fn complete(name: ConnectorName, known: Known, of_torq: Asks, of_jumpcloud: Asks) -> Result<Answers, CommandError> {
+    let heading = |asks: Asks, text: &str| {
         if asks != Asks::Nothing {
             tell(text);
         }
     };
-    heading("\nTorq: an API key (a service key, best) whose role has user.read.");
+    let asks = of_torq;
+    heading(
+        asks,
+        "\nTorq: an API key (a service key, best) whose role has user.read.",
+    );
     let region = "Region of the workspace (us, eu)";
     let torq_region = needed(known.torq_region, asks, (region, "us"), name_of, one_of)?;
     let torq_client_id = needed(known.torq_client_id, asks, ("Client id", ""), String::clone, something)?;
@@ -231,11 +240,12 @@ fn complete(name: ConnectorName, known: Known, asks: Asks) -> Result<Answers, Co
     let key_expires = optional(known.key_expires, asks, question, Date::to_string, |text| {
         text.parse().map_err(|_| "give a day such as 2027-03-01".to_owned())
     })?;
-    heading("\nJumpCloud: a service account, or an administrator's API key.");
+    let asks = of_jumpcloud;
+    heading(asks, "\nJumpCloud: a service account, or an administrator's API key.");
     let region = "Region of the organisation (us, eu, in)";
     let jumpcloud_region = needed(known.jumpcloud_region, asks, (region, "us"), name_of, one_of)?;
     let jumpcloud_client_id = match known.jumpcloud_client_id {
-        None if known.by_key && asks != Asks::Everything => None,
+        None if known.by_key && asks != Asks::Again => None,
         id => {
             let question = ("Client id of the service account", "empty: an API key instead");
             optional(id, asks, question, String::clone, |text| Ok(text.to_owned()))?
@@ -250,7 +260,7 @@ fn complete(name: ConnectorName, known: Known, asks: Asks) -> Result<Answers, Co
     let jumpcloud_secret = secret(known.jumpcloud_secret.filter(|_| same_kind), asks, question)?;
     let question = ("Organisation id", "only where the credentials manage several");
     let org_id = optional(known.org_id, asks, question, String::clone, |text| Ok(text.to_owned()))?;
-    heading("");
+    heading(asks, "");
     Ok(Answers {
         name,
         torq_region,
@@ -273,7 +283,7 @@ fn needed<T>(
     read: impl Fn(&str) -> Result<T, String>,
 ) -> Result<T, CommandError> {
     match known {
-        Some(known) if asks != Asks::Everything => Ok(known),
+        Some(known) if asks != Asks::Again => Ok(known),
         known => {
             let usual = known.as_ref().map_or_else(|| usual.to_owned(), show);
             terminal::ask(question, &usual, read)
@@ -296,14 +306,14 @@ fn optional<T>(
     match (known, asks) {
         (known, Asks::Nothing) => Ok(known),
         (Some(known), Asks::Missing) => Ok(Some(known)),
-        (Some(known), Asks::Everything) => terminal::ask(&format!("{question} (-: none)"), &show(&known), read),
+        (Some(known), Asks::Again) => terminal::ask(&format!("{question} (-: none)"), &show(&known), read),
         (None, _) => terminal::ask(&format!("{question} ({hint})"), "", read),
     }
 }
 
 fn secret(known: Option<Given>, asks: Asks, question: &str) -> Result<Given, CommandError> {
     match known {
-        Some(known) if asks != Asks::Everything => Ok(known),
+        Some(known) if asks != Asks::Again => Ok(known),
         known => terminal::ask_secret(question, known),
     }
 }

@@ -71,14 +71,13 @@ pub(super) fn ask<T>(question: &str, usual: &str, read: impl Fn(&str) -> Result<
 
 /// Asks what becomes of answers that did not pass the test.
 pub(super) fn ask_what_next() -> Result<Next, CommandError> {
-    prompt("To correct the answers and test them again, type a; what was right stays.\n");
-    ask("Save it all the same? [y/N]", "", |text| {
-        match text.trim().to_lowercase().as_str() {
-            "y" | "yes" => Ok(Next::Save),
-            "a" | "again" => Ok(Next::Again),
-            "" | "n" | "no" => Ok(Next::Leave),
-            _ => Err("give y, n or a".to_owned()),
-        }
+    let question =
+        "a: correct what failed, and test again; y: save it all the same; n: leave, and save nothing [a/y/N]";
+    ask(question, "", |text| match text.trim().to_lowercase().as_str() {
+        "y" | "yes" => Ok(Next::Save),
+        "a" | "again" => Ok(Next::Again),
+        "" | "n" | "no" => Ok(Next::Leave),
+        _ => Err("give a, y or n".to_owned()),
     })
 }
 

@@ -124,3 +124,52 @@ pub(super) fn authority() -> String {
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem()
 }
+
+#[test]
+fn of_a_file_the_good_connectors_can_be_used_and_what_is_wrong_with_the_others_is_told() {
+    let world = World::new();
+    let section = |name: &str, more: &str| SMALL.replace("connectors.main", &format!("connectors.{name}")) + more;
+    let usable = |text: &str| load_usable(&world.write("config.toml", text, 0o600), &world.env);
+    let names = |usable: &Usable| -> Vec<String> {
+        usable
+            .config
+            .connectors
+            .iter()
+            .map(|one| one.name.to_string())
+            .collect()
+    };
+
+    let all = usable(&(section("a", "") + &section("b", ""))).unwrap();
+    assert_eq!(
+        (names(&all).len(), all.problems.is_none(), all.wrong().len()),
+        (2, true, 0)
+    );
+
+    for bad in [
+        // A value; an unknown key, which the walker never sees; no section at all; a name that none can be.
+        section("\"x.y\"", "").replace("\"us\"", "\"mars\""),
+        section("\"x.y\"", "sekret = 1\n"),
+        "[connectors]\n\"x.y\" = 5\n".to_owned(),
+        section("\"q\\\"./\"", ""),
+    ] {
+        let usable = usable(&(bad.clone() + &section("a", ""))).unwrap_or_else(|problems| panic!("{bad}: {problems}"));
+        assert_eq!(names(&usable), ["a"], "{bad}");
+        assert!(usable.problems.is_some() && !usable.is_wrong("a"), "{bad}");
+        assert_eq!(usable.wrong().len(), 1, "{bad}");
+        assert!(
+            usable.is_wrong("x.y") || usable.is_wrong("q\"./"),
+            "{bad}: {:?}",
+            usable.wrong()
+        );
+    }
+
+    // Nothing is left, or it is about all of them.
+    for none in [
+        section("a", "sekret = 1\n"),
+        section("a", "[log]\nlevel = 5\n"),
+        "connectors = 5\n".to_owned(),
+        "[".to_owned(),
+    ] {
+        assert!(usable(&none).is_err(), "{none}");
+    }
+}

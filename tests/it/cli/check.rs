@@ -134,7 +134,10 @@ async fn check_names_wrong_credentials() {
         "ok      Torq connection",
         "FAILED  Torq credentials",
         "(401)",
-        "what to do: check the client id (sandbox-torq-id), the region (127.0.0.1) and the client secret (written in the configuration)",
+        &format!(
+            "what to do: check the client id (sandbox-torq-id), the address ({}) and the client secret (written in the configuration)",
+            sandbox.torq_token_url()
+        ),
         "if the key is revoked or expired, make a new API key in Torq",
         "then again: torq-connector check main",
         "ok      JumpCloud licence",

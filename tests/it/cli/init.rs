@@ -56,7 +56,10 @@ impl Desk {
     }
 
     async fn scripted(&self, args: &[&str], input: &str) -> Ran {
-        let mut command = self.init(args);
+        self.runs_with(self.init(args), input).await
+    }
+
+    async fn runs_with(&self, mut command: Command, input: &str) -> Ran {
         let (reader, mut writer) = tokio::net::unix::pipe::pipe()
             .map(|(writer, reader)| (reader, writer))
             .unwrap();
@@ -176,7 +179,7 @@ async fn what_fails_the_test_is_saved_only_when_a_person_says_so() {
     terminal.reads_times("Client secret (not shown): ", 2).await;
     terminal.types(&format!("{JUMPCLOUD_SECRET}\n"));
     terminal.answers("Organisation id", "").await;
-    terminal.answers("Save it all the same? [y/N]: ", "").await;
+    terminal.answers("[a/y/N]: ", "").await;
     let (code, shown) = terminal.ends().await;
     assert_eq!(code, 77, "{shown}");
     assert!(
@@ -219,26 +222,23 @@ async fn what_fails_the_test_is_corrected_without_typing_all_of_it_again() {
     terminal.reads_times("Client secret (not shown): ", 2).await;
     terminal.types(&format!("{JUMPCLOUD_SECRET}\n"));
     terminal.answers("Organisation id", "").await;
-    terminal.answers("Save it all the same? [y/N]: ", "a").await;
+    terminal
+        .answers("a: correct what failed, and test again; y: save", "a")
+        .await;
     terminal.answers("Region of the workspace (us, eu) [us]: ", "eu").await;
     terminal.answers("Client id [sandbox-torq-id]: ", "").await;
     terminal.reads("Client secret (not shown; empty: as before): ").await;
     terminal.types(&format!("{TORQ_SECRET}\n"));
     terminal.answers("Expires on (-: none) [2099-01-01]: ", "-").await;
-    terminal
-        .answers("Region of the organisation (us, eu, in) [eu]: ", "")
-        .await;
-    terminal
-        .answers("service account (-: none) [sandbox-jumpcloud-id]: ", "")
-        .await;
-    terminal
-        .reads_times("Client secret (not shown; empty: as before): ", 2)
-        .await;
-    terminal.types("\n");
-    terminal.reads_times("Organisation id", 2).await;
-    terminal.types("\n");
+    // Of JumpCloud, nothing was wrong.
     let (code, shown) = terminal.ends().await;
     assert_eq!(code, 0, "{shown}");
+    assert_eq!(shown.matches("Region of the organisation").count(), 0, "{shown}");
+    assert_eq!(shown.matches("Organisation id").count(), 1, "{shown}");
+    assert!(
+        shown.contains("expires on 2099-01-01, as you said") && !shown.contains("says the configuration"),
+        "{shown}"
+    );
     assert!(shown.contains("[connectors.\"main.eu\"] is saved"), "{shown}");
     let text = std::fs::read_to_string(desk.file()).unwrap();
     assert!(
@@ -246,6 +246,29 @@ async fn what_fails_the_test_is_corrected_without_typing_all_of_it_again() {
         "{text}"
     );
     finish(desk.command(&["check"])).await.exits(0);
+
+    // The other side by itself.
+    let mut flags = named("other", &[]);
+    flags.retain(|flag| !flag.ends_with("-stdin"));
+    let mut terminal = Terminal::start(desk.init(&flags), (100, 40));
+    terminal.answers("Client secret (not shown): ", TORQ_SECRET).await;
+    terminal.reads_times("Client secret (not shown): ", 2).await;
+    terminal.types("another-secret\n");
+    terminal.answers("Organisation id", "").await;
+    terminal.answers("[a/y/N]: ", "a").await;
+    terminal
+        .answers("Region of the organisation (us, eu, in) [eu]: ", "")
+        .await;
+    terminal
+        .answers("service account (-: none) [sandbox-jumpcloud-id]: ", "")
+        .await;
+    terminal.reads("Client secret (not shown; empty: as before): ").await;
+    terminal.types(&format!("{JUMPCLOUD_SECRET}\n"));
+    terminal.reads_times("Organisation id", 2).await;
+    terminal.types("\n");
+    let (code, shown) = terminal.ends().await;
+    assert_eq!(code, 0, "{shown}");
+    assert!(!shown.contains("Region of the workspace"), "{shown}");
 
     // A file of an earlier time is told of before anything else is asked.
     std::fs::write(desk.dir.path().join("etc/old_torq_client_secret"), "mine").unwrap();
@@ -334,4 +357,60 @@ async fn a_script_says_everything_by_flags_and_standard_input() {
     ];
     desk.scripted(&by_key, &secrets()).await.exits(0);
     finish(desk.command(&["check", "e"])).await.exits(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_works_with_the_same_is_told_of() {
+    let sandbox = sandbox(3).await;
+    let desk = Desk::new(&sandbox);
+    let state = desk.dir.path().join("state");
+    let with_state = ["--state-dir", state.to_str().unwrap()];
+    let ran = desk.scripted(&named("main", &with_state), &secrets()).await.exits(0);
+    assert!(!ran.err.contains("note: the connector"), "{}", ran.err);
+    let same_key = "note: the connector main has the same Torq API key";
+    let same_application = "note: the connector main delivers to the same application (torq)";
+
+    // By what is configured, also untested.
+    let ran = desk
+        .scripted(&named("twin", &["--no-check"]), &secrets())
+        .await
+        .exits(0);
+    ran.tells(&[same_key, same_application]);
+    let elsewhere = named(
+        "apart",
+        &[
+            "--no-check",
+            "--org-id",
+            "another",
+            "--torq-api-url",
+            "http://127.0.0.1:9/x",
+        ],
+    );
+    let mut command = desk.command(&["init"]);
+    command.args(&desk.addresses[2..]).args(elsewhere);
+    let ran = desk.runs_with(command, &secrets()).await.exits(0);
+    assert!(!ran.err.contains("note: the connector main"), "{}", ran.err);
+
+    // By what is there: the credentials differ, and lead to the same application.
+    let key = desk.dir.path().join("key");
+    std::fs::write(&key, "sandbox-api-key").unwrap();
+    std::fs::set_permissions(&key, PermissionsExt::from_mode(0o600)).unwrap();
+    sandbox.world().set_jumpcloud_api_key("sandbox-api-key");
+    let mut by_key = named("key", &["--jumpcloud-api-key-file", key.to_str().unwrap()]);
+    by_key.retain(|flag| {
+        ![
+            "--jumpcloud-client-id",
+            "sandbox-jumpcloud-id",
+            "--jumpcloud-secret-stdin",
+        ]
+        .contains(flag)
+    });
+    let ran = desk.scripted(&by_key, TORQ_SECRET).await.exits(0);
+    ran.tells(&[same_key]);
+    finish(desk.command(&["sync", "main"])).await.exits(0);
+    by_key[1] = "again";
+    desk.scripted(&by_key, TORQ_SECRET)
+        .await
+        .exits(0)
+        .tells(&[same_application]);
 }

@@ -287,7 +287,7 @@ async fn the_status_table_fits_into_80_columns() {
         "connected",
         "reconnect required",
         "customer-two: Torq: ",
-        "to do: check the client id (sandbox-torq-id), the region",
+        "to do: check the client id (sandbox-torq-id), the address",
         "then: torq-connector reconnect customer-two",
     ]);
 }
@@ -321,6 +321,77 @@ async fn a_state_that_cannot_be_read_does_not_hide_the_others() {
             .tells(&["bad.db is damaged"]);
         assert!(ran.json()[command].as_array().unwrap().len() >= 3);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_one_section_hides_no_other_connector() {
+    let sandbox = sandbox(3).await;
+    let good = || Connector::new("good", &sandbox);
+    let place = Place::new(&[good(), Connector::new("bad", &sandbox)]);
+    place.run(&["sync"]).await.exits(0);
+    place.configure(
+        "",
+        &[good(), Connector::new("bad", &sandbox).with("torq.region", "mars")],
+    );
+    let copies = place.path("copies");
+    let to = copies.to_str().unwrap();
+    let looks: [&[&str]; 5] = [
+        &["status"],
+        &["users"],
+        &["events"],
+        &["report", "access"],
+        &["backup", "--to", to],
+    ];
+    for command in looks {
+        let run = async |names: &[&str]| place.run(&[command, names].concat()).await;
+        let told = ["connectors.bad.torq.region", "The other connectors are not concerned"];
+        for (names, code) in [(&[] as &[&str], 78), (&["good"], 0), (&["good", "bad"], 78)] {
+            let ran = run(names).await.exits(code).tells(&told).hides(&["bad"]);
+            assert!(!ran.out.is_empty(), "{command:?} {names:?}");
+        }
+        let ran = run(&["bad"]).await.exits(78).tells(&told[..1]);
+        assert_eq!(ran.out, "");
+        run(&["good", "nobody"]).await.exits(64);
+    }
+    let report = place
+        .run(&["report", "access", "--format", "json"])
+        .await
+        .exits(78)
+        .json();
+    let error = report["connectors"][0]["error"].as_str().unwrap();
+    assert!(error.contains("its section in the configuration"), "{report}");
+
+    // What concerns all of them is no single connector's.
+    place.configure("[log]\nlevel = 5\n", &[good()]);
+    let ran = place.run(&["users"]).await.exits(78).tells(&["log.level"]);
+    assert_eq!(ran.out, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_without_a_daemon_says_which_secret_a_run_would_miss_and_does_not_fail() {
+    let sandbox = sandbox(1).await;
+    let connector = |secret: &str| {
+        Connector::new("main", &sandbox)
+            .without("torq.client_secret")
+            .with("torq.client_secret_file", secret)
+    };
+    let place = Place::new(&[connector("secret")]);
+    place.write("secret", "sandbox-torq-secret");
+    place.run(&["sync"]).await.exits(0);
+    let ran = place.run(&["status"]).await.exits(0);
+    assert!(!ran.err.contains("note:"), "{}", ran.err);
+    place.configure("", &[connector("gone")]);
+    let ran = place.run(&["status", "--format", "json"]).await.exits(0);
+    assert_eq!(ran.json()["connectors"][0]["state"], "connected");
+    ran.tells(&[
+        "note: from here, this connector would not run: connectors.main.torq.client_secret_file",
+        "gone",
+    ]);
+    place.configure("", &[Connector::new("main", &sandbox).without("torq.client_secret")]);
+    place.run(&["status"]).await.exits(0).tells(&[
+        "note: from here, nothing would run:",
+        "connectors.main.torq.client_secret",
+    ]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
