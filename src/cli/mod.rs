@@ -208,9 +208,8 @@ struct SyncArgs {
 
 #[derive(Debug, Args)]
 struct CheckArgs {
-    /// Which connectors; all of them without a name.
-    #[arg(value_name = "NAME")]
-    names: Vec<String>,
+    #[command(flatten)]
+    show: ShowArgs,
     /// Only judge the configuration; send nothing.
     #[arg(long)]
     offline: bool,

@@ -16,6 +16,7 @@ use clap::ValueEnum;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::check::{CheckReport, Finding};
 use crate::report::{Report, Rows};
 use crate::view::{DryRunReport, EventsReport, StatusReport, UsersReport};
 
@@ -97,6 +98,18 @@ pub fn events(out: &mut dyn Write, report: &EventsReport, look: Look) -> io::Res
         Format::Table => tables::events(out, report, look),
         Format::Json => json(out, report),
         Format::Csv => rows::write(out, look, &rows::EVENTS, &report.events),
+    }
+}
+
+/// Writes what `check` tells, as a whole or a part of it.
+pub(super) fn checks(out: &mut dyn Write, report: &CheckReport, look: Look) -> io::Result<()> {
+    match look.format {
+        Format::Table => {
+            let mut lines = report.checks.iter().flat_map(Finding::lines);
+            lines.try_for_each(|line| writeln!(out, "{line}"))
+        }
+        Format::Json => json(out, report),
+        Format::Csv => rows::write(out, look, &rows::CHECKS, &report.checks),
     }
 }
 

@@ -65,6 +65,9 @@ pub(super) const USERS: [&str; 14] = [
     "reason",
 ];
 
+/// The columns of `check`.
+pub(super) const CHECKS: [&str; 5] = ["connector", "check", "verdict", "reason", "action"];
+
 /// The columns of `events` and of a dry run's changes.
 pub(super) const EVENTS: [&str; 9] = [
     "at",

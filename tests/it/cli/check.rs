@@ -5,10 +5,11 @@
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 
+use serde_json::Value;
 use torq_connector::sandbox::{Endpoint, Fault, FaultRule, Licence, Sandbox};
 
 use super::{gone, place};
-use crate::binary::{Connector, Place, Ran, sandbox};
+use crate::binary::{Connector, Place, Ran, keys, sandbox};
 
 /// Runs `check`, which must write nothing, whatever it finds.
 async fn check(place: &Place, sandbox: &Sandbox) -> Ran {
@@ -259,6 +260,33 @@ async fn check_of_several_goes_through_all_of_them() {
         .exits(77)
         .shows(&["2 connectors", "\nbad\n", "\ngood\n"]);
     assert_eq!(ran.err, "bad: failed: Torq credentials\n");
+
+    // The same for programs.
+    let ran = place.run(&["check", "--format", "json"]).await.exits(77);
+    assert_eq!(ran.err, "bad: failed: Torq credentials\n");
+    let report = ran.json();
+    let checks = report["checks"].as_array().unwrap();
+    assert_eq!(keys(&checks[0]), ["action", "check", "connector", "reason", "verdict"]);
+    assert_eq!(
+        (&checks[0]["check"], &checks[0]["connector"]),
+        (&"configuration".into(), &Value::Null)
+    );
+    let failed: Vec<_> = checks.iter().filter(|check| check["verdict"] == "failed").collect();
+    let [failed] = failed[..] else { panic!("{failed:?}") };
+    assert_eq!(
+        (&failed["connector"], &failed["check"]),
+        (&"bad".into(), &"Torq credentials".into())
+    );
+    assert!(failed["reason"].as_str().unwrap().contains("401"), "{failed}");
+    assert!(failed["action"].as_str().unwrap().contains("key"), "{failed}");
+    assert!(
+        checks
+            .iter()
+            .any(|check| check["connector"] == "good" && check["verdict"] == "ok")
+    );
+    let rows = place.run(&["check", "--format", "csv"]).await.exits(77).csv();
+    assert_eq!(rows[0], ["connector", "check", "verdict", "reason", "action"]);
+    assert_eq!(rows.len(), checks.len() + 1);
     place.run(&["check", "good"]).await.exits(0);
 }
 

@@ -24,8 +24,8 @@ pub struct Sight {
 #[derive(Clone, Debug, Default)]
 pub struct View {
     pub people: BTreeMap<String, Sight>,
-    /// A record has no readable id.
-    pub nameless: bool,
+    /// Whose records have no readable id, and in which listing they are.
+    nameless: BTreeSet<(String, bool)>,
 }
 
 impl View {
@@ -35,7 +35,7 @@ impl View {
             let email = Some(fold(&person.email)).filter(|email| !email.is_empty());
             let email = match &person.raw {
                 Some(raw) if raw.get("id").is_none_or(|id| !id.is_string()) => {
-                    view.nameless = true;
+                    view.nameless.insert((person.id.clone(), person.sso_provision));
                     continue;
                 }
                 Some(_) => None,
@@ -57,16 +57,15 @@ impl View {
 pub struct Span {
     pub throughout: BTreeMap<String, Sight>,
     pub sometime: BTreeSet<String>,
-    always_nameless: bool,
-    sometime_nameless: bool,
+    /// Records without a readable id that are sure to be seen: like anybody else's, one that moves between the listings can be missed.
+    nameless: BTreeSet<(String, bool)>,
 }
 
 impl Span {
     pub fn begin(view: View) -> Self {
         Self {
             sometime: view.people.keys().cloned().collect(),
-            always_nameless: view.nameless,
-            sometime_nameless: view.nameless,
+            nameless: view.nameless,
             throughout: view.people,
         }
     }
@@ -75,8 +74,7 @@ impl Span {
     pub fn goes_on(&mut self, view: &View) {
         self.throughout.retain(|id, sight| view.people.get(id) == Some(sight));
         self.sometime.extend(view.people.keys().cloned());
-        self.always_nameless &= view.nameless;
-        self.sometime_nameless |= view.nameless;
+        self.nameless.retain(|record| view.nameless.contains(record));
     }
 
     /// Whether somebody who was seen for sure had this e-mail.
@@ -177,7 +175,7 @@ impl Past {
                 true if poll.sure => return false,
                 true => {}
                 // A poll with a record that has no readable id misses nobody.
-                false if poll.span.always_nameless => {}
+                false if !poll.span.nameless.is_empty() => {}
                 false => missed += 1,
             }
             if missed == 2 {
