@@ -33,13 +33,13 @@ pub(super) struct DemoArgs {
     #[arg(long, default_value = "127.0.0.1:8686")]
     listen: SocketAddr,
     /// How often the connector polls.
-    #[arg(long, default_value = "5s", value_parser = parse_duration)]
+    #[arg(long, default_value = "5s", value_parser = parse_duration, allow_hyphen_values = true)]
     interval: Duration,
     /// How often somebody comes, goes, logs in or changes role.
-    #[arg(long, default_value = "3s", value_parser = parse_duration)]
+    #[arg(long, default_value = "3s", value_parser = parse_duration, allow_hyphen_values = true)]
     every: Duration,
     /// End by itself after this time; without it, Ctrl-C ends the demo.
-    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration, allow_hyphen_values = true)]
     lasts: Option<Duration>,
 }
 
@@ -96,7 +96,11 @@ pub(super) async fn run(context: Context, args: DemoArgs) -> Result<Exit, Comman
     tell("Ctrl-C ends the demo and removes everything it made.\n");
 
     let stop = CancellationToken::new();
-    serve::stop_on_signals(stop.clone(), None)?;
+    let made = folder.path().to_path_buf();
+    serve::stop_on_signals_and(stop.clone(), Some(serve::STOPPING), move || {
+        // What still works there may make a file while the others are deleted.
+        (0..3).find(|_| std::fs::remove_dir_all(&made).is_ok());
+    })?;
     let setup = Setup {
         config: config.clone(),
         origin: None,

@@ -64,14 +64,16 @@ pub(super) struct InitArgs {
     /// Where what is known is kept; only for a new configuration.
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
-    /// Another address of Torq's API than the region's, and of its tokens.
+    /// Another address of Torq's API than the region's.
     #[arg(long, value_name = "URL", hide_short_help = true)]
     torq_api_url: Option<String>,
+    /// Another address of Torq's tokens than the region's.
     #[arg(long, value_name = "URL", hide_short_help = true)]
     torq_token_url: Option<String>,
-    /// Another address of JumpCloud's console than the region's, and of its tokens.
+    /// Another address of JumpCloud's console than the region's.
     #[arg(long, value_name = "URL", hide_short_help = true)]
     jumpcloud_console_url: Option<String>,
+    /// Another address of JumpCloud's tokens than the region's.
     #[arg(long, value_name = "URL", hide_short_help = true)]
     jumpcloud_token_url: Option<String>,
     /// Save without testing; nothing is sent.

@@ -29,7 +29,7 @@ pub(super) struct UsersArgs {
     #[arg(long)]
     unmatched: bool,
     /// Only who did not log in for so many days (90d); of whom never did, who was made so long ago.
-    #[arg(long, value_name = "DAYS", value_parser = parse_days)]
+    #[arg(long, value_name = "DAYS", value_parser = parse_days, allow_hyphen_values = true)]
     dormant: Option<u32>,
     /// Only about this user: an e-mail (or a part of one), or a Torq id.
     #[arg(long, value_name = "TEXT")]
@@ -53,10 +53,10 @@ pub(super) struct EventsArgs {
     #[command(flatten)]
     show: ShowArgs,
     /// Only what happened after this: a time (2026-11-01T08:00:00Z), a day (2026-11-01) or an age (7d, 12h).
-    #[arg(long, value_name = "WHEN", value_parser = parse_since)]
+    #[arg(long, value_name = "WHEN", value_parser = parse_since, allow_hyphen_values = true)]
     since: Option<Timestamp>,
     /// Only what happened up to this: a time, a day (its end, UTC) or an age.
-    #[arg(long, value_name = "WHEN", value_parser = parse_until)]
+    #[arg(long, value_name = "WHEN", value_parser = parse_until, allow_hyphen_values = true)]
     until: Option<Timestamp>,
     /// Only about this user: an e-mail (or a part of one), or a Torq id.
     #[arg(long, value_name = "TEXT")]
@@ -65,7 +65,7 @@ pub(super) struct EventsArgs {
     #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = Kind, hide_possible_values = true)]
     kind: Vec<EventKind>,
     /// Only the latest so many.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
     limit: Option<u32>,
     /// Do not use a pager.
     #[arg(long)]

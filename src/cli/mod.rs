@@ -35,6 +35,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -251,6 +252,7 @@ fn run(args: impl IntoIterator<Item = OsString>, env: BTreeMap<String, String>) 
     let (cli, source) = match parsed {
         Ok(parsed) => parsed,
         Err(error) => {
+            let error = without_hidden(error);
             // Help and version are data, and no mistake.
             let _ = error.print();
             return if error.use_stderr() { Exit::Usage } else { Exit::Done };
@@ -296,6 +298,21 @@ fn run(args: impl IntoIterator<Item = OsString>, env: BTreeMap<String, String>) 
             failure.exit
         }
     }
+}
+
+/// The same mistake, without advice to use a command that is nobody's to use.
+fn without_hidden(mut error: clap::Error) -> clap::Error {
+    if let Some(ContextValue::Strings(names)) = error.get(ContextKind::SuggestedSubcommand) {
+        let commands = Cli::command();
+        let is_shown = |name: &&String| commands.find_subcommand(name).is_some_and(|one| !one.is_hide_set());
+        let shown: Vec<String> = names.iter().filter(is_shown).cloned().collect();
+        if shown.is_empty() {
+            error.remove(ContextKind::SuggestedSubcommand);
+        } else {
+            error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(shown));
+        }
+    }
+    error
 }
 
 /// A command could not do its work: what to say, and how to exit.

@@ -75,7 +75,7 @@ struct AtArgs {
     #[command(flatten)]
     common: CommonArgs,
     /// As of a time that is past: a time (2026-11-01T08:00:00Z), a day (its end, UTC) or an age (30d).
-    #[arg(long, value_name = "WHEN", value_parser = parse_until)]
+    #[arg(long, value_name = "WHEN", value_parser = parse_until, allow_hyphen_values = true)]
     at: Option<Timestamp>,
 }
 
@@ -84,7 +84,7 @@ struct DormantArgs {
     #[command(flatten)]
     at: AtArgs,
     /// Without a login for so many days; of whom never logged in, made so long ago.
-    #[arg(long = "for", value_name = "DAYS", default_value = "90d", value_parser = parse_days, visible_alias = "days")]
+    #[arg(long = "for", value_name = "DAYS", default_value = "90d", value_parser = parse_days, visible_alias = "days", allow_hyphen_values = true)]
     days: u32,
 }
 
@@ -93,10 +93,10 @@ struct ChangesArgs {
     #[command(flatten)]
     common: CommonArgs,
     /// After this: a time (2026-11-01T08:00:00Z), a day (2026-11-01) or an age (7d, 12h).
-    #[arg(long, value_name = "WHEN", default_value = "7d", value_parser = parse_since)]
+    #[arg(long, value_name = "WHEN", default_value = "7d", value_parser = parse_since, allow_hyphen_values = true)]
     since: Timestamp,
     /// Up to this: a time, a day (its end, UTC) or an age; up to now without it.
-    #[arg(long, value_name = "WHEN", value_parser = parse_until)]
+    #[arg(long, value_name = "WHEN", value_parser = parse_until, allow_hyphen_values = true)]
     until: Option<Timestamp>,
 }
 

@@ -31,7 +31,7 @@ pub(super) struct SandboxArgs {
     #[arg(long, default_value_t = 0.0)]
     existing_share: f64,
     /// Somebody comes, goes, logs in or changes role this often; "off" for never.
-    #[arg(long, default_value = "10s", value_parser = parse_every)]
+    #[arg(long, default_value = "10s", value_parser = parse_every, allow_hyphen_values = true)]
     every: Every,
     /// Seed of the invented people: the same seed makes the same people.
     #[arg(long, default_value_t = 1)]

@@ -88,6 +88,15 @@ fn reload_on_hangup() -> Result<watch::Receiver<u64>, CommandError> {
 /// The first SIGTERM or SIGINT lets what is in flight finish, the second quits at once. `says`: what is said at the first one, where
 /// nothing else would show that it was heard.
 pub(super) fn stop_on_signals(stop: CancellationToken, says: Option<&'static str>) -> Result<(), CommandError> {
+    stop_on_signals_and(stop, says, || {})
+}
+
+/// The same. `last`: what is done also by whoever quits at once.
+pub(super) fn stop_on_signals_and(
+    stop: CancellationToken,
+    says: Option<&'static str>,
+    last: impl Fn() + Send + 'static,
+) -> Result<(), CommandError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(CommandError::unexpected)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(CommandError::unexpected)?;
     tokio::spawn(async move {
@@ -98,6 +107,7 @@ pub(super) fn stop_on_signals(stop: CancellationToken, says: Option<&'static str
             };
             if stop.is_cancelled() {
                 tell("quitting at once");
+                last();
                 std::process::exit(128 + number);
             }
             stop.cancel();

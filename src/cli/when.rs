@@ -48,7 +48,7 @@ fn parse(
     }
     let age = match days(text) {
         Some(days) => Some(SignedDuration::from_hours(24 * i64::from(days))),
-        None => text.parse::<SignedDuration>().ok(),
+        None => text.parse::<SignedDuration>().ok().filter(|age| !age.is_negative()),
     };
     let age = age.ok_or("give a time (2026-11-01T08:00:00Z), a day (2026-11-01) or an age (7d, 12h)")?;
     now.checked_sub(age).map_err(|error| error.to_string())

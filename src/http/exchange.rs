@@ -36,7 +36,7 @@ impl Lane {
         metrics::request(self.inner.peer, outcome, began.elapsed());
         if let Ok(answer) = &result {
             tracing::debug!(
-                connector = self.inner.connector,
+                connector = %self.inner.connector,
                 peer = self.inner.peer.as_str(),
                 operation = request.operation,
                 status = answer.status.as_u16(),

@@ -319,9 +319,9 @@ impl Lane {
         };
         let (connector, peer) = (&self.inner.connector, self.inner.peer.as_str());
         if said {
-            tracing::info!(connector, peer, %since, "answers again");
+            tracing::info!(%connector, peer, %since, "answers again");
         } else {
-            tracing::debug!(connector, peer, %since, "answers again");
+            tracing::debug!(%connector, peer, %since, "answers again");
         }
     }
 
@@ -365,9 +365,9 @@ impl Lane {
         if news {
             *lock(&self.inner.said) = Some(now);
             let operation = failure.operation;
-            tracing::warn!(connector, peer, operation, wait_ms, "{failure}; trying again");
+            tracing::warn!(%connector, peer, operation, wait_ms, "{failure}; trying again");
         } else {
-            tracing::debug!(connector, peer, failures, wait_ms, "{failure}; trying again");
+            tracing::debug!(%connector, peer, failures, wait_ms, "{failure}; trying again");
         }
         *trouble = Some(Trouble {
             peer: self.inner.peer,

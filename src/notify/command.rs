@@ -65,7 +65,7 @@ pub(super) async fn run(argv: &[String], message: &Message, patience: Duration) 
     group.0 = None;
     let (status, said) = ended.map_err(|error| failed(Why::Unavailable, format!("{program}: {error}")))?;
     let said = clean(&said);
-    tracing::debug!(connector = message.connector, program, %status, said, "the command ended");
+    tracing::debug!(connector = %message.connector, program, %status, said, "the command ended");
     if status.success() {
         return Ok(format!("{program} ended with {status}"));
     }

@@ -12,20 +12,33 @@ use super::life;
 /// More than this at once is a mistake.
 const MOST: usize = 100_000;
 
-/// The help page, without the names that follow it.
+/// The help page, without the names that follow it. `URL` is where it was asked for.
 const HELP: &str = r#"Torq and JumpCloud, for demonstration and tests. Everything here is invented.
+What can be done, each with its command (before curl 7.82: -H 'Content-Type: application/json' -d, in place of --json):
 
-GET    /sandbox/world                       counts
-GET    /sandbox/people                      the people of the workspace
-POST   /sandbox/arrive  {"count": 3}        so many join (1)
-POST   /sandbox/leave   {"count": 3}        so many leave (1), or {"email": "…"}
-POST   /sandbox/login   {"count": 3}        so many log in (1), or {"email": "…"}
-POST   /sandbox/tick    {"count": 3}        so many small things happen (1)
-POST   /sandbox/faults  {"rule": "503:accounts:0.1"}
-DELETE /sandbox/faults                      no more faults
-GET    /sandbox/requests                    counts of requests by method and endpoint
-
-Bodies are JSON with Content-Type: application/json.
+Look
+  curl URL/world                                      counts
+  curl URL/people                                     the people of the workspace
+  curl URL/requests                                   counts of requests by method and endpoint
+People come and go
+  curl -X POST URL/arrive                             somebody joins
+  curl --json '{"count": 3}' URL/arrive               three join
+  curl -X POST URL/leave                              somebody leaves
+  curl --json '{"email": "EMAIL"}' URL/leave          this one leaves
+  curl --json '{"count": 20}' URL/leave               twenty at once: held until they are approved
+  curl -X POST URL/login                              somebody logs in; also with count, or an email
+  curl --json '{"count": 3}' URL/tick                 three small things happen
+Credentials and permission
+  curl --json '{"peer": "torq"}' URL/revoke           Torq's API key is revoked: reconnect required
+  curl --json '{"peer": "torq"}' URL/restore          it is good again; then: torq-connector reconnect
+  curl --json '{"peer": "jumpcloud"}' URL/revoke      JumpCloud's service account is revoked
+  curl --json '{"peer": "jumpcloud"}' URL/restore     it is good again
+  curl --json '{"granted": false}' URL/scope          the role of Torq's key loses user.read; true: it has it again
+Faults
+  curl --json '{"rule": "503:accounts:0.1"}' URL/faults   every tenth look at the accounts fails
+  curl --json '{"rule": "402:applications"}' URL/faults   no licence
+  curl --json '{"rule": "404:account-create"}' URL/faults   account writes are not offered
+  curl -X DELETE URL/faults                           no more faults
 "#;
 
 /// Answers a request that is for neither of the two APIs.
@@ -50,7 +63,7 @@ pub(super) fn answer(handle: &WorldHandle, asked: &Asked) -> Reply {
         }
     };
     let result = match (asked.method.as_str(), asked.segments().as_slice()) {
-        ("GET", ["sandbox"] | ["sandbox", ""]) => return help(),
+        ("GET", ["sandbox"] | ["sandbox", ""]) => return help(asked.header("host").unwrap_or_default()),
         ("GET", ["sandbox", "world"]) => Ok(counts(handle)),
         ("GET", ["sandbox", "people"]) => Ok(json!({"people": handle.people()})),
         ("GET", ["sandbox", "requests"]) => Ok(requests(handle)),
@@ -60,6 +73,9 @@ pub(super) fn answer(handle: &WorldHandle, asked: &Asked) -> Reply {
         ("POST", ["sandbox", "tick"]) => count(&body)
             .map(|count| (0..count).filter_map(|_| handle.tick()).collect::<Vec<_>>())
             .map(|lines| json!({"happened": lines})),
+        ("POST", ["sandbox", "revoke"]) => revoke(handle, &body, true),
+        ("POST", ["sandbox", "restore"]) => revoke(handle, &body, false),
+        ("POST", ["sandbox", "scope"]) => scope(handle, &body),
         ("POST", ["sandbox", "faults"]) => add_fault(handle, &body),
         ("DELETE", ["sandbox", "faults"]) => {
             handle.clear_faults();
@@ -89,12 +105,13 @@ fn is_loopback(host: &str) -> bool {
             .is_ok_and(|address| address.is_loopback())
 }
 
-fn help() -> Reply {
+fn help(host: &str) -> Reply {
+    let commands = HELP.replace("URL", &format!("http://{host}/sandbox"));
     let endpoints: Vec<_> = Endpoint::ALL.iter().map(|one| one.as_str()).collect();
     Reply::text(
         200,
         &format!(
-            "{HELP}\nA rule is {}.\nFAULT is one of: {}.\nENDPOINT is one of: any, {}.\n",
+            "{commands}\nA rule is {}.\nFAULT is one of: {}.\nENDPOINT is one of: any, {}.\n",
             FaultRule::SYNTAX,
             Fault::NAMES.join(", "),
             endpoints.join(", ")
@@ -174,6 +191,25 @@ fn login(handle: &WorldHandle, body: &Map<String, Value>) -> Result<Value, Strin
         None => (0..count(body)?).map_while(|_| life::login(&mut world, None)).collect(),
     };
     Ok(json!({"happened": lines}))
+}
+
+fn revoke(handle: &WorldHandle, body: &Map<String, Value>, revoked: bool) -> Result<Value, String> {
+    let peer = body.get("peer").and_then(Value::as_str);
+    match (peer, revoked) {
+        (Some("torq"), true) => handle.revoke_torq_key(),
+        (Some("torq"), false) => handle.restore_torq_key(),
+        (Some("jumpcloud"), true) => handle.revoke_jumpcloud_key(),
+        (Some("jumpcloud"), false) => handle.restore_jumpcloud_key(),
+        _ => return Err("write {\"peer\": \"torq\"} or {\"peer\": \"jumpcloud\"}".to_owned()),
+    }
+    Ok(json!({"peer": peer, "revoked": revoked}))
+}
+
+fn scope(handle: &WorldHandle, body: &Map<String, Value>) -> Result<Value, String> {
+    let granted = body.get("granted").and_then(Value::as_bool);
+    let granted = granted.ok_or("write {\"granted\": true} or {\"granted\": false}")?;
+    handle.set_torq_scope(granted);
+    Ok(json!({"granted": granted}))
 }
 
 fn add_fault(handle: &WorldHandle, body: &Map<String, Value>) -> Result<Value, String> {

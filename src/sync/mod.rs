@@ -117,13 +117,13 @@ pub struct RunEnd {
 impl RunEnd {
     /// Logs it. A command tells the same in its own words instead. `again`: that it was halted so is known, and no news.
     pub fn log(&self, connector: &ConnectorName, again: bool) {
-        let (connector, run) = (connector.as_str(), self.run);
+        let run = self.run;
         match &self.halt {
-            Some(halt) if again => tracing::debug!(connector, run, outcome = self.outcome.as_str(), "{halt}"),
-            Some(Halt::Stopped) => tracing::info!(connector, run, "stopped; the next run goes on here"),
+            Some(halt) if again => tracing::debug!(%connector, run, outcome = self.outcome.as_str(), "{halt}"),
+            Some(Halt::Stopped) => tracing::info!(%connector, run, "stopped; the next run goes on here"),
             Some(halt) => {
                 tracing::error!(
-                    connector,
+                    %connector,
                     run,
                     outcome = self.outcome.as_str(),
                     action = self.action,
@@ -146,7 +146,7 @@ impl RunEnd {
                 let outcome = self.outcome.as_str();
                 if changed {
                     tracing::info!(
-                        connector,
+                        %connector,
                         run,
                         outcome,
                         users,
@@ -162,7 +162,7 @@ impl RunEnd {
                         "run ended"
                     );
                 } else {
-                    tracing::debug!(connector, run, outcome, users, pending, "run ended; nothing changed");
+                    tracing::debug!(%connector, run, outcome, users, pending, "run ended; nothing changed");
                 }
             }
         }

@@ -457,8 +457,17 @@ impl Daemon {
 
 /// One request on a connection of its own; status, and the answer with its headers.
 pub async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    exchange(address, "GET", path, "").await
+}
+
+/// The same with a method of its own and JSON.
+pub async fn exchange(address: SocketAddr, method: &str, path: &str, json: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let about = match json.len() {
+        0 => String::new(),
+        length => format!("Content-Type: application/json\r\nContent-Length: {length}\r\n"),
+    };
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{about}\r\n{json}");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     tokio::time::timeout(DEADLINE, stream.read_to_string(&mut answer))

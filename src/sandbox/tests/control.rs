@@ -7,7 +7,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use super::{Guest, read};
-use crate::sandbox::{Endpoint, Options, Sandbox};
+use crate::sandbox::{Endpoint, Options, Peer, Sandbox};
 
 #[tokio::test]
 async fn people_come_and_go_on_request() {
@@ -46,8 +46,56 @@ async fn faults_are_ordered_and_requests_counted() {
         counts["requests"],
         json!([{"method": "GET", "endpoint": "users", "count": 2}])
     );
+}
+
+#[tokio::test]
+async fn every_command_of_the_help_page_works_as_it_stands_there() {
+    let guest = Guest::with_people(60).await;
+    let url = guest.sandbox.control_url();
     let help = guest.client.get(&url).send().await.unwrap().text().await.unwrap();
-    assert!(help.contains("POST   /sandbox/arrive") && help.contains("account-create"));
+    assert!(
+        help.contains("account-create") && help.contains("lost-answer"),
+        "{help}"
+    );
+    let mut done = 0;
+    for line in help.lines().filter_map(|line| line.trim().strip_prefix("curl ")) {
+        let (before, rest) = line.split_once("http://").unwrap();
+        let address = format!("http://{}", rest.split_whitespace().next().unwrap());
+        let email = &guest.world().people()[0].email;
+        let request = match before.trim() {
+            "" => guest.client.get(&address),
+            "-X POST" => guest.client.post(&address),
+            "-X DELETE" => guest.client.delete(&address),
+            json => {
+                let body = json
+                    .strip_prefix("--json '")
+                    .and_then(|body| body.strip_suffix('\''))
+                    .unwrap();
+                let body: Value = serde_json::from_str(&body.replace("EMAIL", email)).unwrap();
+                guest.client.post(&address).json(&body)
+            }
+        };
+        let (status, answer) = read(request).await;
+        assert_eq!(status, 200, "{line}: {answer}");
+        // Each does what it says.
+        let about = |what: &str| line.contains(&format!("/sandbox/{what} "));
+        if about("revoke") && line.contains("\"torq\"") {
+            assert_eq!(guest.users(&[]).await.0, 401);
+        } else if about("restore") && line.contains("\"torq\"") {
+            guest.world().forget_tokens(Peer::Torq);
+        } else if about("faults") && line.contains("no more") {
+            assert_eq!(answer["faults"], 0);
+        }
+        done += 1;
+    }
+    assert_eq!(done, 19, "{help}");
+    assert_eq!(guest.world().people().len(), 60 + 4 - 22);
+    for (what, body) in [("revoke", json!({})), ("scope", json!({"granted": 1}))] {
+        assert_eq!(
+            read(guest.client.post(format!("{url}/{what}")).json(&body)).await.0,
+            400
+        );
+    }
 }
 
 #[tokio::test]

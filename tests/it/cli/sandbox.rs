@@ -6,7 +6,9 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
-use crate::binary::{bare, eventually, finish, get, search};
+use serde_json::Value;
+
+use crate::binary::{bare, body, eventually, exchange, finish, get, search};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demo_shows_the_whole_thing_and_leaves_nothing_behind() {
@@ -63,6 +65,99 @@ async fn the_demo_shows_the_whole_thing_and_leaves_nothing_behind() {
         0,
         "nothing is left behind"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demo_that_is_quit_at_once_leaves_nothing_behind_either() {
+    let temp = tempfile::tempdir().unwrap();
+    let log = temp.path().join("said");
+    let folder = temp.path().join("tmp");
+    std::fs::create_dir(&folder).unwrap();
+    let mut command = bare();
+    command
+        .env("TMPDIR", &folder)
+        .args(["demo", "--people", "3", "--interval", "1s", "--listen", "127.0.0.1:0"])
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(&log).unwrap());
+    let mut child = command.spawn().unwrap();
+    let said = || std::fs::read_to_string(&log).unwrap();
+    let control = eventually("it says where the sandbox is", async || {
+        let said = said();
+        let line = said.lines().find_map(|line| line.strip_prefix("Sandbox:"))?;
+        line.split_whitespace().next().map(str::to_owned)
+    })
+    .await;
+    let address = control
+        .strip_prefix("http://")
+        .and_then(|rest| rest.strip_suffix("/sandbox"));
+    let address = address.unwrap().parse().unwrap();
+    let post = async |path: &str, json: &str| assert_eq!(exchange(address, "POST", path, json).await.0, 200, "{path}");
+    let creates = async || {
+        let (_, answer) = get(address, "/sandbox/requests").await;
+        let requests: Value = serde_json::from_str(body(&answer)).unwrap();
+        let mut requests = requests["requests"].as_array().unwrap().iter();
+        let creates = requests.find(|one| one["endpoint"] == "account-create");
+        creates.map_or(0, |one| one["count"].as_u64().unwrap())
+    };
+    // A write that is under way is waited for.
+    post("/sandbox/faults", r#"{"rule": "delay=120s:account-create"}"#).await;
+    let before = creates().await;
+    post("/sandbox/arrive", r#"{"count": 3}"#).await;
+    eventually("an account is being made", async || {
+        (creates().await > before).then_some(())
+    })
+    .await;
+    let interrupt = || {
+        let pid = child.id().unwrap().to_string();
+        std::process::Command::new("kill")
+            .args(["-s", "INT", &pid])
+            .status()
+            .unwrap();
+    };
+    interrupt();
+    eventually("it is stopping", async || {
+        said().contains("stopping; once more to quit at once").then_some(())
+    })
+    .await;
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1, "{}", said());
+    interrupt();
+    assert_eq!(child.wait().await.unwrap().code(), Some(130), "{}", said());
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0, "{}", said());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_mistyped_gets_advice_that_helps() {
+    for args in [
+        ["demo", "--for", "-5d"].as_slice(),
+        &["report", "dormant", "--for", "-5d"],
+        &["users", "--dormant", "-5d"],
+        &["events", "--since", "-5d"],
+        &["events", "--since", "-5h"],
+        &["events", "--limit", "-5"],
+        &["sandbox", "--every", "-5s"],
+    ] {
+        let mut command = bare();
+        command.args(args);
+        let ran = finish(command).await.exits(64);
+        assert!(
+            ran.err.contains("invalid value '-5") && !ran.err.contains("tip:"),
+            "{}",
+            ran.err
+        );
+    }
+    let mut command = bare();
+    command.arg("manuel");
+    let ran = finish(command)
+        .await
+        .exits(64)
+        .tells(&["unrecognized subcommand 'manuel'", "'pause'"]);
+    assert!(!ran.err.contains("'manual'"), "hidden is hidden: {}", ran.err);
+    let mut command = bare();
+    command.args(["init", "--help"]);
+    finish(command).await.exits(0).shows(&[
+        "Another address of Torq's tokens",
+        "Another address of JumpCloud's tokens",
+    ]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

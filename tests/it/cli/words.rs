@@ -327,3 +327,36 @@ async fn what_is_typed_as_elsewhere_means_what_it_means_elsewhere() {
         .exits(64)
         .tells(&["'user_appeared'"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_writes_a_connector_in_one_way() {
+    let sandbox = sandbox(2).await;
+    let world = sandbox.world();
+    world.fault(FaultRule::once(Endpoint::TorqUsers, Fault::status(503)));
+    let place = Place::new(&[Connector::new("main", &sandbox)]);
+    let daemon = place
+        .daemon_with(|command| {
+            command.arg("-vv");
+        })
+        .await;
+    daemon.state("main", "connected").await;
+    world.add_people(1);
+    place.run(&["sync"]).await.exits(0);
+    world.revoke_torq_key();
+    place.run(&["sync"]).await.exits(77);
+    let said = daemon.said();
+    for words in [
+        "trying again",
+        "answers again",
+        "run ended",
+        "run begins",
+        "answered",
+        "reconnect",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    for line in said.lines().filter(|line| line.contains("connector=")) {
+        assert!(line.contains("connector=main"), "{line}");
+    }
+    daemon.stop().await;
+}
