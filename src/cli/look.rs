@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
@@ -17,6 +18,7 @@ use super::when::{in_order, parse_days, parse_since, parse_until};
 use super::{CommandError, Context, Exit, ShowArgs, tell};
 use crate::config::Config;
 use crate::model::ConnectorName;
+use crate::report::{Note, fresh};
 use crate::state::{self, EventQuery, Store, UserSelection};
 use crate::view::{AccountStanding, EventKind, EventsReport, UsersReport};
 use crate::wording::{self, printable};
@@ -124,9 +126,19 @@ pub(super) async fn users(context: Context, args: UsersArgs) -> Result<Exit, Com
     let (config, names) = begin(&context, &args.show)?;
     let selection = args.selection(Timestamp::now());
     let everyone = selection == UserSelection::default();
+    let mut stale = Stale::among(&names);
     let mut report = UsersReport { users: Vec::new() };
     let mut among = Among::default();
-    let exit = for_each(&config, &names, |store| {
+    let exit = for_each(&config, &names, |store, interval| {
+        stale.add(store, interval)?;
+        if store.past_horizon()?.collected.is_none() {
+            stale.note(store, fresh::NOT_COMPLETE.into());
+        }
+        if args.unmatched
+            && let Some(note) = fresh::of_directory(store)?
+        {
+            stale.note(store, note);
+        }
         if everyone {
             report.users.extend(store.users()?);
             return Ok(());
@@ -143,7 +155,45 @@ pub(super) async fn users(context: Context, args: UsersArgs) -> Result<Exit, Com
     if report.users.is_empty() && !everyone {
         tell(&among.words(args.status.as_deref()));
     }
+    stale.tell();
     Ok(exit)
+}
+
+/// Why what is shown may be old, connector by connector: told beside it, and never within.
+struct Stale {
+    several: bool,
+    notes: Vec<String>,
+}
+
+impl Stale {
+    fn among(names: &[ConnectorName]) -> Self {
+        Self {
+            several: names.len() > 1,
+            notes: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, store: &Store, interval: Duration) -> state::Sql<()> {
+        for note in fresh::now(store, Timestamp::now(), interval)? {
+            self.note(store, note);
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, store: &Store, note: Note) {
+        let whose = if self.several {
+            format!("{}: ", store.name())
+        } else {
+            String::new()
+        };
+        self.notes.push(format!("note: {whose}{}", printable(note.words())));
+    }
+
+    fn tell(&self) {
+        for note in &self.notes {
+            tell(note);
+        }
+    }
 }
 
 /// Among whom was looked, for whoever finds nobody.
@@ -193,7 +243,9 @@ pub(super) async fn events(context: Context, args: EventsArgs) -> Result<Exit, C
     };
     let mut histories = Vec::new();
     let mut kept = None;
-    let exit = for_each(&config, &names, |store| {
+    let mut stale = Stale::among(&names);
+    let exit = for_each(&config, &names, |store, interval| {
+        stale.add(store, interval)?;
         let mut history = store.events(&query)?;
         wording::name_roles(&mut history, &store.roles()?);
         histories.push(history);
@@ -209,6 +261,7 @@ pub(super) async fn events(context: Context, args: EventsArgs) -> Result<Exit, C
     if let Some(kept) = kept.filter(|kept| args.since.is_none_or(|since| since < *kept)) {
         tell(&format!("events are kept since {}", wording::moment(kept)));
     }
+    stale.tell();
     Ok(exit)
 }
 
@@ -226,11 +279,18 @@ pub(super) fn begin(context: &Context, args: &ShowArgs) -> Result<(Config, Vec<C
 }
 
 /// Looks into the state of each connector that has one. What is wrong with one of them is told, and hides no other.
-fn for_each(config: &Config, names: &[ConnectorName], mut look: impl FnMut(&mut Store) -> state::Sql<()>) -> Exit {
+/// It is told how often the connector polls, too.
+fn for_each(
+    config: &Config,
+    names: &[ConnectorName],
+    mut look: impl FnMut(&mut Store, Duration) -> state::Sql<()>,
+) -> Exit {
     let mut exit = Exit::Done;
     for name in names {
+        let configured = config.connectors.iter().find(|connector| connector.name == *name);
+        let interval = configured.map_or(Duration::MAX, |connector| connector.poll_interval);
         let looked = match state::read(&config.state_dir, name) {
-            Ok(Some(mut store)) => look(&mut store).map_err(|error| error.to_string()),
+            Ok(Some(mut store)) => look(&mut store, interval).map_err(|error| error.to_string()),
             Ok(None) => {
                 let words = match state::removed(&config.state_dir, name) {
                     Some(_) => removed_words(name),

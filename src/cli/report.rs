@@ -19,9 +19,8 @@ use super::when::{in_order, parse_days, parse_since, parse_until};
 use super::{CommandError, Context, Exit, tell, write_out};
 use crate::config::{self, Config};
 use crate::http::Patience;
-use crate::invocation::{Reader, addressed_to};
 use crate::model::ConnectorName;
-use crate::report::{Kind, Part, Question, Report, Rows, gather, html};
+use crate::report::{Kind, Note, Part, Question, Report, Rows, gather, html};
 use crate::state::{self, Store};
 use crate::sync;
 use crate::wording::{counted, printable};
@@ -206,17 +205,14 @@ pub(super) async fn run(context: Context, args: ReportArgs) -> Result<Exit, Comm
             }
             Err(failure) => {
                 gravest = gravest.or(failure.exit);
-                report.add(Part::failed(name.as_str(), failure.message), Rows::none(question.kind));
+                report.add(
+                    Part::failed(name.as_str(), unsaid(failure, name)),
+                    Rows::none(question.kind),
+                );
             }
         }
     }
-    // A file is read elsewhere.
-    let reader = common.file().map_or(Reader::Here, |_| Reader::Anywhere);
-    for part in &mut report.connectors {
-        for text in part.error.iter_mut().chain(&mut part.notes) {
-            *text = addressed_to(reader, text).into_owned();
-        }
-    }
+    let report = report.addressed();
     let told = report.connectors.iter().any(|part| part.error.is_none());
     // Programs read from JSON, too, why nothing can be said.
     if told || (common.format == ReportFormat::Json && common.file().is_none()) {
@@ -237,13 +233,9 @@ fn is_there(path: &Path) -> CommandError {
 /// What people are told beside the rows.
 fn tell_about(report: &Report, common: &CommonArgs) {
     for part in &report.connectors {
-        let found = match &part.error {
-            Some(error) => error.clone(),
-            None => report.found(part),
-        };
-        tell(&format!("{}: {found}", part.name));
+        tell(&format!("{}: {}", part.name, report.found(part)));
         for note in &part.notes {
-            tell(&format!("  note: {}", printable(note)));
+            tell(&format!("  note: {}", printable(note.words())));
         }
     }
     if let Some(path) = common.file()
@@ -251,6 +243,17 @@ fn tell_about(report: &Report, common: &CommonArgs) {
     {
         let rows = counted(report.rows.len() as u64, "row");
         tell(&format!("{} written to {}", rows, path.display()));
+    }
+}
+
+/// Why nothing can be said of a connector. A peer's words and the machine's paths are nobody's who reads the paper.
+fn unsaid(failure: CommandError, name: &ConnectorName) -> Note {
+    match failure.exit {
+        Exit::Partial => failure.message.into(),
+        _ => Note::with_paper(
+            failure.message,
+            format!("nothing can be said of it now; its administrator should look at: torq-connector status {name}"),
+        ),
     }
 }
 
@@ -302,7 +305,10 @@ fn write(report: &Report, common: &CommonArgs) -> Result<(), CommandError> {
         }
     };
     match common.file() {
-        Some(path) => into_file(path, |out| output::report(out, report, Look::of_file(format))),
+        // A file is read elsewhere.
+        Some(path) => into_file(path, |out| {
+            output::report(out, &report.clone().printed(), Look::of_file(format))
+        }),
         None => write_paged(Look::of_stdout(format), !common.no_pager, |out| {
             output::report(out, report, Look::of_stdout(format))
         }),
