@@ -147,6 +147,19 @@ fn past(store: &mut Store, question: &Question, at: Timestamp, part: &mut Part) 
             counted(past.unknown, "user")
         ));
     }
+    let held = store.held_at(at)?;
+    if !held.surely.is_empty() {
+        part.note(format!(
+            "{} waiting for approval at that time: their users count",
+            counted(held.surely.len() as u64, "removal")
+        ));
+    }
+    if !held.perhaps.is_empty() {
+        part.note(format!(
+            "of {} whose removal had been held, it is not known whether they were back by then: they count",
+            counted(held.perhaps.len() as u64, "user")
+        ));
+    }
     let erased = store.erased_since(at)?;
     if erased > 0 {
         part.note(format!(

@@ -175,6 +175,54 @@ async fn a_report_of_the_past_is_the_report_that_was_made_then() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_report_of_the_past_says_whose_removal_was_held_then() {
+    let sandbox = sandbox(12).await;
+    let world = sandbox.world();
+    let place = Place::new(&[Connector::new("main", &sandbox)]);
+    place.run(&["sync"]).await.exits(0);
+    let before = Timestamp::now().to_string();
+    let people = world.people();
+    for person in &people[..8] {
+        world.remove_person(&person.id);
+    }
+    place.run(&["sync"]).await;
+    place.run(&["sync"]).await.exits(75);
+    let now = report(&place, &["access"]).await;
+    let notes = now["connectors"][0]["notes"].to_string();
+    assert!(notes.contains("8 removals waiting for approval: "), "{notes}");
+    let then = Timestamp::now().to_string();
+    // One is back, which is no event, and the others are approved.
+    world.add_person(people[0].clone());
+    place.run(&["sync"]).await.exits(75);
+    place.run(&["approve"]).await.exits(0);
+    place.run(&["sync"]).await.exits(0);
+    for (moment, rows, words) in [
+        (
+            &then,
+            12,
+            &[
+                "7 removals waiting for approval at that time: their users count",
+                "of 1 user whose removal had been held, it is not known whether they were back by then",
+            ][..],
+        ),
+        (&before, 12, &[]),
+    ] {
+        let past = report(&place, &["access", "--at", moment]).await;
+        let part = &past["connectors"][0];
+        assert_eq!(part["rows"], rows);
+        let notes = part["notes"].to_string();
+        for word in words {
+            assert!(notes.contains(word), "{word}: {notes}");
+        }
+        assert_eq!(
+            notes.contains("held") || notes.contains("approval"),
+            !words.is_empty(),
+            "{notes}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_is_to_be_looked_at_is_the_same_in_reports_and_users() {
     let sandbox = sandbox(30).await;
     let world = sandbox.world();
