@@ -69,12 +69,17 @@ pub(super) struct EventsArgs {
     /// Only of this kind, such as user_appeared; several with commas between.
     #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = Kind, hide_possible_values = true)]
     kind: Vec<EventKind>,
-    /// Only the latest so many.
-    #[arg(long, value_name = "N")]
+    /// Only the latest so many, from 1 on.
+    #[arg(long, value_name = "N", value_parser = parse_limit)]
     limit: Option<u32>,
     /// Do not use a pager.
     #[arg(long)]
     no_pager: bool,
+}
+
+fn parse_limit(text: &str) -> Result<u32, String> {
+    let limit = text.parse().ok().filter(|limit| *limit > 0);
+    limit.ok_or_else(|| "give a number from 1 on; without --limit there are all of them".to_owned())
 }
 
 fn standing() -> impl TypedValueParser<Value = AccountStanding> {

@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +16,7 @@ use super::output::{self, Format, Look};
 use super::pager::write_paged;
 use super::reach::may_look;
 use super::sync::{chosen, client_error, halted, is_removed, removed_words, state_error};
-use super::when::{in_order, parse_days, parse_since, parse_until};
+use super::when::{in_order, parse_days, parse_past, parse_until};
 use super::{CommandError, Context, Exit, tell, write_out};
 use crate::config::{self, Config};
 use crate::http::Patience;
@@ -33,7 +34,7 @@ pub(super) struct ReportArgs {
 
 #[derive(Debug, Subcommand)]
 enum ReportKind {
-    /// Who has access to Torq: role, sign-in, status, last login, who it is in JumpCloud, since when.
+    /// Who has access to Torq: role, sign-in, status, last login, who it is in JumpCloud, when they were made and first seen.
     Access(AtArgs),
     /// Users of Torq whom the JumpCloud directory does not know.
     Unmatched(CommonArgs),
@@ -52,9 +53,10 @@ struct CommonArgs {
     /// Which connectors; all of them without a name.
     #[arg(value_name = "NAME")]
     names: Vec<String>,
-    /// How it is written; html is one file, fit for printing.
-    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
-    format: ReportFormat,
+    /// How it is written; html is one file, fit for printing. Without it, as the ending of FILE says (.html, .csv, .json), and otherwise
+    /// as a table.
+    #[arg(long, value_enum)]
+    format: Option<ReportFormat>,
     /// Write it into this new file, which only its owner can read. A file that is there is never overwritten.
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -67,6 +69,12 @@ impl CommonArgs {
     /// The file that is written; `None` for standard output, which `-` is, too.
     fn file(&self) -> Option<&Path> {
         self.output.as_deref().filter(|path| path.as_os_str() != "-")
+    }
+
+    fn format(&self) -> ReportFormat {
+        self.format
+            .or_else(|| ReportFormat::of_file(self.file()?))
+            .unwrap_or(ReportFormat::Table)
     }
 }
 
@@ -93,7 +101,7 @@ struct ChangesArgs {
     #[command(flatten)]
     common: CommonArgs,
     /// After this: a time (2026-11-01T08:00:00Z), a day (2026-11-01) or an age (7d, 12h).
-    #[arg(long, value_name = "WHEN", default_value = "7d", value_parser = parse_since)]
+    #[arg(long, value_name = "WHEN", default_value = "7d", value_parser = parse_past)]
     since: Timestamp,
     /// Up to this: a time, a day (its end, UTC) or an age; up to now without it.
     #[arg(long, value_name = "WHEN", value_parser = parse_until)]
@@ -111,6 +119,33 @@ enum ReportFormat {
     Csv,
     /// One file with everything in it, fit for printing.
     Html,
+}
+
+impl ReportFormat {
+    /// As the ending of a file says; `None` where it says nothing.
+    fn of_file(path: &Path) -> Option<Self> {
+        let ending = path.extension()?.to_str()?.to_ascii_lowercase();
+        match ending.as_str() {
+            "html" | "htm" => Some(Self::Html),
+            "csv" => Some(Self::Csv),
+            "json" => Some(Self::Json),
+            _ => None,
+        }
+    }
+}
+
+/// Says which reports there are to whoever asks for another one.
+pub(super) fn name_kinds(error: &mut clap::Error) {
+    let usage = error.get(ContextKind::Usage).map(ToString::to_string);
+    if error.kind() != clap::error::ErrorKind::InvalidSubcommand
+        || !usage.is_some_and(|usage| usage.contains(" report "))
+    {
+        return;
+    }
+    let reports = ReportKind::augment_subcommands(clap::Command::new("report"));
+    let kinds: Vec<&str> = reports.get_subcommands().map(clap::Command::get_name).collect();
+    let told = format!("the reports are {}", kinds.join(", "));
+    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![told.into()]));
 }
 
 impl ReportKind {
@@ -215,7 +250,7 @@ pub(super) async fn run(context: Context, args: ReportArgs) -> Result<Exit, Comm
     let report = report.addressed();
     let told = report.connectors.iter().any(|part| part.error.is_none());
     // Programs read from JSON, too, why nothing can be said.
-    if told || (common.format == ReportFormat::Json && common.file().is_none()) {
+    if told || (common.format() == ReportFormat::Json && common.file().is_none()) {
         write(&report, common)?;
     }
     tell_about(&report, common);
@@ -292,7 +327,7 @@ async fn differences(config: &Config, name: &ConnectorName, question: &Question)
 }
 
 fn write(report: &Report, common: &CommonArgs) -> Result<(), CommandError> {
-    let format = match common.format {
+    let format = match common.format() {
         ReportFormat::Table => Format::Table,
         ReportFormat::Json => Format::Json,
         ReportFormat::Csv => Format::Csv,

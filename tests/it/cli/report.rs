@@ -477,6 +477,66 @@ async fn a_directory_that_was_asked_a_while_ago_is_said_to_be_and_how_to_ask_it_
     assert!(!ran.err.contains(said[0]), "{}", ran.err);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_makes_no_sense_is_refused_with_what_does() {
+    let sandbox = sandbox(2).await;
+    let place = place(&sandbox);
+    place.run(&["sync"]).await.exits(0);
+    let refused = async |args: &[&str], words: &[&str]| {
+        let ran = place.run(args).await.exits(64).tells(words);
+        assert_eq!(ran.out, "", "{args:?}");
+    };
+    refused(
+        &["report", "changes", "--since", "2999-01-01"],
+        &["--since", "still to come", "give a time or a day that is past"],
+    )
+    .await;
+    refused(
+        &["report", "nonsense"],
+        &[
+            "'nonsense'",
+            "the reports are access, unmatched, dormant, pending-invitations, drift, changes",
+        ],
+    )
+    .await;
+    for limit in ["0", "-1", "many"] {
+        let limit = format!("--limit={limit}");
+        refused(&["events", &limit], &["--limit", "give a number from 1 on"]).await;
+    }
+    // To the second, as people type.
+    for args in [
+        &["events", "--since", "1h", "--until", "2h"][..],
+        &["report", "changes", "--since", "1h", "--until", "2h"],
+    ] {
+        let told = place.run(args).await.exits(64).err;
+        assert!(told.contains("is after --until") && !told.contains('.'), "{told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_written_as_its_ending_says() {
+    let sandbox = sandbox(2).await;
+    let place = place(&sandbox);
+    place.run(&["sync"]).await.exits(0);
+    let csv = &["--format", "csv"][..];
+    for (name, format, begins) in [
+        ("a.html", &[][..], "<!DOCTYPE html>"),
+        ("b.HTM", &[], "<!DOCTYPE html>"),
+        ("c.csv", &[], "connector,id,"),
+        ("d.json", &[], "{"),
+        ("e.txt", &[], "USER"),
+        ("f", &[], "USER"),
+        ("g.html", csv, "connector,id,"),
+    ] {
+        let path = place.path(name);
+        let args = ["report", "access", "--output", path.to_str().unwrap()];
+        let args: Vec<&str> = args.iter().chain(format).copied().collect();
+        place.run(&args).await.exits(0).tells(&["2 rows written to"]);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with(begins), "{name}: {text}");
+    }
+}
+
 /// Whoever reviews access on paper is no administrator of the connector.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_leaves_the_machine_says_nothing_of_how_it_is_set_up() {
