@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
@@ -14,6 +15,8 @@ use super::reach;
 use super::sync::removed_words;
 use super::when::{in_order, parse_days, parse_since, parse_until};
 use super::{CommandError, Context, Exit, ShowArgs, tell};
+use crate::model::ConnectorName;
+use crate::report::{Note, fresh};
 use crate::state::{self, EventQuery, Store, UserSelection};
 use crate::view::{AccountStanding, EventKind, EventsReport, UsersReport};
 use crate::wording::{self, printable};
@@ -64,12 +67,17 @@ pub(super) struct EventsArgs {
     /// Only of this kind, such as user_appeared; several with commas between.
     #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = Kind, hide_possible_values = true)]
     kind: Vec<EventKind>,
-    /// Only the latest so many.
-    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    /// Only the latest so many, from 1 on.
+    #[arg(long, value_name = "N", value_parser = parse_limit, allow_hyphen_values = true)]
     limit: Option<u32>,
     /// Do not use a pager.
     #[arg(long)]
     no_pager: bool,
+}
+
+fn parse_limit(text: &str) -> Result<u32, String> {
+    let limit = text.parse().ok().filter(|limit| *limit > 0);
+    limit.ok_or_else(|| "give a number from 1 on; without --limit there are all of them".to_owned())
 }
 
 fn standing() -> impl TypedValueParser<Value = AccountStanding> {
@@ -121,9 +129,19 @@ pub(super) async fn users(context: Context, args: UsersArgs) -> Result<Exit, Com
     let seen = begin(&context, &args.show)?;
     let selection = args.selection(Timestamp::now());
     let everyone = selection == UserSelection::default();
+    let mut stale = Stale::among(&seen.names);
     let mut report = UsersReport { users: Vec::new() };
     let mut among = Among::default();
-    let exit = for_each(&seen, |store| {
+    let exit = for_each(&seen, |store, interval| {
+        stale.add(store, interval)?;
+        if store.past_horizon()?.collected.is_none() {
+            stale.note(store, fresh::NOT_COMPLETE.into());
+        }
+        if args.unmatched
+            && let Some(note) = fresh::of_directory(store)?
+        {
+            stale.note(store, note);
+        }
         if everyone {
             report.users.extend(store.users()?);
             return Ok(());
@@ -140,7 +158,45 @@ pub(super) async fn users(context: Context, args: UsersArgs) -> Result<Exit, Com
     if report.users.is_empty() && !everyone {
         tell(&among.words(args.status.as_deref()));
     }
+    stale.tell();
     Ok(exit)
+}
+
+/// Why what is shown may be old, connector by connector: told beside it, and never within.
+struct Stale {
+    several: bool,
+    notes: Vec<String>,
+}
+
+impl Stale {
+    fn among(names: &[ConnectorName]) -> Self {
+        Self {
+            several: names.len() > 1,
+            notes: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, store: &Store, interval: Duration) -> state::Sql<()> {
+        for note in fresh::now(store, Timestamp::now(), interval)? {
+            self.note(store, note);
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, store: &Store, note: Note) {
+        let whose = if self.several {
+            format!("{}: ", store.name())
+        } else {
+            String::new()
+        };
+        self.notes.push(format!("note: {whose}{}", printable(note.words())));
+    }
+
+    fn tell(&self) {
+        for note in &self.notes {
+            tell(note);
+        }
+    }
 }
 
 /// Among whom was looked, for whoever finds nobody.
@@ -190,7 +246,9 @@ pub(super) async fn events(context: Context, args: EventsArgs) -> Result<Exit, C
     };
     let mut histories = Vec::new();
     let mut kept = None;
-    let exit = for_each(&seen, |store| {
+    let mut stale = Stale::among(&seen.names);
+    let exit = for_each(&seen, |store, interval| {
+        stale.add(store, interval)?;
         let mut history = store.events(&query)?;
         wording::name_roles(&mut history, &store.roles()?);
         histories.push(history);
@@ -206,6 +264,7 @@ pub(super) async fn events(context: Context, args: EventsArgs) -> Result<Exit, C
     if let Some(kept) = kept.filter(|kept| args.since.is_none_or(|since| since < *kept)) {
         tell(&format!("events are kept since {}", wording::moment(kept)));
     }
+    stale.tell();
     Ok(exit)
 }
 
@@ -221,12 +280,15 @@ fn begin(context: &Context, args: &ShowArgs) -> Result<reach::Sight, CommandErro
 }
 
 /// Looks into the state of each connector that has one. What is wrong with one of them is told, and hides no other.
-fn for_each(seen: &reach::Sight, mut look: impl FnMut(&mut Store) -> state::Sql<()>) -> Exit {
+/// It is told how often the connector polls, too.
+fn for_each(seen: &reach::Sight, mut look: impl FnMut(&mut Store, Duration) -> state::Sql<()>) -> Exit {
     let reach::Sight { config, names, .. } = seen;
     let mut exit = seen.exit;
     for name in names {
+        let configured = config.connectors.iter().find(|connector| connector.name == *name);
+        let interval = configured.map_or(Duration::MAX, |connector| connector.poll_interval);
         let looked = match state::read(&config.state_dir, name) {
-            Ok(Some(mut store)) => look(&mut store).map_err(|error| error.to_string()),
+            Ok(Some(mut store)) => look(&mut store, interval).map_err(|error| error.to_string()),
             Ok(None) => {
                 let words = match state::removed(&config.state_dir, name) {
                     Some(_) => removed_words(name),

@@ -252,7 +252,8 @@ fn run(args: impl IntoIterator<Item = OsString>, env: BTreeMap<String, String>) 
     let (cli, source) = match parsed {
         Ok(parsed) => parsed,
         Err(error) => {
-            let error = without_hidden(error);
+            let mut error = without_hidden(error);
+            report::name_kinds(&mut error);
             // Help and version are data, and no mistake.
             let _ = error.print();
             return if error.use_stderr() { Exit::Usage } else { Exit::Done };

@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -14,13 +15,12 @@ use super::output::{self, Format, Look};
 use super::pager::write_paged;
 use super::reach::{Sight, may_look};
 use super::sync::{client_error, halted, is_removed, removed_words, state_error};
-use super::when::{in_order, parse_days, parse_since, parse_until};
+use super::when::{in_order, parse_days, parse_past, parse_until};
 use super::{CommandError, Context, Exit, tell, write_out};
 use crate::config::{self, Config};
 use crate::http::Patience;
-use crate::invocation::{Reader, addressed_to};
 use crate::model::ConnectorName;
-use crate::report::{Kind, Part, Question, Report, Rows, gather, html};
+use crate::report::{Kind, Note, Part, Question, Report, Rows, gather, html};
 use crate::state::{self, Store};
 use crate::sync;
 use crate::wording::{counted, printable};
@@ -33,7 +33,7 @@ pub(super) struct ReportArgs {
 
 #[derive(Debug, Subcommand)]
 enum ReportKind {
-    /// Who has access to Torq: role, sign-in, status, last login, who it is in JumpCloud, since when.
+    /// Who has access to Torq: role, sign-in, status, last login, who it is in JumpCloud, when they were made and first seen.
     Access(AtArgs),
     /// Users of Torq whom the JumpCloud directory does not know.
     Unmatched(CommonArgs),
@@ -52,9 +52,10 @@ struct CommonArgs {
     /// Which connectors; all of them without a name.
     #[arg(value_name = "NAME")]
     names: Vec<String>,
-    /// How it is written; html is one file, fit for printing.
-    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
-    format: ReportFormat,
+    /// How it is written; html is one file, fit for printing. Without it, as the ending of FILE says (.html, .csv, .json), and otherwise
+    /// as a table.
+    #[arg(long, value_enum)]
+    format: Option<ReportFormat>,
     /// Write it into this new file, which only its owner can read. A file that is there is never overwritten.
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -67,6 +68,12 @@ impl CommonArgs {
     /// The file that is written; `None` for standard output, which `-` is, too.
     fn file(&self) -> Option<&Path> {
         self.output.as_deref().filter(|path| path.as_os_str() != "-")
+    }
+
+    fn format(&self) -> ReportFormat {
+        self.format
+            .or_else(|| ReportFormat::of_file(self.file()?))
+            .unwrap_or(ReportFormat::Table)
     }
 }
 
@@ -93,7 +100,7 @@ struct ChangesArgs {
     #[command(flatten)]
     common: CommonArgs,
     /// After this: a time (2026-11-01T08:00:00Z), a day (2026-11-01) or an age (7d, 12h).
-    #[arg(long, value_name = "WHEN", default_value = "7d", value_parser = parse_since, allow_hyphen_values = true)]
+    #[arg(long, value_name = "WHEN", default_value = "7d", value_parser = parse_past, allow_hyphen_values = true)]
     since: Timestamp,
     /// Up to this: a time, a day (its end, UTC) or an age; up to now without it.
     #[arg(long, value_name = "WHEN", value_parser = parse_until, allow_hyphen_values = true)]
@@ -111,6 +118,33 @@ enum ReportFormat {
     Csv,
     /// One file with everything in it, fit for printing.
     Html,
+}
+
+impl ReportFormat {
+    /// As the ending of a file says; `None` where it says nothing.
+    fn of_file(path: &Path) -> Option<Self> {
+        let ending = path.extension()?.to_str()?.to_ascii_lowercase();
+        match ending.as_str() {
+            "html" | "htm" => Some(Self::Html),
+            "csv" => Some(Self::Csv),
+            "json" => Some(Self::Json),
+            _ => None,
+        }
+    }
+}
+
+/// Says which reports there are to whoever asks for another one.
+pub(super) fn name_kinds(error: &mut clap::Error) {
+    let usage = error.get(ContextKind::Usage).map(ToString::to_string);
+    if error.kind() != clap::error::ErrorKind::InvalidSubcommand
+        || !usage.is_some_and(|usage| usage.contains(" report "))
+    {
+        return;
+    }
+    let reports = ReportKind::augment_subcommands(clap::Command::new("report"));
+    let kinds: Vec<&str> = reports.get_subcommands().map(clap::Command::get_name).collect();
+    let told = format!("the reports are {}", kinds.join(", "));
+    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![told.into()]));
 }
 
 impl ReportKind {
@@ -192,7 +226,7 @@ pub(super) async fn run(context: Context, args: ReportArgs) -> Result<Exit, Comm
     let mut gravest = exit;
     for name in missing {
         let words = "its section in the configuration has a problem".to_owned();
-        report.add(Part::failed(&name, words), Rows::none(question.kind));
+        report.add(Part::failed(&name, words.into()), Rows::none(question.kind));
     }
     for name in &names {
         if is_removed(&config, name) {
@@ -214,20 +248,17 @@ pub(super) async fn run(context: Context, args: ReportArgs) -> Result<Exit, Comm
             }
             Err(failure) => {
                 gravest = gravest.or(failure.exit);
-                report.add(Part::failed(name.as_str(), failure.message), Rows::none(question.kind));
+                report.add(
+                    Part::failed(name.as_str(), unsaid(failure, name)),
+                    Rows::none(question.kind),
+                );
             }
         }
     }
-    // A file is read elsewhere.
-    let reader = common.file().map_or(Reader::Here, |_| Reader::Anywhere);
-    for part in &mut report.connectors {
-        for text in part.error.iter_mut().chain(&mut part.notes) {
-            *text = addressed_to(reader, text).into_owned();
-        }
-    }
+    let report = report.addressed();
     let told = report.connectors.iter().any(|part| part.error.is_none());
     // Programs read from JSON, too, why nothing can be said.
-    if told || (common.format == ReportFormat::Json && common.file().is_none()) {
+    if told || (common.format() == ReportFormat::Json && common.file().is_none()) {
         write(&report, common)?;
     }
     tell_about(&report, common);
@@ -245,13 +276,9 @@ fn is_there(path: &Path) -> CommandError {
 /// What people are told beside the rows.
 fn tell_about(report: &Report, common: &CommonArgs) {
     for part in &report.connectors {
-        let found = match &part.error {
-            Some(error) => error.clone(),
-            None => report.found(part),
-        };
-        tell(&format!("{}: {found}", part.name));
+        tell(&format!("{}: {}", part.name, report.found(part)));
         for note in &part.notes {
-            tell(&format!("  note: {}", printable(note)));
+            tell(&format!("  note: {}", printable(note.words())));
         }
     }
     if let Some(path) = common.file()
@@ -259,6 +286,17 @@ fn tell_about(report: &Report, common: &CommonArgs) {
     {
         let rows = counted(report.rows.len() as u64, "row");
         tell(&format!("{} written to {}", rows, path.display()));
+    }
+}
+
+/// Why nothing can be said of a connector. A peer's words and the machine's paths are nobody's who reads the paper.
+fn unsaid(failure: CommandError, name: &ConnectorName) -> Note {
+    match failure.exit {
+        Exit::Partial => failure.message.into(),
+        _ => Note::with_paper(
+            failure.message,
+            format!("nothing can be said of it now; its administrator should look at: torq-connector status {name}"),
+        ),
     }
 }
 
@@ -297,7 +335,7 @@ async fn differences(config: &Config, name: &ConnectorName, question: &Question)
 }
 
 fn write(report: &Report, common: &CommonArgs) -> Result<(), CommandError> {
-    let format = match common.format {
+    let format = match common.format() {
         ReportFormat::Table => Format::Table,
         ReportFormat::Json => Format::Json,
         ReportFormat::Csv => Format::Csv,
@@ -310,7 +348,10 @@ fn write(report: &Report, common: &CommonArgs) -> Result<(), CommandError> {
         }
     };
     match common.file() {
-        Some(path) => into_file(path, |out| output::report(out, report, Look::of_file(format))),
+        // A file is read elsewhere.
+        Some(path) => into_file(path, |out| {
+            output::report(out, &report.clone().printed(), Look::of_file(format))
+        }),
         None => write_paged(Look::of_stdout(format), !common.no_pager, |out| {
             output::report(out, report, Look::of_stdout(format))
         }),

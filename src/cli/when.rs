@@ -5,6 +5,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{CommandError, Exit};
+use crate::wording::moment;
 
 /// Reads a time, a day (its beginning, UTC) or an age.
 pub(super) fn parse_since(text: &str) -> Result<Timestamp, String> {
@@ -12,6 +13,18 @@ pub(super) fn parse_since(text: &str) -> Result<Timestamp, String> {
         day.to_zoned_datetime(TimeZone::UTC)
             .map(|midnight| midnight.timestamp())
     })
+}
+
+/// The same, where nothing is known of what is still to come.
+pub(super) fn parse_past(text: &str) -> Result<Timestamp, String> {
+    not_to_come(parse_since(text)?, Timestamp::now())
+}
+
+fn not_to_come(at: Timestamp, now: Timestamp) -> Result<Timestamp, String> {
+    match at > now {
+        true => Err("that is still to come; give a time or a day that is past, or an age (7d, 12h)".to_owned()),
+        false => Ok(at),
+    }
 }
 
 /// Reads a time, a day (its end, UTC; of today, now) or an age. What is still to come is refused.
@@ -26,10 +39,7 @@ pub(super) fn parse_until(text: &str) -> Result<Timestamp, String> {
             next - SignedDuration::from_millis(1)
         })
     })?;
-    if at > now {
-        return Err("that is still to come".to_owned());
-    }
-    Ok(at)
+    not_to_come(at, now)
 }
 
 fn parse(
@@ -65,7 +75,11 @@ pub(super) fn in_order(since: Option<Timestamp>, until: Option<Timestamp>) -> Re
     match (since, until) {
         (Some(since), Some(until)) if since > until => Err(CommandError::new(
             Exit::Usage,
-            format!("--since ({since}) is after --until ({until}): nothing can have happened"),
+            format!(
+                "--since ({}) is after --until ({}): nothing can have happened",
+                moment(since),
+                moment(until)
+            ),
         )),
         _ => Ok(()),
     }
@@ -112,10 +126,38 @@ mod tests {
         let today = Timestamp::now().to_zoned_datetime(TimeZone::UTC).date().to_string();
         let age = Timestamp::now().duration_since(parse_until(&today).unwrap());
         assert!((0..60).contains(&age.as_secs()), "{age}");
-        assert!(parse_until("9000-01-01").unwrap_err().contains("still to come"));
+        assert!(parse_until("9000-01-01").unwrap_err().contains("still to come; give"));
         for now in ["0s", "0d"] {
             assert!(parse_until(now).is_ok(), "{now} ago is now");
         }
+    }
+
+    #[test]
+    fn what_is_past_is_none_of_what_is_to_come() {
+        assert_eq!(parse_past("2026-11-01").unwrap().to_string(), "2026-11-01T00:00:00Z");
+        for now in [
+            "0s",
+            "0d",
+            &Timestamp::now().to_zoned_datetime(TimeZone::UTC).date().to_string(),
+        ] {
+            assert!(parse_past(now).is_ok(), "{now}");
+        }
+        for to_come in ["9000-01-01", "-1h"] {
+            let error = parse_past(to_come).unwrap_err();
+            assert!(error.contains("still to come; give a time"), "{error}");
+        }
+    }
+
+    #[test]
+    fn times_in_messages_are_told_to_the_second() {
+        let at = |text: &str| text.parse().ok();
+        let order = in_order(
+            at("2026-11-24T09:00:00.123456789Z"),
+            at("2026-11-24T08:00:00.987654321Z"),
+        );
+        let message = order.unwrap_err().message;
+        let times = "--since (2026-11-24 09:00:00Z) is after --until (2026-11-24 08:00:00Z)";
+        assert!(message.starts_with(times), "{message}");
     }
 
     #[test]

@@ -272,8 +272,11 @@ impl Attendant {
                 if about.paused {
                     Answer::Paused
                 } else {
-                    // Whoever asks for a run wants to know of today's users.
+                    // Whoever asks for a run wants to know of today's users, and of today's directory.
                     self.schedule.poll_next();
+                    if let Some(connector) = connector {
+                        connector.look_again();
+                    }
                     let report = self.run(state, connector).await?;
                     Answer::Ran(Box::new(RunReport { problems, ..report }))
                 }

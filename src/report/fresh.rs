@@ -1,14 +1,22 @@
-//! How fresh an answer is: as of when Torq is known, what happened in times in which nobody read it, and why it is not read now.
+//! How fresh an answer is: as of when Torq and the directory are known, what happened in times in which nobody read Torq, and why it
+//! is not read now.
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Kind, Question};
+use super::{Kind, Note, Question};
 use crate::config::{PATIENCE, patience};
 use crate::state::{About, Sql, Store};
 use crate::view::ConnectorState;
 use crate::wording::{self, moment};
+
+/// What is said of a connector whose users are not all known yet.
+pub const NOT_COMPLETE: &str = "the first collection is not complete: there may be more people than these";
+
+/// The directory is asked right after a poll, by a run that asks it at all: what is older than the poll by more than this, is of a run
+/// before.
+const BEHIND: SignedDuration = SignedDuration::from_mins(5);
 
 /// Of so many times in which nobody read Torq is told when they were.
 const TOLD: usize = 3;
@@ -27,9 +35,9 @@ pub(super) fn as_of(question: &Question, read: Option<Timestamp>) -> Option<Time
 }
 
 /// What whoever reads an answer should know of its age. `interval`: how often the connector polls.
-pub(super) fn notes(store: &Store, question: &Question, interval: Duration) -> Sql<Vec<String>> {
+pub(super) fn notes(store: &Store, question: &Question, interval: Duration) -> Sql<Vec<Note>> {
     let about = store.about()?;
-    let mut notes = Vec::new();
+    let mut notes: Vec<Note> = Vec::new();
     let (from, to) = match question.kind {
         Kind::Changes => {
             let to = question.until.unwrap_or(question.now);
@@ -37,7 +45,7 @@ pub(super) fn notes(store: &Store, question: &Question, interval: Duration) -> S
         }
         _ => (question.moment(), question.moment()),
     };
-    notes.extend(note_unread(&store.unread(from, to)?, question.kind, interval));
+    notes.extend(note_unread(&store.unread(from, to)?, question.kind, interval).map(Note::from));
     let Some(read) = about.read_at else {
         notes.extend(stopped(&about, store.name()));
         return Ok(notes);
@@ -46,16 +54,18 @@ pub(super) fn notes(store: &Store, question: &Question, interval: Duration) -> S
         return Ok(notes);
     }
     if question.at.is_some() || question.until.is_some() {
-        notes.push(format!(
+        let note = format!(
             "Torq was last read to its end at {}, before the time that was asked for: what changed after that is not known",
             moment(read)
-        ));
+        );
+        notes.push(note.into());
     }
     if let Some(begun) = store.half_read()? {
-        notes.push(format!(
+        let note = format!(
             "Torq is being read again since {}: what was read so far is in here, the rest is as of the last complete poll",
             moment(begun)
-        ));
+        );
+        notes.push(note.into());
     }
     let name = store.name();
     notes.extend(stopped(&about, name).or_else(|| silent(&about, name, read, question.now, interval)));
@@ -82,8 +92,42 @@ fn note_unread(times: &[(Timestamp, Timestamp)], kind: Kind, interval: Duration)
     (told > 0).then(|| format!("Torq was not read {when}: {means}"))
 }
 
+/// The same for whoever asks what is known now. `interval`: how often the connector polls.
+pub fn now(store: &Store, now: Timestamp, interval: Duration) -> Sql<Vec<Note>> {
+    let question = Question {
+        kind: Kind::Access,
+        at: None,
+        since: None,
+        until: None,
+        days: 0,
+        now,
+    };
+    notes(store, &question, interval)
+}
+
+/// As of when the directory is known, where Torq is known as of later, and how to ask it now.
+pub fn of_directory(store: &Store) -> Sql<Option<Note>> {
+    let (Some(read), Some(asked)) = (store.about()?.read_at, store.directory_asked()?) else {
+        return Ok(None);
+    };
+    if read.duration_since(asked) <= BEHIND {
+        return Ok(None);
+    }
+    let known = format!(
+        "the JumpCloud directory was last asked about everybody at {}: who came into it or left it since is shown as they were then",
+        moment(asked)
+    );
+    let now = format!("{known}. To ask it now: torq-connector sync {}", store.name());
+    Ok(Some(Note::with_paper(now, known)))
+}
+
+/// Where whoever has only the paper is sent.
+fn administrator(name: &impl std::fmt::Display) -> String {
+    format!("The connector's administrator should look at: torq-connector status {name}")
+}
+
 /// Why the connector does not go on, and what to do: since when a person, credentials or a licence is in the way.
-fn stopped(about: &About, name: &impl std::fmt::Display) -> Option<String> {
+fn stopped(about: &About, name: &impl std::fmt::Display) -> Option<Note> {
     let since = |at: Option<Timestamp>| at.map(|at| format!(" since {}", moment(at))).unwrap_or_default();
     let because = || match (&about.reason, &about.action) {
         (Some(reason), Some(action)) => format!("{reason}. What to do: {action}"),
@@ -91,24 +135,24 @@ fn stopped(about: &About, name: &impl std::fmt::Display) -> Option<String> {
         (None, None) => format!("see torq-connector status {name}"),
     };
     if about.paused {
-        return Some(format!(
-            "polling has stopped{}: a person paused it. What to do: torq-connector resume {name}",
-            since(about.paused_at)
+        let stopped = format!("polling has stopped{}: a person paused it", since(about.paused_at));
+        return Some(Note::with_paper(
+            format!("{stopped}. What to do: torq-connector resume {name}"),
+            format!("{stopped}. {}", administrator(name)),
         ));
     }
-    match about.state {
-        ConnectorState::ReconnectRequired => Some(format!(
-            "polling has stopped{}: {}",
-            since(about.state_since),
-            because()
-        )),
-        ConnectorState::NotLicensed => Some(format!(
-            "JumpCloud takes nothing{}, and what is said of accounts and the directory is as of then: {}",
-            since(about.state_since),
-            because()
-        )),
-        _ => None,
-    }
+    let (state, since) = (wording::state(about.state), since(about.state_since));
+    let stopped = match about.state {
+        ConnectorState::ReconnectRequired => format!("polling has stopped{since}"),
+        ConnectorState::NotLicensed => {
+            format!("JumpCloud takes nothing{since}, and what is said of accounts and the directory is as of then")
+        }
+        _ => return None,
+    };
+    Some(Note::with_paper(
+        format!("{stopped}: {}", because()),
+        format!("{stopped} ({state}). {}", administrator(name)),
+    ))
 }
 
 /// That Torq was not read, or nothing was delivered, for too long although nobody stopped it.
@@ -118,20 +162,25 @@ fn silent(
     read: Timestamp,
     now: Timestamp,
     interval: Duration,
-) -> Option<String> {
+) -> Option<Note> {
     let patience = SignedDuration::try_from(patience(interval)).unwrap_or(SignedDuration::MAX);
     let long_ago = |at: Timestamp| now.duration_since(at) > patience;
     let because = match (about.state, &about.reason) {
         (ConnectorState::Retrying, Some(reason)) => format!(": {reason}"),
         _ => String::new(),
     };
-    let look = format!("What to do: torq-connector status {name}, torq-connector check {name}");
+    let told = |happened: String| {
+        Note::with_paper(
+            format!("{happened}{because}. What to do: torq-connector status {name}, torq-connector check {name}"),
+            format!("{happened}. {}", administrator(name)),
+        )
+    };
     if long_ago(read) {
-        return Some(format!(
-            "Torq was not read to its end for more than {PATIENCE} poll intervals of {}, the last time at {}{because}. {look}",
+        return Some(told(format!(
+            "Torq was not read to its end for more than {PATIENCE} poll intervals of {}, the last time at {}",
             wording::span(interval),
             moment(read)
-        ));
+        )));
     }
     let delivered = match about.last_success {
         Some(at) if !long_ago(at) => return None,
@@ -139,18 +188,18 @@ fn silent(
         None if about.state == ConnectorState::Retrying => "was not brought up to date yet".to_owned(),
         None => return None,
     };
-    Some(format!(
-        "JumpCloud {delivered}, and what is said of accounts and the directory is as of then{because}. {look}"
-    ))
+    Some(told(format!(
+        "JumpCloud {delivered}, and what is said of accounts and the directory is as of then"
+    )))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{MaxRemovals, Removals, UserFilter};
-    use crate::model::Listing;
+    use crate::model::{EmailKey, Listing};
     use crate::state::{self, RemovalRules};
-    use crate::torq::UsersPage;
+    use crate::torq::{User, UsersPage};
     use crate::view::RunOutcome;
 
     fn at(text: &str) -> Timestamp {
@@ -170,16 +219,18 @@ mod tests {
 
     const QUARTER: Duration = Duration::from_secs(15 * 60);
 
+    fn usual() -> (UserFilter, RemovalRules) {
+        let rules = RemovalRules {
+            removals: Removals::Report,
+            max: MaxRemovals::Users(5),
+        };
+        (UserFilter::default(), rules)
+    }
+
     /// Polls and runs that were complete at these moments, one after the other.
     fn store(runs: &[(&str, RunOutcome)]) -> Store {
         let mut store = state::tests::store();
-        let (filter, rules) = (
-            UserFilter::default(),
-            RemovalRules {
-                removals: Removals::Report,
-                max: MaxRemovals::Users(5),
-            },
-        );
+        let (filter, rules) = usual();
         for (moment, outcome) in runs {
             let now = at(moment);
             store.begin_run(now).unwrap();
@@ -199,7 +250,14 @@ mod tests {
     }
 
     fn told(store: &Store, question: &Question) -> String {
-        notes(store, question, QUARTER).unwrap().join("\n")
+        let notes = notes(store, question, QUARTER).unwrap();
+        notes.iter().map(Note::words).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The same on paper.
+    fn printed(store: &Store, question: &Question) -> String {
+        let notes = notes(store, question, QUARTER).unwrap();
+        notes.iter().map(Note::on_paper).collect::<Vec<_>>().join("\n")
     }
 
     fn asserts(told: &str, words: &[&str]) {
@@ -296,6 +354,99 @@ mod tests {
         );
         store.pause(at("2026-11-24T11:54:00Z"), false).unwrap();
         assert!(!told(&store, &now).contains("paused"));
+    }
+
+    #[test]
+    fn on_paper_there_is_no_reason_and_nothing_to_type_but_the_status() {
+        let mut store = store(&[("2026-11-24T11:50:00Z", RunOutcome::Done)]);
+        let now = question(Kind::Access, None);
+        let since = at("2026-11-24T11:52:00Z");
+        let (reason, action) = (
+            "Torq: the secret /etc/secret cannot be read",
+            "check the client id (abc)",
+        );
+        let paper = |store: &Store, now| {
+            let paper = printed(store, now);
+            asserts(&paper, &["administrator should look at: torq-connector status main"]);
+            for private in ["/etc", "abc", "What to do", "resume", "check"] {
+                assert!(!paper.contains(private), "{private}: {paper}");
+            }
+            paper
+        };
+        for (state, words) in [
+            (
+                ConnectorState::ReconnectRequired,
+                "polling has stopped since 2026-11-24 11:52:00Z (reconnect required). ",
+            ),
+            (
+                ConnectorState::NotLicensed,
+                "JumpCloud takes nothing since 2026-11-24 11:52:00Z",
+            ),
+        ] {
+            store.note_state(since, state, Some(reason), Some(action)).unwrap();
+            asserts(&told(&store, &now), &[reason, action]);
+            asserts(&paper(&store, &now), &[words]);
+        }
+        store
+            .note_state(since, ConnectorState::Retrying, Some(reason), Some(action))
+            .unwrap();
+        let late = Question {
+            now: at("2026-11-25T12:00:00Z"),
+            ..now
+        };
+        asserts(&told(&store, &late), &[reason]);
+        asserts(&paper(&store, &late), &["the last time at 2026-11-24 11:50:00Z. "]);
+        store.pause(since, true).unwrap();
+        asserts(&paper(&store, &now), &["a person paused it. "]);
+    }
+
+    #[test]
+    fn a_directory_that_was_asked_long_before_the_last_poll_is_said_to_be_and_how_to_ask_it() {
+        let mut store = store(&[]);
+        let (filter, rules) = usual();
+        let ada = User {
+            id: "ada".to_owned(),
+            email: "ada@example.com".to_owned(),
+            ..User::default()
+        };
+        let somebody = UsersPage {
+            users: vec![ada],
+            ..UsersPage::default()
+        };
+        let told = |store: &Store| of_directory(store).unwrap();
+        let poll = |store: &mut Store, now: &str, asks: bool| {
+            let now = at(now);
+            store.begin_run(now).unwrap();
+            store.begin_poll(now, &filter).unwrap();
+            for listing in Listing::BOTH {
+                let page = match listing {
+                    Listing::Sso => &somebody,
+                    _ => &UsersPage::default(),
+                };
+                store.apply_page(now, listing, page, &filter).unwrap();
+            }
+            store.finish_poll(now, &rules).unwrap();
+            if asks {
+                store.begin_reconciliation(now).unwrap();
+                store
+                    .matched(now, &[(EmailKey::fold("ada@example.com"), None)])
+                    .unwrap();
+            }
+        };
+        poll(&mut store, "2026-11-24T10:00:00Z", false);
+        assert_eq!((told(&store), store.directory_asked().unwrap()), (None, None));
+        poll(&mut store, "2026-11-24T10:15:00Z", true);
+        assert_eq!(told(&store), None);
+        assert_eq!(store.directory_asked().unwrap(), Some(at("2026-11-24T10:15:00Z")));
+        poll(&mut store, "2026-11-24T10:20:00Z", false);
+        assert_eq!(told(&store), None, "a few minutes are none");
+        poll(&mut store, "2026-11-24T10:30:00Z", false);
+        let note = told(&store).unwrap();
+        asserts(note.words(), &["at 2026-11-24 10:15:00Z", "torq-connector sync main"]);
+        asserts(note.on_paper(), &["at 2026-11-24 10:15:00Z"]);
+        assert!(!note.on_paper().contains("torq-connector"), "{note:?}");
+        poll(&mut store, "2026-11-24T10:45:00Z", true);
+        assert_eq!(told(&store), None);
     }
 
     #[test]

@@ -49,6 +49,7 @@ fn begun(store: &Store, question: &Question, interval: Duration) -> Sql<(Part, H
         name: store.name().to_string(),
         as_of: fresh::as_of(question, about.read_at),
         last_read: about.read_at,
+        directory_asked: None,
         rows: 0,
         users: None,
         error: None,
@@ -56,11 +57,10 @@ fn begun(store: &Store, question: &Question, interval: Duration) -> Sql<(Part, H
     };
     match (question.at, horizon.earliest()) {
         (Some(at), earliest) if earliest.is_none_or(|earliest| at < earliest) => {
-            part.error = Some(not_known(at, &horizon));
+            part.error = Some(not_known(at, &horizon).into());
         }
         (None, None) => {
-            let note = "the first collection is not complete: there may be more people than these";
-            part.notes.push(note.to_owned());
+            part.notes.push(fresh::NOT_COMPLETE.into());
         }
         _ => {}
     }
@@ -94,7 +94,7 @@ fn note_roles(users: &[ReportUser], part: &mut Part) {
         .filter_map(|user| user.role_id.as_deref().filter(|id| !id.is_empty()))
         .collect();
     if !nameless.is_empty() {
-        part.notes.push(format!(
+        part.note(format!(
             "of {} only the id is known: the role of the API key may not list roles, or they were made since the names were last read, \
              which is done once a day",
             counted(nameless.len() as u64, "role")
@@ -114,8 +114,10 @@ fn present(store: &mut Store, question: &Question, part: &mut Part) -> Sql<Vec<R
     let rows = store.selected_users(selection)?;
     let status = store.status()?;
     part.users = Some(status.users);
+    part.directory_asked = store.directory_asked()?;
+    part.notes.extend(fresh::of_directory(store)?);
     if status.held > 0 {
-        part.notes.push(format!(
+        part.note(format!(
             "{} waiting for approval: their users count until then",
             counted(status.held, "removal")
         ));
@@ -123,7 +125,7 @@ fn present(store: &mut Store, question: &Question, part: &mut Part) -> Sql<Vec<R
     if question.kind == Kind::Unmatched {
         let unasked = store.unasked()?;
         if unasked > 0 {
-            part.notes.push(format!(
+            part.note(format!(
                 "of {} the directory was not asked yet; they are not listed",
                 counted(unasked, "user")
             ));
@@ -140,14 +142,27 @@ fn past(store: &mut Store, question: &Question, at: Timestamp, part: &mut Part) 
     let past = store.users_at(at)?;
     part.users = Some(past.users.len() as u64);
     if past.unknown > 0 {
-        part.notes.push(format!(
+        part.note(format!(
             "of {} not everything is known any more, and what is not is left empty",
             counted(past.unknown, "user")
         ));
     }
+    let held = store.held_at(at)?;
+    if !held.surely.is_empty() {
+        part.note(format!(
+            "{} waiting for approval at that time: their users count",
+            counted(held.surely.len() as u64, "removal")
+        ));
+    }
+    if !held.perhaps.is_empty() {
+        part.note(format!(
+            "of {} whose removal had been held, it is not known whether they were back by then: they count",
+            counted(held.perhaps.len() as u64, "user")
+        ));
+    }
     let erased = store.erased_since(at)?;
     if erased > 0 {
-        part.notes.push(format!(
+        part.note(format!(
             "{} forgotten since, as somebody asked for: whether they were there is not known",
             if erased == 1 {
                 "1 person was".to_owned()
@@ -227,7 +242,7 @@ pub fn changes(store: &mut Store, question: &Question, interval: Duration) -> Sq
     if let Some(kept) = horizon.kept
         && question.since.is_none_or(|since| since < kept)
     {
-        part.notes.push(format!(
+        part.note(format!(
             "events are kept since {}: what changed before is not told",
             moment(kept)
         ));
@@ -236,7 +251,7 @@ pub fn changes(store: &mut Store, question: &Question, interval: Duration) -> Sq
     let found = all.len();
     let mut events: Vec<EventView> = all.into_iter().filter(|event| !is_login(event)).collect();
     if found > events.len() {
-        part.notes.push(format!(
+        part.note(format!(
             "{} left out: torq-connector events {} --kind user_changed has them",
             counted((found - events.len()) as u64, "login"),
             part.name
@@ -260,13 +275,12 @@ pub fn differences(store: &mut Store, question: &Question, interval: Duration, t
     let accounts = match there.accounts {
         Some(accounts) => accounts,
         None => {
-            part.notes
-                .push("JumpCloud has no such application yet; the first delivery creates it".to_owned());
+            part.note("JumpCloud has no such application yet; the first delivery creates it");
             Vec::new()
         }
     };
     if there.unread > 0 {
-        part.notes.push(format!(
+        part.note(format!(
             "{} in JumpCloud cannot be read, and may be anybody's",
             counted(there.unread, "account")
         ));

@@ -38,6 +38,7 @@ h2, .note, .error { break-after: avoid; }
 
 /// The whole file.
 pub fn page(report: &Report) -> String {
+    let report = &report.clone().printed();
     let several = report.connectors.len() > 1;
     let names: Vec<&str> = report.connectors.iter().map(|part| part.name.as_str()).collect();
     let title = format!("{} – {}", report.title(), names.join(", "));
@@ -86,7 +87,7 @@ fn connector(report: &Report, part: &Part) -> Markup {
         section class="connector" {
             h2 { (part.name) }
             p class={ @if part.error.is_some() { "error" } } { (printable(&report.found(part))) }
-            @for note in &part.notes { p class="note faint" { "Note: " (printable(note)) } }
+            @for note in &part.notes { p class="note faint" { "Note: " (printable(note.words())) } }
             @if part.rows > 0 {
                 table {
                     @match &report.rows {
@@ -95,6 +96,9 @@ fn connector(report: &Report, part: &Part) -> Markup {
                         Rows::Changes(rows) => (changes(rows.iter().filter(|row| own(&row.connector)))),
                     }
                 }
+            }
+            @if part.rows > 0 && let Rows::Users(_) = &report.rows {
+                @for footnote in words::footnotes(&words::columns(report.report), &[]) { p class="note faint" { (footnote) } }
             }
             @if part.rows > 0 && let Rows::Users(rows) = &report.rows { (counts(rows.iter().filter(|row| own(&row.connector)))) }
         }

@@ -1,16 +1,19 @@
 //! Reports: answers for whoever must account for who has access. As of now or of a day that is past, and the same in a table, in
 //! JSON, in CSV and on paper.
 //!
-//! Here are their shapes and their words. [`gather`] fills them from a state, `fresh` says how old that is, [`html`] puts them on
+//! Here are their shapes and their words. [`gather`] fills them from a state, [`fresh`] says how old that is, [`html`] puts them on
 //! paper; the command line has tables and CSV. [`words`] is what their columns are and their cells say.
 
-mod fresh;
+pub mod fresh;
 pub mod gather;
 pub mod html;
+mod note;
 pub mod words;
 
 use jiff::Timestamp;
 use serde::Serialize;
+
+pub use note::Note;
 
 use crate::state::Origin;
 use crate::view::{AccountStanding, Directory, EventView, UserView};
@@ -89,28 +92,41 @@ pub struct Part {
     pub as_of: Option<Timestamp>,
     /// When Torq was last read to its end, whatever became of the delivery. Null: it was not yet.
     pub last_read: Option<Timestamp>,
+    /// Since when at the latest the directory's answers are, of all who were asked for. Null where the report does not speak of the
+    /// directory as it is now, and where it was not asked yet.
+    pub directory_asked: Option<Timestamp>,
     /// How many rows are about it.
     pub rows: u64,
     /// How many users there are, whomever the report is about; null where that is not known.
     pub users: Option<u64>,
     /// Why nothing can be said of it, and what to do; null where something can.
-    pub error: Option<String>,
+    pub error: Option<Note>,
     /// What whoever reads it should know.
-    pub notes: Vec<String>,
+    pub notes: Vec<Note>,
 }
 
 impl Part {
     /// Of a connector of which nothing can be said.
-    pub fn failed(name: &str, error: String) -> Self {
+    pub fn failed(name: &str, error: Note) -> Self {
         Self {
             name: name.to_owned(),
             as_of: None,
             last_read: None,
+            directory_asked: None,
             rows: 0,
             users: None,
             error: Some(error),
             notes: Vec::new(),
         }
+    }
+
+    /// Says something more.
+    fn note(&mut self, note: impl Into<Note>) {
+        self.notes.push(note.into());
+    }
+
+    fn each_note(&mut self, change: impl Fn(&mut Note)) {
+        self.error.iter_mut().chain(&mut self.notes).for_each(change);
     }
 }
 
@@ -324,6 +340,22 @@ impl Report {
         self.rows.extend(rows);
     }
 
+    /// The same for whoever works at the machine: commands can be typed as they stand there.
+    #[must_use]
+    pub fn addressed(mut self) -> Self {
+        self.connectors
+            .iter_mut()
+            .for_each(|part| part.each_note(Note::address));
+        self
+    }
+
+    /// The same as it may be handed to others: nothing of it says how the machine is set up.
+    #[must_use]
+    pub fn printed(mut self) -> Self {
+        self.connectors.iter_mut().for_each(|part| part.each_note(Note::print));
+        self
+    }
+
     /// The moment that it is about.
     pub fn moment(&self) -> Timestamp {
         self.at.unwrap_or(self.generated)
@@ -372,7 +404,7 @@ impl Report {
     /// What was found of a connector, in one line.
     pub fn found(&self, part: &Part) -> String {
         if let Some(error) = &part.error {
-            return error.clone();
+            return error.words().to_owned();
         }
         let of_all = match part.users {
             Some(users) if self.report != Kind::Access => format!(" of {users}"),

@@ -76,7 +76,10 @@ pub fn columns(kind: Kind) -> Vec<Column<ReportUser>> {
     let person = Column::new("JumpCloud user", "JUMPCLOUD USER", Anywhere, |user: &ReportUser, _| {
         or_dash(user.directory_user_id.as_deref())
     });
-    let seen = Column::new("Since", "SINCE", Never, |user: &ReportUser, _| since(user));
+    let created = Column::new("Created", "CREATED", Never, |user: &ReportUser, _| {
+        user.created.as_deref().map_or_else(|| "–".to_owned(), day)
+    });
+    let seen = Column::new("Known since", "KNOWN SINCE", Never, |user: &ReportUser, _| since(user));
     let account = Column::new("Account", "ACCOUNT", Never, |user: &ReportUser, _| {
         user.account.map_or("–", |account| account.as_str()).to_owned()
     });
@@ -87,11 +90,30 @@ pub fn columns(kind: Kind) -> Vec<Column<ReportUser>> {
     let mut columns = vec![user, role, sso];
     match kind {
         Kind::PendingInvitations => columns.extend([invited, known, days]),
-        Kind::Unmatched => columns.extend([status, login, seen, account]),
-        Kind::Dormant => columns.extend([status, login, known, person.on_paper(), seen, account, days]),
-        _ => columns.extend([status, login, known, person.on_paper(), seen, account]),
+        Kind::Unmatched => columns.extend([status, login, created, seen, account]),
+        Kind::Dormant => columns.extend([status, login, known, person.on_paper(), created, seen, account, days]),
+        _ => columns.extend([status, login, known, person.on_paper(), created, seen, account]),
     }
     columns
+}
+
+/// What the dates of people mean, by their columns: nobody is to take the day on which this connector first saw somebody for the day
+/// on which they got access.
+const DATES: [(&str, &str); 2] = [
+    ("Created", "when Torq says that the user was made"),
+    (
+        "Known since",
+        "when this connector first saw the user, or again after they had left",
+    ),
+];
+
+/// What is said of those of these columns that need it.
+pub fn footnotes(columns: &[Column<ReportUser>], left_out: &[&str]) -> Vec<String> {
+    let shown = columns.iter().filter(|column| !left_out.contains(&column.heading));
+    shown
+        .filter_map(|column| DATES.iter().find(|(name, _)| *name == column.name))
+        .map(|(name, means)| format!("{name}: {means}."))
+        .collect()
 }
 
 /// The columns of what is on one side only.

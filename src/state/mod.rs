@@ -41,6 +41,7 @@ mod disk;
 mod doubt;
 mod erase;
 mod events;
+mod held;
 mod later;
 #[cfg(test)]
 mod migrating;
@@ -75,6 +76,7 @@ pub use course::{Course, Point, Step};
 pub use disk::{Room, open_to_everybody, room};
 pub use erase::{Erased, Erasure};
 pub use events::NewEvent;
+pub use held::HeldThen;
 pub use open::{Lock, read};
 pub use pages::{
     EventPage, EventPageQuery, INVITED, PageUser, Survey, UserOrder, UserPage, UserPageQuery, UserSelection,

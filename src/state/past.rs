@@ -118,12 +118,7 @@ impl Store {
 
     fn look_back(&self, at: Timestamp) -> Sql<Past> {
         let mut walk = Walk::from_present(&self.db)?;
-        // Events are in the order of their numbers; a clock may have been set back in between.
-        let cut: i64 = self.db.query_row(
-            "SELECT coalesce(max(no), 0) FROM events WHERE at <= ?1",
-            [stored(at)],
-            |row| row.get(0),
-        )?;
+        let cut = self.cut(at)?;
         self.backwards("no > ?1", cut, |event| {
             walk.undo(&event);
             true

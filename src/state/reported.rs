@@ -43,6 +43,18 @@ impl Store {
         )
     }
 
+    /// Since when at the latest the directory's answers are: when it was asked about whom that is longest ago. `None`: it was not asked.
+    pub fn directory_asked(&self) -> Sql<Option<Timestamp>> {
+        // Of those who are asked for at all, as in `to_match`.
+        let oldest = self.db.query_row(
+            "SELECT min(a.matched_at) FROM users u JOIN accounts a ON a.email_key = u.email_key
+             WHERE u.removed_at IS NULL AND u.filtered IS NULL AND u.removal IS NULL",
+            [],
+            |row| row.get(0),
+        )?;
+        Ok(instant(oldest))
+    }
+
     /// The accounts that are known, and who made them.
     pub fn known_accounts(&self) -> Sql<Vec<(AccountId, Origin)>> {
         let known: Vec<(AccountId, Option<Origin>)> = self

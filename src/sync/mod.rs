@@ -178,7 +178,8 @@ pub struct Connector {
     stop: CancellationToken,
     phase: watch::Sender<Phase>,
     again: Again,
-    /// Whether JumpCloud's accounts were read since this process began: knowledge grows old while nobody looks.
+    /// Whether JumpCloud's accounts were read since this process began, or since a person asked for it: knowledge grows old while
+    /// nobody looks.
     reconciled: AtomicBool,
     settling: Settling,
     /// Whether it was said that this machine's clock is wrong.
@@ -295,6 +296,11 @@ impl Connector {
             Peer::Torq => self.torq.session().lane().trouble(),
             Peer::JumpCloud => self.jumpcloud.session().lane().trouble(),
         }
+    }
+
+    /// Lets the next run read anew what JumpCloud has, as a new process does: a person asks for today's knowledge.
+    pub fn look_again(&self) {
+        self.reconciled.store(false, Ordering::Relaxed);
     }
 
     /// One run: a poll and the delivery that follows it. Notes the state, the run and its events; never fails by itself.

@@ -13,6 +13,7 @@ use super::frame::{NoPage, Page, Renewal, way_to};
 use super::parameters::Parameters;
 use super::parts::{self, Sorting, counted, exactly, foreign, number, when, when_told};
 use super::{Site, story};
+use crate::report::{Note, fresh};
 use crate::state::{EventPageQuery, Survey, UserOrder, UserPage, UserPageQuery, UserSelection};
 use crate::view::{AccountStanding, Directory, UserDetail, UserView};
 
@@ -102,9 +103,15 @@ pub(super) async fn list(
         offset: (asked.page - 1).saturating_mul(ROWS.into()),
         limit: ROWS,
     };
-    let (found, survey) = seat
+    let (found, survey, note) = seat
         .state()?
-        .call(move |store| Ok((store.user_page(&wanted)?, store.survey()?)))
+        .call(move |store| {
+            let note = match wanted.selection.unmatched {
+                true => fresh::of_directory(store)?,
+                false => None,
+            };
+            Ok((store.user_page(&wanted)?, store.survey()?, note))
+        })
         .await
         .map_err(super::BoardError::from)?;
     let status = if asked.problems.is_empty() {
@@ -112,11 +119,11 @@ pub(super) async fn list(
     } else {
         StatusCode::BAD_REQUEST
     };
-    let page = list_page(seat.name.as_str(), &asked, &found, &survey, now);
+    let page = list_page(seat.name.as_str(), &asked, &found, &survey, note, now);
     Ok((status, page.framed()).into_response())
 }
 
-fn list_page(name: &str, asked: &Asked, found: &UserPage, survey: &Survey, now: Timestamp) -> Page {
+fn list_page(name: &str, asked: &Asked, found: &UserPage, survey: &Survey, note: Option<Note>, now: Timestamp) -> Page {
     let path = address::users(name);
     let query = asked.query();
     let pages = found.total.div_ceil(ROWS.into()).max(1);
@@ -138,6 +145,7 @@ fn list_page(name: &str, asked: &Asked, found: &UserPage, survey: &Survey, now: 
                     (number(first + 1)) "–" (number(first + found.users.len() as u64)) " of " (counted(found.total, "user"))
                 }
             }
+            @if let Some(note) = note { p class="faint" { "Note: " (parts::said(note.words())) } }
             @if !found.users.is_empty() { (table(name, &path, &query, asked, found, now)) }
             (parts::pager(&path, &query, asked.page.min(pages), pages))
         },

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use torq_connector::sandbox::{Endpoint, Fault, FaultRule, Sandbox};
+use torq_connector::sandbox::{Endpoint, Fault, FaultRule, Person, Sandbox};
 
 use crate::binary::{Connector, Daemon, Place, account_emails, people_emails, sandbox};
 
@@ -218,6 +218,34 @@ async fn reconnect() {
         office.carried_out().await;
         office.status(|status| status["state"] == "connected").await;
         assert_eq!(account_emails(&world), people_emails(&world));
+        office.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_asked_for_asks_the_directory_again_as_its_dry_run_does() {
+    for with_daemon in [false, true] {
+        let sandbox = sandbox(4).await;
+        let world = sandbox.world();
+        world.add_person(Person::with_email("late@elsewhere.example"));
+        let office = Office::open(main(&sandbox).with("poll_interval", "1h"), with_daemon).await;
+        let before = office.status(|status| status["state"] == "connected").await;
+        world.add_to_directory("late@elsewhere.example");
+        let ran = office
+            .place
+            .run(&["sync", "--dry-run", "--format", "json"])
+            .await
+            .exits(0);
+        let changes = ran.json()["connectors"][0]["changes"].clone();
+        let changes = changes.as_array().unwrap();
+        assert_eq!(changes.len(), 1, "{changes:?}");
+        assert_eq!(changes[0]["kind"], "account_associated");
+        let ran = office.place.run(&["sync"]).await.exits(0);
+        ran.tells(&["main: 5 users; 1 associated"]);
+        let associated = before["associated"].as_u64().unwrap() + 1;
+        office.status(|status| status["associated"] == associated).await;
+        let ran = office.place.run(&["sync"]).await.exits(0);
+        ran.tells(&["main: 5 users; nothing changed"]);
         office.close().await;
     }
 }

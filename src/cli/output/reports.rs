@@ -28,7 +28,12 @@ fn people(out: &mut dyn Write, report: &Report, users: &[ReportUser], look: Look
         header: with_connector(several, "CONNECTOR", columns.iter().map(|column| column.heading)),
         rows: rows.collect(),
     };
-    rows.write(out, look, Some("DAYS"), &["ACCOUNT", "SINCE", "SIGN-IN", "DIRECTORY"])
+    let dispensable = ["ACCOUNT", "KNOWN SINCE", "CREATED", "SIGN-IN", "DIRECTORY"];
+    let left_out = rows.write(out, look, Some("DAYS"), &dispensable)?;
+    for footnote in words::footnotes(&columns, &left_out) {
+        writeln!(out, "{footnote}")?;
+    }
+    Ok(())
 }
 
 fn differences(out: &mut dyn Write, report: &Report, rows: &[Difference], look: Look) -> io::Result<()> {

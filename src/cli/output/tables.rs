@@ -228,14 +228,15 @@ impl Rows {
             .saturating_sub(2)
     }
 
-    /// Writes it, as wide as allowed, and what was left out for that. `numbers` is the column that is aligned to the right.
+    /// Writes it, as wide as allowed, and what was left out for that, which it returns. `numbers` is the column that is aligned to the
+    /// right.
     pub(super) fn write(
         mut self,
         out: &mut dyn Write,
         look: Look,
         numbers: Option<&'static str>,
         dispensable: &[&'static str],
-    ) -> io::Result<()> {
+    ) -> io::Result<Vec<&'static str>> {
         let left_out = self.fit(look, dispensable);
         let right = self.header.iter().position(|name| Some(*name) == numbers);
         let right = right.map_or(0..0, |number| number..number + 1);
@@ -248,7 +249,7 @@ impl Rows {
             let names = left_out.join(", ").to_lowercase();
             writeln!(out, "The window is too narrow for: {names} (--format csv has all)")?;
         }
-        Ok(())
+        Ok(left_out)
     }
 }
 
@@ -274,7 +275,7 @@ pub(super) fn users(out: &mut dyn Write, report: &UsersReport, look: Look) -> io
             row.pop();
         }
     }
-    rows.write(out, look, None, &["SSO", "ROLE"])
+    rows.write(out, look, None, &["SSO", "ROLE"]).map(drop)
 }
 
 fn user_row(user: &UserView) -> [String; 7] {

@@ -61,8 +61,34 @@ fn present(store: &Store) -> Vec<PastUser> {
         .unwrap()
 }
 
+/// Whose removals wait for approval now: all of them, or those whom no poll under way has seen to change since.
+fn held(store: &Store, unseen: bool) -> BTreeSet<String> {
+    let mut held = store
+        .db
+        .prepare(match unseen {
+            false => "SELECT id FROM users WHERE removal = 'held' AND removed_at IS NULL",
+            true => {
+                "SELECT id FROM users WHERE removal = 'held' AND removed_at IS NULL
+                   AND (SELECT kind FROM events WHERE user_id = id AND kind IN ('removal_held', 'user_changed')
+                        ORDER BY no DESC LIMIT 1) = 'removal_held'"
+            }
+        })
+        .unwrap();
+    held.query_map([], |row| row.get(0))
+        .unwrap()
+        .collect::<Sql<_>>()
+        .unwrap()
+}
+
+/// What was at a moment.
+struct Moment {
+    users: Vec<PastUser>,
+    held: BTreeSet<String>,
+    held_unseen: BTreeSet<String>,
+}
+
 /// Plays a history, and notes who was there at each moment of it.
-fn played(history: &[Turn]) -> (Trial, BTreeMap<Timestamp, Vec<PastUser>>) {
+fn played(history: &[Turn]) -> (Trial, BTreeMap<Timestamp, Moment>) {
     let mut trial = Trial::new();
     let mut moments = BTreeMap::new();
     for turn in history {
@@ -73,7 +99,12 @@ fn played(history: &[Turn]) -> (Trial, BTreeMap<Timestamp, Vec<PastUser>>) {
             Turn::Lose(email) => trial.lose(*email),
         }
         // What happens at one moment is over when the next one comes.
-        moments.insert(trial.now, present(&trial.store));
+        let moment = Moment {
+            users: present(&trial.store),
+            held: held(&trial.store, false),
+            held_unseen: held(&trial.store, true),
+        };
+        moments.insert(trial.now, moment);
         if matches!(turn, Turn::Associate(..) | Turn::Lose(_) | Turn::Step(Step::Deliver)) {
             trial.tick(1);
         }
@@ -81,11 +112,15 @@ fn played(history: &[Turn]) -> (Trial, BTreeMap<Timestamp, Vec<PastUser>>) {
     (trial, moments)
 }
 
-fn agree(store: &Store, moments: &BTreeMap<Timestamp, Vec<PastUser>>) -> Result<(), TestCaseError> {
-    for (at, users) in moments {
+fn agree(store: &Store, moments: &BTreeMap<Timestamp, Moment>) -> Result<(), TestCaseError> {
+    for (at, moment) in moments {
         let past = store.users_at(*at).unwrap();
-        prop_assert_eq!(&past.users, users, "at {}", at);
+        prop_assert_eq!(&past.users, &moment.users, "at {}", at);
         prop_assert_eq!(past.unknown, 0);
+        let held = store.held_at(*at).unwrap();
+        prop_assert!(held.surely.is_subset(&moment.held), "at {}: {:?}", at, held);
+        let anybody: BTreeSet<_> = held.surely.union(&held.perhaps).cloned().collect();
+        prop_assert!(moment.held_unseen.is_subset(&anybody), "at {}: {:?}", at, held);
     }
     Ok(())
 }
@@ -135,7 +170,9 @@ proptest! {
         let oldest = *moments.keys().nth(moments.len() * share / 100).unwrap();
         while trial.store.prune(oldest).unwrap().is_full() {}
         moments.retain(|at, _| *at >= oldest);
-        for (at, users) in &moments {
+        for (at, moment) in &moments {
+            let held = trial.store.held_at(*at).unwrap();
+            prop_assert!(held.surely.is_subset(&moment.held), "at {}: {:?}", at, held);
             let past = trial.store.users_at(*at).unwrap();
             // Where everything known of JumpCloud was forgotten since, what was there before is told by older events alone.
             let whole = past.unknown == 0;
@@ -143,9 +180,43 @@ proptest! {
                 let users = users.iter().cloned();
                 users.map(|user| PastUser { account: user.account.filter(|_| whole), ..user }).collect()
             };
-            prop_assert_eq!(without(&past.users), without(users), "at {}", at);
+            prop_assert_eq!(without(&past.users), without(&moment.users), "at {}", at);
         }
     }
+}
+
+#[test]
+fn who_was_held_is_known_where_what_came_after_says_so() {
+    let mut store = store();
+    let users: Vec<_> = (0..8).map(|number| user(number, 0)).collect();
+    let at = |minute: i64| Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_mins(minute);
+    let polled = |store: &mut Store, minute, users: &[User]| {
+        poll_at(store, at(minute), &page(users, None), MaxRemovals::Users(0));
+    };
+    let ids = |numbers: &[u32]| -> BTreeSet<String> { numbers.iter().map(|number| format!("u{number}")).collect() };
+    let held = |store: &Store, minute| {
+        let held = store.held_at(at(minute)).unwrap();
+        (held.surely, held.perhaps)
+    };
+    polled(&mut store, 0, &users);
+    polled(&mut store, 2, &users[3..]);
+    polled(&mut store, 4, &users[3..]);
+    assert_eq!(held(&store, 3), (ids(&[]), ids(&[])));
+    assert_eq!(held(&store, 5), (ids(&[0, 1, 2]), ids(&[])));
+    // One is back, which is no event; the others are approved, and removed.
+    polled(&mut store, 6, &users[2..]);
+    assert_eq!(held(&store, 5), (ids(&[0, 1]), ids(&[2])));
+    assert_eq!(store.approve(at(8)).unwrap(), 2);
+    assert_eq!(held(&store, 9), (ids(&[]), ids(&[2])));
+    polled(&mut store, 10, &users[2..]);
+    for minute in [5, 7] {
+        assert_eq!(held(&store, minute), (ids(&[0, 1]), ids(&[2])), "{minute}");
+    }
+    // Whoever was seen to change was back by then.
+    let changed: Vec<_> = (2..8).map(|number| user(number, 1)).collect();
+    polled(&mut store, 12, &changed);
+    assert_eq!(held(&store, 13), (ids(&[]), ids(&[])));
+    assert_eq!(held(&store, 1), (ids(&[]), ids(&[])));
 }
 
 #[test]

@@ -141,6 +141,27 @@ async fn a_user_has_a_page_with_its_history() {
 }
 
 #[tokio::test]
+async fn the_list_of_whom_the_directory_does_not_know_says_when_it_was_asked() {
+    let world = world(open()).await;
+    let main = with(&world, "main", vec![person("ada", "ada@example.com")]).await;
+    let list = async |query: &str| world.get(&format!("/connectors/main/users{query}")).await.1;
+    // The poll was a minute ago.
+    for (asked, said) in [(3600, true), (30, false)] {
+        let key = EmailKey::fold("ada@example.com");
+        main.state
+            .call(move |store| store.matched(ago(asked), &[(key, None)]))
+            .await
+            .unwrap();
+        let page = list("?unmatched=true").await;
+        assert_eq!(rows(&page, "users").len(), 1);
+        for words in ["Note: ", "directory was last asked", "torq-connector sync main"] {
+            assert_eq!(page.contains(words), said, "{asked}: {words}: {page}");
+        }
+        assert!(!list("").await.contains("was last asked"));
+    }
+}
+
+#[tokio::test]
 async fn events_are_filtered_and_paged() {
     let world = world(open()).await;
     let users = (0..60)

@@ -241,6 +241,41 @@ async fn events_can_be_narrowed_down() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_shown_of_a_connector_that_has_stopped_is_said_to_be_old() {
+    let sandbox = sandbox(3).await;
+    let place = place(&sandbox);
+    place.run(&["sync"]).await.exits(0);
+    for command in ["users", "events"] {
+        let ran = place.run(&[command]).await.exits(0);
+        assert_eq!(ran.err, "", "{command}: there is nothing to say");
+    }
+    let old = async |words: &[&str]| {
+        for command in ["users", "events"] {
+            for format in ["table", "csv", "json"] {
+                let ran = place.run(&[command, "--format", format]).await.exits(0);
+                ran.tells(words).hides(words);
+            }
+        }
+    };
+    sandbox.world().revoke_torq_key();
+    place.run(&["sync"]).await.exits(77);
+    old(&["note: polling has stopped since ", "torq-connector reconnect main"]).await;
+    place.run(&["pause"]).await.exits(0);
+    old(&["note: polling has stopped since ", "torq-connector resume main"]).await;
+
+    // Of several, it is said whose.
+    let connectors = [Connector::new("main", &sandbox), Connector::new("other", &sandbox)];
+    place.configure("", &connectors);
+    place.run(&["sync", "other"]).await.exits(77);
+    let ran = place.run(&["users"]).await.exits(0);
+    ran.tells(&[
+        "note: main: polling has stopped since ",
+        "note: other: polling has stopped since ",
+        "note: other: the first collection is not complete",
+    ]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn events_name_the_roles_whose_ids_they_keep() {
     let sandbox = sandbox(3).await;
     let place = place(&sandbox);

@@ -9,7 +9,7 @@ use serde_json::Value;
 use torq_connector::sandbox::{Account, Endpoint, Fault, FaultRule, Person};
 
 use super::place;
-use crate::binary::{Connector, Place, keys, people_emails, sandbox};
+use crate::binary::{Connector, Place, bare, finish, keys, people_emails, sandbox};
 
 const USER: [&str; 16] = [
     "account",
@@ -72,7 +72,16 @@ async fn everybody_with_access_is_reported_with_the_documented_fields() {
     );
     assert_eq!(
         keys(&access["connectors"][0]),
-        ["as_of", "error", "last_read", "name", "notes", "rows", "users"]
+        [
+            "as_of",
+            "directory_asked",
+            "error",
+            "last_read",
+            "name",
+            "notes",
+            "rows",
+            "users"
+        ]
     );
     assert_eq!((&access["report"], &access["at"]), (&"access".into(), &Value::Null));
     assert_eq!(access["connectors"][0]["rows"], 12);
@@ -89,7 +98,7 @@ async fn everybody_with_access_is_reported_with_the_documented_fields() {
     let csv = place.run(&["report", "access", "--format", "csv"]).await.exits(0).csv();
     assert_eq!((csv.len(), csv[0].len()), (13, USER.len()));
     let ran = place.run(&["report", "access", "main"]).await.exits(0);
-    ran.shows(&["USER", "ROLE", "SIGN-IN", "LAST LOGIN"])
+    ran.shows(&["USER", "ROLE", "SIGN-IN", "LAST LOGIN", "CREATED", "KNOWN SINCE"])
         .tells(&["main: 12 users, as of the last complete poll, "]);
 }
 
@@ -163,6 +172,54 @@ async fn a_report_of_the_past_is_the_report_that_was_made_then() {
         .await
         .exits(64)
         .tells(&["is after --until"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_of_the_past_says_whose_removal_was_held_then() {
+    let sandbox = sandbox(12).await;
+    let world = sandbox.world();
+    let place = Place::new(&[Connector::new("main", &sandbox)]);
+    place.run(&["sync"]).await.exits(0);
+    let before = Timestamp::now().to_string();
+    let people = world.people();
+    for person in &people[..8] {
+        world.remove_person(&person.id);
+    }
+    place.run(&["sync"]).await;
+    place.run(&["sync"]).await.exits(75);
+    let now = report(&place, &["access"]).await;
+    let notes = now["connectors"][0]["notes"].to_string();
+    assert!(notes.contains("8 removals waiting for approval: "), "{notes}");
+    let then = Timestamp::now().to_string();
+    // One is back, which is no event, and the others are approved.
+    world.add_person(people[0].clone());
+    place.run(&["sync"]).await.exits(75);
+    place.run(&["approve"]).await.exits(0);
+    place.run(&["sync"]).await.exits(0);
+    for (moment, rows, words) in [
+        (
+            &then,
+            12,
+            &[
+                "7 removals waiting for approval at that time: their users count",
+                "of 1 user whose removal had been held, it is not known whether they were back by then",
+            ][..],
+        ),
+        (&before, 12, &[]),
+    ] {
+        let past = report(&place, &["access", "--at", moment]).await;
+        let part = &past["connectors"][0];
+        assert_eq!(part["rows"], rows);
+        let notes = part["notes"].to_string();
+        for word in words {
+            assert!(notes.contains(word), "{word}: {notes}");
+        }
+        assert_eq!(
+            notes.contains("held") || notes.contains("approval"),
+            !words.is_empty(),
+            "{notes}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -380,6 +437,236 @@ async fn a_report_is_as_of_the_last_complete_poll_and_says_why_there_is_none_sin
     place.run(&["pause"]).await.exits(0);
     let ran = place.run(&["report", "changes"]).await.exits(0);
     ran.tells(&["a person paused it", "torq-connector resume main"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_was_asked_a_while_ago_is_said_to_be_and_how_to_ask_it_now() {
+    let sandbox = sandbox(3).await;
+    sandbox
+        .world()
+        .add_person(Person::with_email("nobody@elsewhere.example"));
+    let place = place(&sandbox);
+    place.run(&["sync"]).await.exits(0);
+    let asked = async || report(&place, &["unmatched"]).await["connectors"][0]["directory_asked"].clone();
+    let first = asked().await;
+    assert!(first.is_string(), "{first}");
+    let said = ["the JumpCloud directory was last asked", "torq-connector sync main"];
+    let questions = [
+        &["report", "unmatched"][..],
+        &["report", "access"],
+        &["users", "--unmatched"],
+    ];
+    for question in questions {
+        let ran = place.run(question).await.exits(0);
+        assert!(!ran.err.contains(said[0]), "{question:?}: {}", ran.err);
+    }
+    let state = rusqlite::Connection::open(place.path("state/main.db")).unwrap();
+    state
+        .execute_batch("UPDATE accounts SET matched_at = '2026-01-02T03:04:05Z'")
+        .unwrap();
+    drop(state);
+    for question in questions {
+        let ran = place.run(question).await.exits(0);
+        ran.tells(&said).tells(&["at 2026-01-02 03:04:05Z"]).hides(&said);
+    }
+    assert_eq!(asked().await, "2026-01-02T03:04:05Z");
+    // It has nothing to do with what is asked otherwise.
+    for question in [
+        &["users"][..],
+        &["report", "access", "--at", "0s"],
+        &["report", "changes"],
+    ] {
+        let ran = place.run(question).await.exits(0);
+        assert!(!ran.err.contains(said[0]), "{question:?}: {}", ran.err);
+    }
+    let past = report(&place, &["access", "--at", "0s"]).await;
+    assert!(past["connectors"][0]["directory_asked"].is_null());
+    // As it says, that asks it.
+    place.run(&["sync", "main"]).await.exits(0);
+    assert!(asked().await.as_str() > first.as_str());
+    let ran = place.run(&["report", "unmatched"]).await.exits(0);
+    assert!(!ran.err.contains(said[0]), "{}", ran.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_makes_no_sense_is_refused_with_what_does() {
+    let sandbox = sandbox(2).await;
+    let place = place(&sandbox);
+    place.run(&["sync"]).await.exits(0);
+    let refused = async |args: &[&str], words: &[&str]| {
+        let ran = place.run(args).await.exits(64).tells(words);
+        assert_eq!(ran.out, "", "{args:?}");
+    };
+    refused(
+        &["report", "changes", "--since", "2999-01-01"],
+        &["--since", "still to come", "give a time or a day that is past"],
+    )
+    .await;
+    refused(
+        &["report", "nonsense"],
+        &[
+            "'nonsense'",
+            "the reports are access, unmatched, dormant, pending-invitations, drift, changes",
+        ],
+    )
+    .await;
+    for limit in ["0", "-1", "many"] {
+        let limit = format!("--limit={limit}");
+        refused(&["events", &limit], &["--limit", "give a number from 1 on"]).await;
+    }
+    // To the second, as people type.
+    for args in [
+        &["events", "--since", "1h", "--until", "2h"][..],
+        &["report", "changes", "--since", "1h", "--until", "2h"],
+    ] {
+        let told = place.run(args).await.exits(64).err;
+        assert!(told.contains("is after --until") && !told.contains('.'), "{told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_written_as_its_ending_says() {
+    let sandbox = sandbox(2).await;
+    let place = place(&sandbox);
+    place.run(&["sync"]).await.exits(0);
+    let csv = &["--format", "csv"][..];
+    for (name, format, begins) in [
+        ("a.html", &[][..], "<!DOCTYPE html>"),
+        ("b.HTM", &[], "<!DOCTYPE html>"),
+        ("c.csv", &[], "connector,id,"),
+        ("d.json", &[], "{"),
+        ("e.txt", &[], "USER"),
+        ("f", &[], "USER"),
+        ("g.html", csv, "connector,id,"),
+    ] {
+        let path = place.path(name);
+        let args = ["report", "access", "--output", path.to_str().unwrap()];
+        let args: Vec<&str> = args.iter().chain(format).copied().collect();
+        place.run(&args).await.exits(0).tells(&["2 rows written to"]);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with(begins), "{name}: {text}");
+    }
+}
+
+/// Whoever reviews access on paper is no administrator of the connector.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_leaves_the_machine_says_nothing_of_how_it_is_set_up() {
+    let sandbox = sandbox(3).await;
+    let connector = Connector::new("main", &sandbox)
+        .without("torq.client_secret")
+        .with("torq.client_secret_file", "torq_secret");
+    let place = Place::new(&[connector]);
+    place.write("torq_secret", "sandbox-torq-secret\n");
+    place.run(&["sync"]).await.exits(0);
+    let config = place.path("config.toml");
+    let private = [
+        "sandbox-torq-id",
+        "torq_secret",
+        "What to do",
+        "reconnect main",
+        "resume main",
+        config.to_str().unwrap(),
+    ];
+    let stopped = [
+        "polling has stopped since ",
+        "administrator should look at: torq-connector status main",
+    ];
+    let harmless = |text: &str, what: &str| {
+        for part in stopped {
+            assert!(text.contains(part), "{what}: {part}: {text}");
+        }
+        for part in private {
+            assert!(!text.contains(part), "{what}: {part}: {text}");
+        }
+    };
+    let refused = async || {
+        let args = ["--config", config.to_str().unwrap(), "report", "access"];
+        let told = {
+            let mut command = bare();
+            command.args(args);
+            finish(command).await.exits(0)
+        };
+        told.tells(&["polling has stopped since "]).err
+    };
+    for trouble in ["secret", "key", "pause"] {
+        match trouble {
+            "secret" => {
+                sandbox.world().revoke_torq_key();
+                place.run(&["sync"]).await.exits(77);
+            }
+            "key" => {
+                std::fs::remove_file(place.path("torq_secret")).unwrap();
+                // As the daemon notes it, which starts without that file.
+                let daemon = place.daemon().await;
+                daemon.state("main", "reconnect_required").await;
+                daemon
+                    .status("main", |status| {
+                        status["reason"]
+                            .as_str()
+                            .is_some_and(|reason| reason.contains("torq_secret"))
+                    })
+                    .await;
+                daemon.stop().await;
+            }
+            _ => drop(place.run(&["pause"]).await.exits(0)),
+        }
+        // Whoever works at the machine is told everything.
+        let told = refused().await;
+        assert!(told.contains("What to do"), "{trouble}: {told}");
+        let ran = place.run(&["report", "access", "--format", "html"]).await.exits(0);
+        harmless(&ran.out, trouble);
+        for (format, with_notes) in [("html", true), ("json", true), ("csv", false), ("table", false)] {
+            let file = place.path(&format!("{trouble}.{format}"));
+            let path = file.to_str().unwrap();
+            place
+                .run(&["report", "access", "--format", format, "--output", path])
+                .await
+                .exits(0)
+                .tells(&["What to do"]);
+            let text = std::fs::read_to_string(&file).unwrap();
+            match with_notes {
+                true => harmless(&text, format),
+                false => assert!(!text.contains("stopped"), "{format}: {text}"),
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_day_on_which_somebody_was_first_seen_is_not_taken_for_that_of_their_access() {
+    let sandbox = sandbox(3).await;
+    let place = place(&sandbox);
+    place.run(&["sync"]).await.exits(0);
+    let created = sandbox.world().people()[0].created_time.clone();
+    let day = created[..10].to_owned();
+    let today = Timestamp::now().strftime("%Y-%m-%d").to_string();
+    assert_ne!(day, today);
+    for kind in [&["access"][..], &["dormant", "--for", "1"], &["unmatched"]] {
+        let args: Vec<&str> = ["report"].iter().chain(kind).copied().collect();
+        sandbox
+            .world()
+            .add_person(Person::with_email("nobody@elsewhere.example"));
+        place.run(&["sync"]).await.exits(0);
+        let table = place.run(&args).await.exits(0);
+        let table = table.shows(&[
+            "CREATED",
+            "KNOWN SINCE",
+            "Known since: when this connector first saw the user",
+        ]);
+        assert!(!table.out.contains("  SINCE"), "{}", table.out);
+        let args: Vec<&str> = args.iter().chain(&["--format", "html"]).copied().collect();
+        let page = place.run(&args).await.exits(0);
+        page.shows(&[
+            ">Created<",
+            ">Known since<",
+            "Created: when Torq says",
+            "Known since: when this",
+        ]);
+    }
+    let csv = place.run(&["report", "access", "--format", "csv"]).await.exits(0);
+    let csv = csv.shows(&[&created]).csv();
+    assert!(csv[0].contains(&"created".to_owned()) && csv[0].contains(&"first_seen".to_owned()));
+    place.run(&["report", "access"]).await.exits(0).shows(&[&day, &today]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
