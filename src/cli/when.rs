@@ -142,10 +142,9 @@ mod tests {
         ] {
             assert!(parse_past(now).is_ok(), "{now}");
         }
-        for to_come in ["9000-01-01", "-1h"] {
-            let error = parse_past(to_come).unwrap_err();
-            assert!(error.contains("still to come; give a time"), "{error}");
-        }
+        let error = parse_past("9000-01-01").unwrap_err();
+        assert!(error.contains("still to come; give a time"), "{error}");
+        assert!(parse_past("-1h").is_err());
     }
 
     #[test]

@@ -47,7 +47,7 @@ async fn whoever_left_is_forgotten_to_the_last_byte() {
         &format!("the record of {}", person.id),
         "is forgotten",
         "JumpCloud has an account for them still",
-        "torq-connector backup",
+        "copies elsewhere (backups, ",
     ]);
     assert_eq!(ran.out, "");
     for name in [&person.email, &person.id] {
