@@ -13,8 +13,8 @@ pub struct Note {
 }
 
 impl Note {
-    /// What is told to some in full, with reasons and what to do, concerns nobody else than that: a client id, the path of a secret, a
-    /// command with a path of this machine.
+    /// In full, and on paper without what is nobody else's business: client ids, the paths of secrets, commands with paths of this machine,
+    /// all of which reasons and advice may hold.
     pub fn with_paper(words: impl Into<String>, on_paper: impl Into<String>) -> Self {
         Self {
             words: words.into(),

@@ -633,6 +633,20 @@ async fn what_leaves_the_machine_says_nothing_of_how_it_is_set_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn why_nothing_can_be_said_of_a_connector_is_nobodys_who_reads_the_paper() {
+    let sandbox = sandbox(3).await;
+    let connectors = ["main", "other"].map(|name| Connector::new(name, &sandbox));
+    let place = Place::new(&connectors);
+    place.run(&["sync"]).await.exits(0);
+    let [main, other] = connectors;
+    place.configure("", &[main, other.with("jumpcloud.client_secret", "wrong")]);
+    let ran = place.run(&["report", "drift", "--format", "html"]).await.exits(77);
+    ran.tells(&["other: ", "what to do: check the client id (sandbox-jumpcloud-id)"])
+        .shows(&["nothing can be said of it now", "torq-connector status other"])
+        .hides(&["sandbox-jumpcloud-id", "what to do"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_day_on_which_somebody_was_first_seen_is_not_taken_for_that_of_their_access() {
     let sandbox = sandbox(3).await;
     let place = place(&sandbox);
