@@ -379,10 +379,17 @@ impl Judged<'_> {
         }
         match self.doubt.reason() {
             Some(reason) => reason.to_owned(),
-            None => format!(
-                "{} removals now, beside {} that were carried out in the last 24 hours, are more than the {} a day that are believed unasked",
-                guard.candidates, guard.removals_24h, guard.limit
-            ),
+            // How many they are is said wherever this is.
+            None => match guard.removals_24h {
+                0 => format!(
+                    "so many at once are more than the {} a day that are believed unasked",
+                    guard.limit
+                ),
+                before => format!(
+                    "so many, with the {before} that were carried out in the last 24 hours, are more than the {} a day that are believed unasked",
+                    guard.limit
+                ),
+            },
         }
     }
 }
