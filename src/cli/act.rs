@@ -71,7 +71,11 @@ async fn act(config: &Config, name: &ConnectorName, action: Action) -> Result<Op
                 Action::Reconnect | Action::Sync => {
                     store.forget_not_offered()?;
                     store.cancel_removal(now)?;
-                    store.note_state(now, ConnectorState::Starting, None, None)?;
+                    let reason = format!(
+                        "a person asked to reconnect; the daemon tries it when it starts, and so does torq-connector sync {}",
+                        store.name()
+                    );
+                    store.note_state(now, ConnectorState::Starting, Some(&reason), None)?;
                     "no daemon is running; the next run, or torq-connector sync, tries the credentials".to_owned()
                 }
                 // Commands of their own.

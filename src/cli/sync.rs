@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use jiff::Timestamp;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -111,12 +112,28 @@ async fn sync_one(
         Err(StateError::Removed { .. }) => return Ok(Answer::Removed),
         other => other.map_err(state_error)?,
     };
-    let about = state.call(|store| store.about()).await.map_err(state_error)?;
+    let looked = state.call(|store| {
+        // A poll of which nothing was read is no news.
+        let half_read = store.half_read()?.and(store.resumable(Timestamp::now())?);
+        Ok((store.about()?, half_read))
+    });
+    let (about, half_read) = looked.await.map_err(state_error)?;
     if about.removing.is_some() {
         return Ok(Answer::Removed);
     }
     if about.paused {
         return Ok(Answer::Paused);
+    }
+    if let Some(since) = half_read {
+        let words = format!(
+            "{}: going on with the poll that began at {} and was cut short",
+            connector.name,
+            wording::moment(since)
+        );
+        match &bar {
+            Some(bar) => bar.suspend(|| tell(&words)),
+            None => tell(&words),
+        }
     }
     let connector = Connector::new(
         Arc::new(connector.clone()),

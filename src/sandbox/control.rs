@@ -25,7 +25,7 @@ People come and go
   curl --json '{"count": 3}' URL/arrive               three join
   curl -X POST URL/leave                              somebody leaves
   curl --json '{"email": "EMAIL"}' URL/leave          this one leaves
-  curl --json '{"count": 20}' URL/leave               twenty at once: held until they are approved
+  curl --json '{"count": 30}' URL/leave               thirty at once: held until they are approved
   curl -X POST URL/login                              somebody logs in; also with count, or an email
   curl --json '{"count": 3}' URL/tick                 three small things happen
 Credentials and permission

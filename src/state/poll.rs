@@ -52,7 +52,8 @@ impl Store {
         self.keep_books(|store| store.open_poll(now))
     }
 
-    fn open_poll(&mut self, now: Timestamp) -> Sql<([Cursor; 2], Timestamp)> {
+    /// Since when the poll runs that was cut short and would be resumed; `None`: the next one begins anew.
+    pub fn resumable(&self, now: Timestamp) -> Sql<Option<Timestamp>> {
         let known: Option<(String, String)> = self
             .db
             .query_row(
@@ -61,12 +62,15 @@ impl Store {
                 |row| Ok((row.get(0)?, row.get(1)?)),
             )
             .optional()?;
-        let resumed = known.and_then(|(started, touched)| {
+        Ok(known.and_then(|(started, touched)| {
             let age = now.duration_since(instant(Some(touched))?);
             // By a clock that was ahead, a page may have been noted in what is the future now.
             (age.abs() < RESUMABLE).then(|| instant(Some(started))).flatten()
-        });
-        let started = match resumed {
+        }))
+    }
+
+    fn open_poll(&mut self, now: Timestamp) -> Sql<([Cursor; 2], Timestamp)> {
+        let started = match self.resumable(now)? {
             Some(started) => started,
             None => {
                 let transaction = self.db.transaction()?;

@@ -57,14 +57,18 @@ impl Store {
             _ if about.removing.is_some() => ConnectorState::Removed,
             _ if paused => ConnectorState::Paused,
             ConnectorState::Starting if about.collected && running => ConnectorState::Syncing,
-            ConnectorState::Starting if running || progress.is_some() => ConnectorState::Collecting,
+            ConnectorState::Starting if running || progress.is_some() && !about.collected => ConnectorState::Collecting,
             ConnectorState::Connected if running => ConnectorState::Syncing,
             // The run that is going on has got past it; what it meets itself is told by the process that runs.
             ConnectorState::Retrying if running && about.collected => ConnectorState::Syncing,
             ConnectorState::Retrying if running => ConnectorState::Collecting,
             stored => stored,
         };
-        let over = about.state == ConnectorState::Retrying && state != ConnectorState::Retrying;
+        let over = match about.state {
+            ConnectorState::Retrying => state != ConnectorState::Retrying,
+            ConnectorState::Starting => running,
+            _ => false,
+        };
         let progress = progress.filter(|_| running || state == ConnectorState::Collecting);
         Ok(ConnectorStatus {
             name: self.name.to_string(),

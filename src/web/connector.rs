@@ -114,6 +114,7 @@ fn sentence(status: &ConnectorStatus, now: Timestamp) -> String {
         None => "no poll is scheduled".to_owned(),
     };
     match status.state {
+        ConnectorState::Starting if status.last_success.is_some() => format!("No run has begun yet; {last}."),
         ConnectorState::Starting => "Starting: nothing is known yet.".to_owned(),
         ConnectorState::Collecting => {
             "The first collection is under way. It survives restarts and needs nobody to watch it.".to_owned()

@@ -89,7 +89,7 @@ async fn every_command_of_the_help_page_works_as_it_stands_there() {
         done += 1;
     }
     assert_eq!(done, 19, "{help}");
-    assert_eq!(guest.world().people().len(), 60 + 4 - 22);
+    assert_eq!(guest.world().people().len(), 60 + 4 - 32);
     for (what, body) in [("revoke", json!({})), ("scope", json!({"granted": 1}))] {
         assert_eq!(
             read(guest.client.post(format!("{url}/{what}")).json(&body)).await.0,

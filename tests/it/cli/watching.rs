@@ -45,6 +45,13 @@ async fn a_table_that_does_not_fit_goes_through_the_pager() {
             "{args:?} {pager} {text}"
         );
     }
+    // Which one is missing is said in our words, where somebody chose it.
+    let (_, text) = shown(&users, "no-such-pager-anywhere", 24).await;
+    assert!(
+        text.contains("there is no pager no-such-pager-anywhere (the environment variable PAGER)")
+            && !text.contains("not found"),
+        "{text}"
+    );
     // A pager that is left early, and one that fails, change nothing about the end.
     for pager in ["head -1", "exit 3"] {
         let (code, _) = shown(&["report", "access"], pager, 24).await;

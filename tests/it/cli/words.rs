@@ -360,3 +360,44 @@ async fn the_log_writes_a_connector_in_one_way() {
     }
     daemon.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_goes_on_with_an_old_poll_says_since_when() {
+    let sandbox = sandbox(60).await;
+    let world = sandbox.world();
+    world.behave(|behaviour| behaviour.torq_page_cap = 5);
+    let place = place(&sandbox);
+    let refused = |skip| FaultRule::always(Endpoint::TorqUsers, Fault::status(403)).after(skip);
+    let resumed = |err: &str| err.contains("main: going on with the poll that began at ");
+
+    // Nothing of it was read, so nothing goes on.
+    world.fault(refused(0));
+    for _ in 0..2 {
+        let ran = place.run(&["sync"]).await.exits(77);
+        assert!(!resumed(&ran.err), "{}", ran.err);
+    }
+    world.clear_faults();
+    world.fault(refused(6));
+    place.run(&["sync"]).await.exits(77);
+    world.clear_faults();
+    let ran = place.run(&["sync"]).await.exits(0);
+    assert!(resumed(&ran.err), "{}", ran.err);
+    let ran = place.run(&["sync"]).await.exits(0);
+    assert!(!resumed(&ran.err), "{}", ran.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_daemon_a_reconnect_is_shown_as_what_it_is() {
+    let sandbox = sandbox(3).await;
+    let place = place(&sandbox);
+    place.run(&["sync"]).await.exits(0);
+    sandbox.world().revoke_torq_key();
+    place.run(&["sync"]).await.exits(77);
+    sandbox.world().restore_torq_key();
+    place.run(&["reconnect"]).await.exits(0);
+    let shown = place.run(&["status"]).await.exits(0);
+    shown.shows(&["starting", "a person asked to reconnect", "torq-connector sync main"]);
+    place.run(&["sync"]).await.exits(0);
+    let shown = place.run(&["status"]).await.exits(0);
+    shown.shows(&["connected"]).hides(&["asked to reconnect"]);
+}

@@ -254,7 +254,10 @@ async fn that_nobody_gets_an_account_is_said_beside_removals_that_are_held() {
     let status = scene.run().await.status;
     assert_eq!((status.state, status.held), (ConnectorState::Held, 12));
     let (reason, action) = (status.reason.unwrap(), status.action.unwrap());
-    assert!(reason.contains("12 removals are held"), "{reason}");
+    assert!(
+        reason.contains("12 removals are held: 12 at once are more than the 5 a day"),
+        "{reason}"
+    );
     assert!(reason.contains("does not offer writing accounts"), "{reason}");
     assert!(action.contains("torq-connector approve "), "{action}");
     assert!(action.contains("torq-connector retry "), "{action}");
