@@ -138,7 +138,7 @@ pub(super) async fn users(context: Context, args: UsersArgs) -> Result<Exit, Com
             stale.note(store, fresh::NOT_COMPLETE.into());
         }
         if args.unmatched
-            && let Some(note) = fresh::of_directory(store)?
+            && let Some(note) = fresh::of_directory(store, true)?
         {
             stale.note(store, note);
         }

@@ -15,8 +15,11 @@ use crate::wording::{self, moment};
 pub const NOT_COMPLETE: &str = "the first collection is not complete: there may be more people than these";
 
 /// The directory is asked right after a poll, by a run that asks it at all: what is older than the poll by more than this, is of a run
-/// before.
+/// before. Whoever asks who is not in it is told.
 const BEHIND: SignedDuration = SignedDuration::from_mins(5);
+
+/// It is asked once a day. To whoever asks for something else, only what is older than that is worth a word.
+const LONG_BEHIND: SignedDuration = SignedDuration::from_hours(25);
 
 /// Of so many times in which nobody read Torq is told when they were.
 const TOLD: usize = 3;
@@ -105,12 +108,12 @@ pub fn now(store: &Store, now: Timestamp, interval: Duration) -> Sql<Vec<Note>> 
     notes(store, &question, interval)
 }
 
-/// As of when the directory is known, where Torq is known as of later, and how to ask it now.
-pub fn of_directory(store: &Store) -> Sql<Option<Note>> {
+/// As of when the directory is known, where Torq is known as of later, and how to ask it now. `asked_for`: the answer is about who is in it.
+pub fn of_directory(store: &Store, asked_for: bool) -> Sql<Option<Note>> {
     let (Some(read), Some(asked)) = (store.about()?.read_at, store.directory_asked()?) else {
         return Ok(None);
     };
-    if read.duration_since(asked) <= BEHIND {
+    if read.duration_since(asked) <= if asked_for { BEHIND } else { LONG_BEHIND } {
         return Ok(None);
     }
     let known = format!(
@@ -413,7 +416,7 @@ mod tests {
             users: vec![ada],
             ..UsersPage::default()
         };
-        let told = |store: &Store| of_directory(store).unwrap();
+        let told = |store: &Store| of_directory(store, true).unwrap();
         let poll = |store: &mut Store, now: &str, asks: bool| {
             let now = at(now);
             store.begin_run(now).unwrap();
@@ -445,8 +448,13 @@ mod tests {
         asserts(note.words(), &["at 2026-11-24 10:15:00Z", "torq-connector sync main"]);
         asserts(note.on_paper(), &["at 2026-11-24 10:15:00Z"]);
         assert!(!note.on_paper().contains("torq-connector"), "{note:?}");
-        poll(&mut store, "2026-11-24T10:45:00Z", true);
-        assert_eq!(told(&store), None);
+        let elsewhere = |store: &Store| of_directory(store, false).unwrap();
+        poll(&mut store, "2026-11-25T10:30:00Z", false);
+        assert_eq!(elsewhere(&store), None, "that is as old as it gets");
+        poll(&mut store, "2026-11-25T11:30:00Z", false);
+        assert!(elsewhere(&store).is_some());
+        poll(&mut store, "2026-11-25T11:45:00Z", true);
+        assert_eq!((told(&store), elsewhere(&store)), (None, None));
     }
 
     #[test]

@@ -115,7 +115,8 @@ fn present(store: &mut Store, question: &Question, part: &mut Part) -> Sql<Vec<R
     let status = store.status()?;
     part.users = Some(status.users);
     part.directory_asked = store.directory_asked()?;
-    part.notes.extend(fresh::of_directory(store)?);
+    part.notes
+        .extend(fresh::of_directory(store, question.kind == Kind::Unmatched)?);
     if status.held > 0 {
         part.note(format!(
             "{} waiting for approval: their users count until then",

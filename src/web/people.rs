@@ -107,7 +107,7 @@ pub(super) async fn list(
         .state()?
         .call(move |store| {
             let note = match wanted.selection.unmatched {
-                true => fresh::of_directory(store)?,
+                true => fresh::of_directory(store, true)?,
                 false => None,
             };
             Ok((store.user_page(&wanted)?, store.survey()?, note))
