@@ -421,6 +421,13 @@ fn a_run_covers_up_no_state_and_leaves_no_event_and_a_change_of_state_does() {
     store.begin_run(now).unwrap();
     assert_eq!(store.status().unwrap().state, ConnectorState::NotLicensed);
     assert_eq!(kinds(&store).len(), events + 1);
+    // What was waited for is over with the run that was.
+    store.end_run(now, crate::view::RunOutcome::Refused, None).unwrap();
+    let waits = Some("asked to reconnect");
+    store.note_state(now, ConnectorState::Starting, waits, None).unwrap();
+    assert_eq!(store.status().unwrap().reason.as_deref(), waits);
+    store.begin_run(now).unwrap();
+    assert_eq!(store.status().unwrap().reason, None);
 }
 
 #[test]
