@@ -219,7 +219,9 @@ async fn silence_is_told_whatever_its_reason() {
     // The last good run had something else to say.
     let tomorrow = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24);
     let tomorrow = tomorrow.to_string()[..10].to_owned();
-    let place = Place::new(&[telling(&sandbox, &ear).with("torq.key_expires", tomorrow)]);
+    // Long enough for the failure to be noted first, also on a busy machine.
+    let connector = telling(&sandbox, &ear).with("poll_interval", "3s");
+    let place = Place::new(&[connector.with("torq.key_expires", tomorrow)]);
     let daemon = place.daemon().await;
     ear.hears("first_collection").await;
     let rule = FaultRule::always(Endpoint::TorqUsers, Fault::status(503));
