@@ -11,7 +11,7 @@ use torq_connector::http::Patience;
 use torq_connector::sandbox::Sandbox;
 use torq_connector::state::State;
 use torq_connector::sync::Connector;
-use torq_connector::view::{AccountStanding, ConnectorState, RunOutcome};
+use torq_connector::view::{AccountStanding, ConnectorState, RunOutcome, UserView};
 use torq_connector::web::{self, Access, Board, Live, Seat};
 
 use super::filters::is_left_out;
@@ -149,6 +149,12 @@ pub async fn clears(trial: &mut Trial) -> Verdict {
     trial
         .happen(&Step::Change(Change::Arrive(super::history::Mail::Own, true)))
         .await;
+    run(trial).await?;
+    // A 409 that nobody could look into before is parked only now, and a person sees it.
+    let unlisted = |user: &UserView| user.reason.as_ref().is_some_and(|reason| reason.contains("(409)"));
+    if trial.users().iter().any(unlisted) {
+        trial.happen(&Step::Act(Act::Retry)).await;
+    }
     for _ in 0..4 {
         run(trial).await?;
     }
