@@ -70,8 +70,11 @@ class World:
         self.port = free_port()
 
     def start(self, *arguments):
+        # As where it is installed: found by its name, with its configuration where it looks for it.
+        environment = dict(os.environ, PATH=f"{BINARY.parent}:{os.environ['PATH']}", TORQ_CONNECTOR_CONFIG=str(self.folder / "config.toml"))
         process = subprocess.Popen(
-            [BINARY, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=open(self.folder / "log", "a"), cwd=self.folder
+            [BINARY, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=open(self.folder / "log", "a"), cwd=self.folder,
+            env=environment,
         )
 
         def end():
@@ -138,7 +141,7 @@ client_secret = "sandbox-jumpcloud-secret"
         self.command("sync", "globex")
         self.command("pause", "wayne")
         age(self.folder / "state" / "acme.db")
-        self.start("--config", "config.toml", "run")
+        self.start("run")
 
         def settled():
             try:
@@ -363,6 +366,8 @@ def look(browser, world, pages):
     for name, page, height, dark in [("status-page", "overview", 690, False), ("connector-page", "connector", 690, True), ("users-page", "users", 560, False)]:
         with browser.tab(world, width=1000, height=height, dark=dark) as tab:
             tab.go(pages[page])
+            # As where the configuration is at its usual place.
+            tab.value("document.querySelectorAll('code.command').forEach(code => code.textContent = code.textContent.replace(/ --config \\S+/, ''))")
             tab.shot(name, whole=False)
     for name in ["users", "connector"]:
         with browser.tab(world, width=794, height=1123) as tab:

@@ -134,7 +134,11 @@ pub(crate) fn of(status: &ConnectorStatus, settings: &Settings, now: Timestamp) 
             more => format!("{} removals wait for approval", number(more)),
         };
         todos.push(Todo {
-            reason: status.reason.clone().filter(|_| status.held == 0),
+            reason: status.reason.as_deref().filter(|_| holding).map(|reason| {
+                // How many they are was said.
+                let parts = reason.split_once(" held: ").filter(|(many, _)| !many.contains(';'));
+                capital(parts.map_or(reason, |(_, why)| why))
+            }),
             advice: Some("Look at who it is. If they are really gone:".to_owned()),
             command: command("approve"),
             look: standing("held", "who is held".to_owned()),
@@ -278,6 +282,24 @@ mod tests {
         status.last_success = Some(now - SignedDuration::from_hours(24));
         let todos = of(&status, &settings, now).into_iter();
         todos.map(|todo| (todo.topic, todo.command)).collect()
+    }
+
+    #[test]
+    fn whoever_is_to_approve_is_told_why_people_are_held() {
+        let said = |reason: &str| {
+            let mut status = ConnectorStatus::unknown("main", ConnectorState::Held, Some(reason.to_owned()));
+            status.held = 20;
+            of(&status, &Settings::by_default(), Timestamp::UNIX_EPOCH)
+                .remove(0)
+                .reason
+        };
+        let why = said("20 removals are held: the whole workspace came back empty");
+        assert_eq!(why.as_deref(), Some("The whole workspace came back empty"));
+        let more = "the clock is wrong; 20 removals are held: nobody came back";
+        assert_eq!(
+            said(more).as_deref(),
+            Some("The clock is wrong; 20 removals are held: nobody came back")
+        );
     }
 
     #[test]
