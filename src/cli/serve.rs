@@ -18,6 +18,8 @@ use crate::metrics;
 pub(super) const STOPPING: &str = "stopping; once more to quit at once";
 
 pub(super) async fn run(context: Context) -> Result<Exit, CommandError> {
+    // First of all: by its default it ends the process, without a word, and systemd takes that for a clean end.
+    let reload = reload_on_hangup()?;
     let config = context.config_to_run()?;
     crate::http::check_environment().map_err(|error| CommandError::new(Exit::Config, error))?;
     let level = logging::start(&config.log, Who::Daemon, context.verbose);
@@ -33,7 +35,7 @@ pub(super) async fn run(context: Context) -> Result<Exit, CommandError> {
             path: context.path,
             env: context.env,
         }),
-        reload: reload_on_hangup()?,
+        reload,
         relog: level.map(|level| Box::new(move |log: &config::Log| level.set(log)) as Relog),
         metrics: Some(recorder()?),
     };

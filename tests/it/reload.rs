@@ -412,3 +412,59 @@ async fn a_removed_connector_whose_section_is_gone_leaves_nothing_behind() {
     assert_eq!(account_emails(&main.world()), people_emails(&main.world()));
     daemon.stop().await;
 }
+
+/// Whether the process takes SIGHUP, and does not end by it.
+fn takes_hangup(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    caught.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).unwrap() & 1 == 1)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_that_comes_while_the_daemon_begins_does_not_end_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let sandbox = sandbox(2).await;
+    let place = Place::new(&[Connector::new("main", &sandbox)]);
+    // So that it says something as soon as it has read its configuration, which takes a while.
+    std::fs::create_dir_all(place.state_dir()).unwrap();
+    std::fs::set_permissions(place.state_dir(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let config = std::fs::read_to_string(place.path("config.toml")).unwrap();
+    place.write(
+        "config.toml",
+        &format!("{config}{}", "# A line that says nothing.\n".repeat(100_000)),
+    );
+    let said = place.path("said");
+    // That the signal comes early enough is not certain on a busy machine.
+    let mut early = false;
+    for _ in 0..20 {
+        let mut child = place
+            .command(&["run"])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::fs::File::create(&said).unwrap())
+            .spawn()
+            .unwrap();
+        let pid = child.id().unwrap();
+        while !takes_hangup(pid) {
+            assert!(child.try_wait().unwrap().is_none(), "it ended");
+            std::thread::yield_now();
+        }
+        early |= std::fs::metadata(&said).unwrap().len() == 0;
+        let sent = std::process::Command::new("kill")
+            .args(["-s", "HUP", &pid.to_string()])
+            .status();
+        assert!(sent.unwrap().success());
+        eventually("it has begun", async || {
+            assert!(child.try_wait().unwrap().is_none(), "it ended");
+            std::fs::read_to_string(&said)
+                .unwrap()
+                .contains("started")
+                .then_some(())
+        })
+        .await;
+        child.kill().await.unwrap();
+        if early {
+            return;
+        }
+    }
+    panic!("SIGHUP is taken only after the configuration was read");
+}

@@ -92,6 +92,7 @@ fn the_unit_hands_over_the_secrets_that_the_example_names() {
     assert_eq!(unit("StateDirectory"), ["torq-connector"]);
     assert_eq!(unit("Type"), ["notify"]);
     assert_eq!(unit("RestartPreventExitStatus"), ["64 78"]);
+    assert_eq!(unit("RestartForceExitStatus"), ["SIGHUP"]);
     assert_eq!(unit("DynamicUser"), ["yes"]);
 }
 
