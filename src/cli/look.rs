@@ -280,7 +280,7 @@ fn begin(context: &Context, args: &ShowArgs) -> Result<reach::Sight, CommandErro
 }
 
 /// Looks into the state of each connector that has one. What is wrong with one of them is told, and hides no other.
-/// It is told how often the connector polls, too.
+/// `look` gets how often the connector polls, too.
 fn for_each(seen: &reach::Sight, mut look: impl FnMut(&mut Store, Duration) -> state::Sql<()>) -> Exit {
     let reach::Sight { config, names, .. } = seen;
     let mut exit = seen.exit;

@@ -309,8 +309,8 @@ fn what_goes(config: &Config, connector: &config::Connector, plan: Option<&Remov
                     "- {}: who they are for is not known any more. Delete them in JumpCloud, if they are to go.",
                     accounts(
                         plan.forgotten,
-                        "that this connector created for somebody who was forgotten since stays",
-                        "that this connector created for people who were forgotten since stay"
+                        "that this connector created for somebody who is not known any more stays",
+                        "that this connector created for people who are not known any more stay"
                     )
                 ));
             }

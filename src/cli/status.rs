@@ -124,19 +124,23 @@ pub(super) async fn run(context: Context, args: StatusArgs) -> Result<Exit, Comm
 }
 
 async fn known(context: &Context, args: &StatusArgs) -> Result<Known, CommandError> {
-    // A daemon knows all of them, by its former configuration.
-    if let Err(problems) = context.config_without_secrets()
-        && let Ok((_, report)) = in_spite_of(context, problems).await
-    {
-        let wanted = |status: &ConnectorStatus| args.show.names.is_empty() || args.show.names.contains(&status.name);
-        let connectors = report.connectors.into_iter().filter(wanted);
-        return Ok(Known {
-            connectors: connectors.map(|status| Entry::of(status, None, true)).collect(),
-            daemon: true,
-            ..Known::default()
-        });
-    }
-    let seen = Sight::at(context, &args.show.names)?;
+    let asked = &args.show.names;
+    let seen = match context.config_without_secrets() {
+        Ok(config) => Sight::of(config, context, asked)?,
+        Err(problems) => match in_spite_of(context, problems).await {
+            // A daemon knows all of them, by its former configuration.
+            Ok((_, report)) => {
+                let wanted = |status: &ConnectorStatus| asked.is_empty() || asked.contains(&status.name);
+                let connectors = report.connectors.into_iter().filter(wanted);
+                return Ok(Known {
+                    connectors: connectors.map(|status| Entry::of(status, None, true)).collect(),
+                    daemon: true,
+                    ..Known::default()
+                });
+            }
+            Err(_) => Sight::at(context, asked)?,
+        },
+    };
     may_look(&seen.config.state_dir)?;
     let Sight {
         config,

@@ -46,7 +46,7 @@ pub struct RemovalPlan {
     pub neighbours: Vec<String>,
     /// The other accounts of the application, which stay.
     pub others: u64,
-    /// Those of them that this connector created, for somebody who was forgotten since.
+    /// Those of them that this connector created, for somebody who was forgotten since, or who left while it delivered elsewhere.
     #[serde(default)]
     pub forgotten: u64,
     /// What becomes of the application.
@@ -560,8 +560,8 @@ fn why_it_stays(origin: Origin, neighbours: &[String], others: u64, forgotten: u
     }
     let whose = match forgotten {
         0 => "did not create",
-        all if all == others => "created for somebody who was forgotten since",
-        _ => "did not create, or created for somebody who was forgotten since,",
+        all if all == others => "created for somebody who is not known any more",
+        _ => "did not create, or created for somebody who is not known any more,",
     };
     (others > 0).then(|| {
         format!(

@@ -71,8 +71,8 @@ fn obstacle(seat: &Seat, status: &ConnectorStatus, now: Timestamp) -> Option<Str
     let age = by_process.map_or(by_wall, |age| age.max(by_wall));
     (age > patience).then(|| {
         format!(
-            "{state}, last success {}, more than {} poll intervals of {}",
-            wording::relative(now, now - age),
+            "{state}, last success {} ago, more than {} poll intervals of {}",
+            wording::span(age.unsigned_abs()),
             config::PATIENCE,
             wording::span(seat.poll_interval)
         )

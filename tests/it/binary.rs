@@ -121,6 +121,11 @@ impl Connector {
         self
     }
 
+    /// With Torq's client secret in a file of this name.
+    pub fn torq_secret_in(self, file: impl Into<String>) -> Self {
+        self.without("torq.client_secret").with("torq.client_secret_file", file)
+    }
+
     /// The same without this setting.
     pub fn without(mut self, key: &str) -> Self {
         self.settings.retain(|(known, _)| *known != key);

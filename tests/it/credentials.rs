@@ -35,8 +35,7 @@ impl Life {
         let (sandbox, clock) = (sandbox(people).await, sandbox(1).await);
         arrange(&sandbox.world());
         let main = Connector::new("main", &sandbox)
-            .without("torq.client_secret")
-            .with("torq.client_secret_file", TORQ)
+            .torq_secret_in(TORQ)
             .without("jumpcloud.client_secret")
             .with("jumpcloud.client_secret_file", JUMPCLOUD)
             .with("poll_interval", "1s");
@@ -463,8 +462,7 @@ async fn a_new_client_id_comes_with_its_secret_though_nobody_reloads() {
     life.asks_to_be_reconnected("Torq: ", &[]).await;
     // First the file that is not looked at by itself, then the one that is.
     let main = Connector::new("main", &life.sandbox)
-        .without("torq.client_secret")
-        .with("torq.client_secret_file", TORQ)
+        .torq_secret_in(TORQ)
         .without("jumpcloud.client_secret")
         .with("jumpcloud.client_secret_file", JUMPCLOUD)
         .with("poll_interval", "1s");

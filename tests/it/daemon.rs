@@ -438,9 +438,7 @@ async fn a_state_file_that_is_garbage_stops_no_other_connector() {
 
 /// A place whose Torq secret is in a file, with the wrong secret in it, and its daemon, which asks to be reconnected.
 async fn waiting(sandbox: &Sandbox) -> (Place, crate::binary::Daemon) {
-    let connector = Connector::new("main", sandbox)
-        .without("torq.client_secret")
-        .with("torq.client_secret_file", "torq_secret");
+    let connector = Connector::new("main", sandbox).torq_secret_in("torq_secret");
     let place = Place::new(&[connector]);
     place.write("torq_secret", "wrong\n");
     let daemon = place.daemon().await;

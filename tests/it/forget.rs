@@ -130,7 +130,7 @@ async fn a_removal_does_not_say_of_an_account_that_was_ours_that_it_never_was() 
     let shown = place.run(&["remove", "main"]).await.exits(64);
     shown.tells(&[
         "11 accounts that this connector created are deleted",
-        "1 account that this connector created for somebody who was forgotten since stays",
+        "1 account that this connector created for somebody who is not known any more stays",
     ]);
     let ran = place.run(&["remove", "main", "--yes"]).await.exits(0);
     assert!(!ran.err.contains("did not create"), "{}", ran.err);

@@ -201,9 +201,7 @@ async fn a_bad_file_changes_nothing_and_every_problem_is_said() {
     assert!(sandbox.world().requests().is_empty());
 
     // A secret whose file is not there keeps nobody but its own connector from going on, and is told.
-    let missing = Connector::new("new", &sandbox)
-        .without("torq.client_secret")
-        .with("torq.client_secret_file", "gone");
+    let missing = Connector::new("new", &sandbox).torq_secret_in("gone");
     place.configure("", &[Connector::new("main", &sandbox), missing]);
     place
         .run(&["reconnect", "main"])

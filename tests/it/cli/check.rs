@@ -60,8 +60,7 @@ async fn check_offline_without_secrets_judges_all_but_them() {
     let sandbox = sandbox(1).await;
     let connector = |key, value: &str| {
         Connector::new("main", &sandbox)
-            .without("torq.client_secret")
-            .with("torq.client_secret_file", "for_the_daemon_only")
+            .torq_secret_in("for_the_daemon_only")
             .with(key, value)
     };
     let place = Place::new(&[connector("poll_interval", "1m")]);

@@ -11,9 +11,7 @@ use crate::binary::{Connector, Place, body, finish, sandbox};
 
 /// A connector whose Torq secret is in a file of this name.
 fn with_file(name: &str, sandbox: &Sandbox, file: &'static str) -> Connector {
-    Connector::new(name, sandbox)
-        .without("torq.client_secret")
-        .with("torq.client_secret_file", file)
+    Connector::new(name, sandbox).torq_secret_in(file)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -405,11 +405,7 @@ async fn what_is_wrong_with_one_section_hides_no_other_connector() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_status_without_a_daemon_says_which_secret_a_run_would_miss_and_does_not_fail() {
     let sandbox = sandbox(1).await;
-    let connector = |secret: &str| {
-        Connector::new("main", &sandbox)
-            .without("torq.client_secret")
-            .with("torq.client_secret_file", secret)
-    };
+    let connector = |secret: &str| Connector::new("main", &sandbox).torq_secret_in(secret);
     let place = Place::new(&[connector("secret")]);
     place.write("secret", "sandbox-torq-secret");
     place.run(&["sync"]).await.exits(0);
@@ -432,9 +428,7 @@ async fn a_status_without_a_daemon_says_which_secret_a_run_would_miss_and_does_n
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_looks_needs_no_secret() {
     let sandbox = sandbox(2).await;
-    let connector = Connector::new("main", &sandbox)
-        .without("torq.client_secret")
-        .with("torq.client_secret_file", "torq_secret");
+    let connector = Connector::new("main", &sandbox).torq_secret_in("torq_secret");
     let place = Place::new(&[connector]);
     place.write("torq_secret", "sandbox-torq-secret\n");
     place.run(&["sync"]).await.exits(0);

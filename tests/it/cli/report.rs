@@ -552,9 +552,7 @@ async fn a_file_is_written_as_its_ending_says() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_leaves_the_machine_says_nothing_of_how_it_is_set_up() {
     let sandbox = sandbox(3).await;
-    let connector = Connector::new("main", &sandbox)
-        .without("torq.client_secret")
-        .with("torq.client_secret_file", "torq_secret");
+    let connector = Connector::new("main", &sandbox).torq_secret_in("torq_secret");
     let place = Place::new(&[connector]);
     place.write("torq_secret", "sandbox-torq-secret\n");
     place.run(&["sync"]).await.exits(0);
