@@ -28,8 +28,9 @@ pub fn resume(store: &mut Store, now: Timestamp, next: &str) -> Sql<String> {
 
 /// Believes what is held at this moment. The status says so until a run has carried it out.
 pub fn approve(store: &mut Store, removals: Removals, now: Timestamp) -> Sql<String> {
+    let accounts = store.held_accounts()?;
     let approved = store.approve(now)?;
-    let words = approved_words(approved, removals);
+    let words = approved_words(approved, accounts, removals);
     if approved > 0 && store.about()?.state == ConnectorState::Held {
         let action = "nothing: the next run does it; until then the users may still come back";
         store.note_state(now, ConnectorState::Held, Some(&words), Some(action))?;
@@ -71,16 +72,23 @@ pub fn set_up_again_words(name: &ConnectorName) -> String {
     format!("it is set up again, from the beginning; no daemon is running: start it, or torq-connector sync {name}")
 }
 
-fn approved_words(approved: u64, removals: Removals) -> String {
+/// `accounts`: how many that this connector created go with them.
+fn approved_words(approved: u64, accounts: u64, removals: Removals) -> String {
     let words = match approved {
         0 => return "nothing is held".to_owned(),
         1 => "1 removal approved; the next run carries it out".to_owned(),
         more => format!("{more} removals approved; the next run carries them out"),
     };
-    match removals {
-        Removals::Report => format!("{words}, and their accounts stay in JumpCloud (removals = \"report\")"),
-        Removals::Delete => {
-            format!("{words}, and deletes the accounts that this connector created for them (removals = \"delete\")")
+    match (removals, accounts) {
+        (_, 0) => format!("{words}; none of their accounts is this connector's, so JumpCloud stays as it is"),
+        (Removals::Report, _) => format!("{words}, and their accounts stay in JumpCloud (removals = \"report\")"),
+        (Removals::Delete, 1) => {
+            format!("{words}, and deletes the one account that this connector created for them (removals = \"delete\")")
+        }
+        (Removals::Delete, more) => {
+            format!(
+                "{words}, and deletes the {more} accounts that this connector created for them (removals = \"delete\")"
+            )
         }
     }
 }

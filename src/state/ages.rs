@@ -47,6 +47,40 @@ fn removals_of_the_future_count_for_a_day_and_not_until_that_future_comes() {
 }
 
 #[test]
+fn a_clock_that_jumps_ahead_by_a_day_begins_no_new_day_for_removals() {
+    let mut store = store();
+    // On this machine no time passes, whatever its clock says.
+    store.day = day::Day::by(|_| std::time::Duration::from_secs(60));
+    let everybody: Vec<User> = (0..30).map(|number| user(number, 0)).collect();
+    let now = Timestamp::now();
+    poll_at(&mut store, now, &everybody);
+    poll_at(&mut store, now, &everybody[2..]);
+    assert_eq!(poll_at(&mut store, now, &everybody[2..]).removed, 2);
+    for days in 1..5 {
+        let later = now + HOUR * 25 * days;
+        poll_at(&mut store, later, &everybody[4..]);
+        let end = poll_at(&mut store, later, &everybody[4..]);
+        assert_eq!(
+            (end.removed, end.guard.removals_24h),
+            (0, 2),
+            "{days} days later by the clock"
+        );
+    }
+    assert_eq!(store.status().unwrap().held, 2);
+    let why = store.about().unwrap().hold_reason.unwrap();
+    assert!(
+        why.contains("2 at once and 2 carried out in the last 24 hours"),
+        "{why}"
+    );
+    // By both clocks, a day is over.
+    store.day = day::Day::default();
+    let later = now + HOUR * 25 * 9;
+    poll_at(&mut store, later, &everybody[2..]);
+    poll_at(&mut store, later, &everybody[4..]);
+    assert_eq!(poll_at(&mut store, later, &everybody[4..]).removed, 2);
+}
+
+#[test]
 fn an_unreadable_record_is_named_once_a_day_whatever_the_clock_said_before() {
     let mut store = store();
     let now = Timestamp::now();

@@ -37,6 +37,7 @@ mod ages;
 mod backup;
 mod connector;
 mod course;
+mod day;
 mod disk;
 mod doubt;
 mod erase;
@@ -273,6 +274,8 @@ pub struct Store {
     /// The last survey of all users, and the version it was made at.
     surveyed: Option<(u64, pages::Survey)>,
     settled: Settled,
+    /// What was removed within a day.
+    day: day::Day,
 }
 
 /// Questions whose answer walks over all users or accounts, each with the version at which the answer was "nobody". As long as
@@ -301,6 +304,7 @@ impl Store {
             counted: None,
             surveyed: None,
             settled: Settled::default(),
+            day: day::Day::default(),
         }
     }
 

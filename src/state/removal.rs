@@ -58,6 +58,7 @@ impl Store {
         let version = self.version();
         let changes = self.db.total_changes();
         let settled = self.settled.releases == Some(version);
+        let day_began = self.day.begin(now);
         let transaction = self.db.transaction()?;
         let db = &transaction;
         // A record without a readable id may be anybody, so such a poll says nothing about who is missing.
@@ -81,6 +82,7 @@ impl Store {
         if clean {
             let poll = Judged {
                 now,
+                day_began,
                 run,
                 rules,
                 present: memory.present,
@@ -103,6 +105,9 @@ impl Store {
         note_read(db, now)?;
         clear_poll(db)?;
         transaction.commit()?;
+        if end.guard.candidates > 0 && !end.guard.held {
+            self.day.note(now);
+        }
         if nothing {
             self.bookkeeping += self.db.total_changes() - changes;
         }
@@ -110,6 +115,20 @@ impl Store {
             self.settled.releases = Some(version);
         }
         Ok(end)
+    }
+
+    /// How many accounts that we created go with the removals that are held now.
+    pub fn held_accounts(&self) -> Sql<u64> {
+        self.db.query_row(
+            "SELECT count(*) FROM accounts a WHERE a.origin = 'created' AND a.account_id IS NOT NULL AND (a.release = 'held'
+                OR (a.release IS NULL
+                    AND EXISTS (SELECT 1 FROM users u
+                                WHERE u.email_key = a.email_key AND u.removal = 'held' AND u.removed_at IS NULL)
+                    AND NOT EXISTS (SELECT 1 FROM users u
+                                    WHERE u.email_key = a.email_key AND u.removal IS NOT 'held' AND u.removed_at IS NULL)))",
+            [],
+            |row| row.get(0),
+        )
     }
 
     /// Approves the removals that are held now: the next run carries them out, unless the users are back by then.
@@ -276,6 +295,8 @@ fn count_accounts(db: &Connection, clean: bool) -> Sql<()> {
 /// A complete and clean poll, of which is decided what its absences mean.
 struct Judged<'a> {
     now: Timestamp,
+    /// Removals since then use up what is believed within a day.
+    day_began: Timestamp,
     run: Option<i64>,
     rules: &'a RemovalRules,
     /// Users of the snapshot, missing ones included.
@@ -292,7 +313,7 @@ impl Judged<'_> {
     fn judge(&self, db: &Connection) -> Sql<PollEnd> {
         let (now, run) = (self.now, self.run);
         bring_back_from_future(db, now)?;
-        forget_past_releases(db, now)?;
+        forget_past_releases(db, self.day_began)?;
         // Once is an accident: a user can change listing while a poll runs. Twice in a row is gone.
         let candidates: Vec<u32> = numbers(db, "absent_polls >= 2 AND removal IS NULL")?;
         let approved: Vec<u32> = numbers(db, "absent_polls >= 2 AND removal = 'approved'")?;
@@ -346,12 +367,11 @@ impl Judged<'_> {
 
     /// Whether so many removals more are believed.
     fn guard(&self, db: &Connection, candidates: u64) -> Sql<Guard> {
-        let day_ago = stored(self.now - SignedDuration::from_hours(24));
         // What a person approved does not use up what is believed unasked.
         let removals_24h: u64 = db.query_row(
             "SELECT (SELECT count(*) FROM users WHERE removed_at > ?1 AND removal IS NULL)
                   + (SELECT count(*) FROM releases WHERE at > ?1)",
-            [day_ago],
+            [stored(self.day_began)],
             |row| row.get(0),
         )?;
         let limit = self.rules.limit(self.present);
@@ -442,9 +462,8 @@ fn bring_back_from_future(db: &Connection, now: Timestamp) -> Sql<()> {
 }
 
 /// What counted for a day that is over: people who come and go for years must not leave a row each time.
-fn forget_past_releases(db: &Connection, now: Timestamp) -> Sql<()> {
-    let day_ago = stored(now - SignedDuration::from_hours(24));
-    db.execute("DELETE FROM releases WHERE at <= ?1", [day_ago])?;
+fn forget_past_releases(db: &Connection, day_began: Timestamp) -> Sql<()> {
+    db.execute("DELETE FROM releases WHERE at <= ?1", [stored(day_began)])?;
     Ok(())
 }
 

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use torq_connector::sandbox::{Endpoint, Fault, FaultRule, Person, Sandbox};
+use torq_connector::sandbox::{Account, Endpoint, Fault, FaultRule, Person, Sandbox};
 
 use crate::binary::{Connector, Daemon, Place, account_emails, people_emails, sandbox};
 
@@ -92,6 +92,13 @@ async fn approve() {
     for with_daemon in [false, true] {
         let sandbox = sandbox(12).await;
         let world = sandbox.world();
+        // Two of those who will leave have an account that somebody else made.
+        for person in &world.people()[..2] {
+            world.add_account(Account {
+                email: Some(person.email.clone()),
+                ..Account::default()
+            });
+        }
         let office = Office::open(
             main(&sandbox).with("removals", "delete").with("poll_interval", "1h"),
             with_daemon,
@@ -105,17 +112,16 @@ async fn approve() {
         }
         office.status(|status| status["held"] == 8).await;
         assert_eq!(world.count(Endpoint::AccountDelete), 0);
-        office
-            .place
-            .run(&["approve", "main"])
-            .await
-            .exits(0)
-            .tells(&["main: 8 removals approved"]);
+        office.place.run(&["approve", "main"]).await.exits(0).tells(&[
+            "main: 8 removals approved",
+            "deletes the 6 accounts that this connector created",
+        ]);
         office.carried_out().await;
         office
             .status(|status| status["removed"] == 8 && status["held"] == 0 && status["state"] == "connected")
             .await;
-        assert_eq!(account_emails(&world), people_emails(&world));
+        assert_eq!(world.count(Endpoint::AccountDelete), 6);
+        assert_eq!(world.accounts().len(), 6);
         office
             .place
             .run(&["approve", "main"])
