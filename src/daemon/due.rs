@@ -41,6 +41,11 @@ impl Due {
         if other.at < self.at { other } else { self }
     }
 
+    /// Whichever comes last.
+    pub(super) fn or_later(self, other: Self) -> Self {
+        if other.at > self.at { other } else { self }
+    }
+
     pub(super) fn is_now(self) -> bool {
         self.has_come(Instant::now(), Timestamp::now())
     }

@@ -13,6 +13,9 @@ use crate::sync::Halt;
 /// How long after a run that failed the next one starts at the earliest; the schedule if that is sooner.
 const AFTER_FAILURE: Duration = Duration::from_secs(60);
 
+/// Added to a pause that was asked for, so that it is over when the next run begins.
+const MOMENT: Duration = Duration::from_secs(1);
+
 /// When the next run is due, and what it is.
 #[derive(Debug)]
 pub(super) struct Schedule {
@@ -65,14 +68,22 @@ impl Schedule {
     /// Takes note of a run that has ended: what [`Self::repeats`] said when it began, and what ended it early.
     pub(super) fn ended(&mut self, repeated: Option<Due>, halt: Option<&Halt>, interval: Duration) {
         // A run that only delivered is no poll, so the schedule stays.
-        let poll = repeated.unwrap_or_else(|| Due::after(spread(interval)));
-        self.next = match halt {
-            Some(Halt::Unavailable(_)) => Due::after(spread(interval.min(AFTER_FAILURE))).or_sooner(poll),
-            _ => poll,
+        let mut poll = repeated.unwrap_or_else(|| Due::after(spread(interval)));
+        let away = halt.and_then(Halt::peer_away);
+        let pause = halt.and_then(Halt::pause).map(|pause| Due::after(pause + MOMENT));
+        if let (Some(Peer::Torq), Some(pause)) = (away, pause) {
+            // It would not be asked any sooner, and nobody is to be told that it is.
+            poll = poll.or_later(pause);
+        }
+        self.next = match away {
+            Some(_) => {
+                let soon = Due::after(spread(interval.min(AFTER_FAILURE)));
+                pause.map_or(soon, |pause| soon.or_later(pause)).or_sooner(poll)
+            }
+            None => poll,
         };
         // Whatever is repeated until then, Torq is polled on schedule.
-        let waits = halt.and_then(Halt::peer_away) == Some(Peer::JumpCloud);
-        self.poll = waits.then_some(poll);
+        self.poll = (away == Some(Peer::JumpCloud)).then_some(poll);
     }
 
     pub(super) fn is_due(&self) -> bool {
@@ -152,6 +163,31 @@ mod tests {
         assert!((9..=10).contains(&wait(&schedule)), "never later than by the schedule");
         schedule.ended(None, None, QUARTER);
         assert!((854..=945).contains(&wait(&schedule)));
+    }
+
+    #[test]
+    fn no_run_is_announced_for_a_time_at_which_torq_asked_not_to_be_asked() {
+        let patience = |peer| {
+            let after = Some(QUARTER * 4);
+            Halt::Unavailable(Failure::new(peer, "list", FailureKind::Later { after }, "slow down"))
+        };
+        let mut schedule = Schedule::beginning(Duration::ZERO);
+        schedule.ended(None, Some(&patience(Peer::Torq)), QUARTER);
+        assert!((3599..=3601).contains(&wait(&schedule)), "{schedule:?}");
+        assert!(schedule.next_attempt().is_none() && schedule.repeats().is_none());
+        // JumpCloud's pause is none of Torq's.
+        schedule.ended(None, Some(&patience(Peer::JumpCloud)), QUARTER);
+        assert!((854..=945).contains(&wait(&schedule)), "{schedule:?}");
+        schedule.ended(None, Some(&patience(Peer::JumpCloud)), QUARTER * 8);
+        assert!((3599..=3601).contains(&wait(&schedule)), "{schedule:?}");
+        assert!(
+            schedule
+                .next_attempt()
+                .is_some_and(|attempt| attempt < schedule.next_poll())
+        );
+        // Somebody who knows better asks at once.
+        schedule.poll_now();
+        assert!(schedule.is_due());
     }
 
     #[test]

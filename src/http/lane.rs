@@ -268,7 +268,12 @@ impl Lane {
                     };
                     return Err(Failure {
                         sent: false,
-                        ..Failure::new(self.inner.peer, operation, FailureKind::Later { after: None }, detail)
+                        ..Failure::new(
+                            self.inner.peer,
+                            operation,
+                            FailureKind::Later { after: Some(pause) },
+                            detail,
+                        )
                     });
                 }
                 let own = lock(&self.inner.pace).reserve(Instant::now());

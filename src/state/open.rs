@@ -214,6 +214,9 @@ impl State {
         if let Some(at) = store.settle_restored(Timestamp::now()).map_err(diagnose)? {
             tracing::warn!(connector = %name, %at, "this state was restored from a copy: what JumpCloud has is read again, and nobody is removed before two complete polls");
         }
+        if store.note_cut_removal(Timestamp::now()).map_err(diagnose)? {
+            tracing::warn!(connector = %name, "its removal was cut short; go on with it: torq-connector remove {name}");
+        }
         lock.note_state();
         store.whereabouts = Some(Whereabouts::of(&path, &lock.path));
         Ok(Self::new(store, path, Some(lock)))

@@ -22,6 +22,9 @@ pub struct Remaining {
     pub words: Option<String>,
 }
 
+/// What the status says meanwhile.
+const GOING_ON: &str = "it is being removed";
+
 impl Store {
     /// The connector is being removed from now on, whatever becomes of this process: it neither polls nor delivers any more.
     pub fn begin_removal(&mut self, now: Timestamp) -> Sql<()> {
@@ -34,7 +37,23 @@ impl Store {
             "nothing, as long as that goes on; if it was cut short, go on with it: torq-connector remove {name}; to set it up again \
              instead: torq-connector reconnect {name}"
         );
-        self.note_state(now, ConnectorState::Removed, Some("it is being removed"), Some(&action))
+        self.note_state(now, ConnectorState::Removed, Some(GOING_ON), Some(&action))
+    }
+
+    /// Nobody is removing the connector, for whoever calls this has its state: a removal that still shows as going on was cut
+    /// short. Returns whether one was.
+    pub fn note_cut_removal(&mut self, now: Timestamp) -> Sql<bool> {
+        let about = self.about()?;
+        if about.removing.is_none() || about.reason.as_deref() != Some(GOING_ON) {
+            return Ok(false);
+        }
+        let name = &self.name;
+        let action = format!(
+            "go on with it: torq-connector remove {name}; to set it up again instead: torq-connector reconnect {name}"
+        );
+        let reason = "its removal was cut short: the process that removed it ended";
+        self.note_state(now, ConnectorState::Removed, Some(reason), Some(&action))?;
+        Ok(true)
     }
 
     /// The connector is not to be removed after all. Returns whether it was about to be. What was to be deleted for that reason

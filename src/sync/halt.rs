@@ -1,5 +1,7 @@
 //! Why a run did not come to its end, and what that means for the connector. What a person should do about it: `advice`.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use crate::config::{self, Problem};
@@ -52,8 +54,9 @@ impl Halt {
             FailureKind::Unreachable | FailureKind::Later { .. } | FailureKind::Unintelligible => {
                 Halt::Unavailable(failure)
             }
-            FailureKind::License => Halt::NotLicensed(failure),
-            FailureKind::Credentials
+            FailureKind::License if failure.peer == Peer::JumpCloud => Halt::NotLicensed(failure),
+            FailureKind::License
+            | FailureKind::Credentials
             | FailureKind::Permission
             | FailureKind::NotOffered
             | FailureKind::NotFound
@@ -83,6 +86,17 @@ impl Halt {
     pub fn peer_away(&self) -> Option<Peer> {
         match self {
             Halt::Unavailable(failure) => Some(failure.peer),
+            _ => None,
+        }
+    }
+
+    /// For how long the peer that is away asked not to be asked, if it did.
+    pub fn pause(&self) -> Option<Duration> {
+        match self {
+            Halt::Unavailable(failure) => match failure.kind {
+                FailureKind::Later { after } => after,
+                _ => None,
+            },
             _ => None,
         }
     }

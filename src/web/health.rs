@@ -45,7 +45,13 @@ pub(super) async fn ready(State(site): State<Site>) -> Response {
 fn obstacle(seat: &Seat, status: &ConnectorStatus, now: Timestamp) -> Option<String> {
     let state = status.state.as_str();
     match status.state {
-        ConnectorState::Paused | ConnectorState::Removed => return None,
+        ConnectorState::Paused => return None,
+        ConnectorState::Removed => {
+            // As long as it is being removed, there is nothing to be done.
+            let action = status.action.as_deref().filter(|_| !seat.is_removed());
+            let halfway = action.is_some_and(|action| !wording::asks_nothing(action));
+            return halfway.then(|| format!("{state}, and not to the end"));
+        }
         ConnectorState::ReconnectRequired | ConnectorState::NotLicensed => {
             return Some(match side(status) {
                 Some(peer) => format!("{state} ({peer})"),

@@ -4,6 +4,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use super::*;
+use crate::binary::{body, eventually};
 
 /// After a removal that did not come to its end: the state is there, nothing is polled, and it can be repeated or taken back.
 async fn is_stopped(place: &Place, world: &WorldHandle) {
@@ -252,7 +253,8 @@ async fn killed_in_the_middle_it_does_not_begin_again_and_goes_on_when_repeated(
         "{status}"
     );
     daemon.state("busy", "connected").await;
-    assert_eq!(daemon.get("/readyz").await.0, 200, "what is removed fails no readiness");
+    let (code, words) = daemon.get("/readyz").await;
+    assert_eq!((code, body(&words)), (503, "main: removed, and not to the end\n"));
     place.run(&["sync", "main"]).await.exits(75);
     let polls = busy.world();
     tokio::time::timeout(Duration::from_secs(60), polls.seen(Endpoint::TorqUsers, 2 * 14))
@@ -372,4 +374,41 @@ async fn killed_at_each_of_its_requests_it_takes_away_the_same_in_the_end() {
     assert!(kills > 8, "the token, the plan, the removal: {kills}");
     assert!(world.application().is_none());
     assert_eq!(kept(&place), ["main.removed"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_shows_a_removal_that_was_cut_short_for_what_it_is() {
+    let sandbox = sandbox(4).await;
+    let world = sandbox.world();
+    let place = place(&sandbox);
+    place.run(&["sync"]).await.exits(0);
+    world.fault(FaultRule::always(Endpoint::AccountDelete, Fault::Hang));
+    let mut child = place
+        .command(&["remove", "main", "--yes"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    world.until(|world| world.count(Endpoint::AccountDelete) > 0).await;
+    child.kill().await.unwrap();
+    world.clear_faults();
+    let daemon = place.daemon().await;
+    let status = daemon.status("main", |status| status["state"] == "removed").await;
+    assert!(status["reason"].as_str().unwrap().contains("was cut short"), "{status}");
+    let action = status["action"].as_str().unwrap();
+    assert!(
+        action.starts_with("go on with it: ") && action.contains("remove main") && action.contains("reconnect main"),
+        "{status}"
+    );
+    let (code, words) = daemon.get("/readyz").await;
+    assert_eq!((code, body(&words)), (503, "main: removed, and not to the end\n"));
+    let ran = place.run(&["status", "--problems"]).await.exits(0);
+    ran.shows(&["was cut short"]);
+    place.run(&["remove", "main", "--yes"]).await.exits(0);
+    eventually("ready", async || (daemon.get("/readyz").await.0 == 200).then_some(())).await;
+    assert_eq!(
+        world.count(Endpoint::AccountDelete),
+        5,
+        "the one that hung, and all four"
+    );
+    daemon.stop().await;
 }
