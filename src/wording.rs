@@ -123,13 +123,29 @@ pub fn without_daemon(action: &str, name: &impl std::fmt::Display) -> String {
     }
 }
 
+/// Whether what is to be done is to wait, or to look at most.
+pub fn asks_nothing(action: &str) -> bool {
+    ["nothing:", "nothing,"].iter().any(|words| action.starts_with(words))
+}
+
 /// What to do about two matters. Where there is nothing to do about one of them, what is to be done about the other.
 pub fn both_actions(one: &str, other: &str) -> String {
-    let is_nothing = |action: &str| ["nothing:", "nothing,"].iter().any(|words| action.starts_with(words));
-    match (is_nothing(one), is_nothing(other)) {
+    match (asks_nothing(one), asks_nothing(other)) {
         (true, false) => other.to_owned(),
         (false, true) => one.to_owned(),
         _ => format!("{one}; and: {other}"),
+    }
+}
+
+/// A sentence as a part of a longer one.
+pub fn within(sentence: &str) -> String {
+    let mut chars = sentence.chars();
+    match (chars.next(), chars.clone().next()) {
+        // An abbreviation or a name keeps its capitals.
+        (Some(first), Some(second)) if first.is_uppercase() && !second.is_uppercase() => {
+            first.to_lowercase().chain(chars).collect()
+        }
+        _ => sentence.to_owned(),
     }
 }
 

@@ -52,8 +52,8 @@ struct Known {
 struct Entry {
     status: ConnectorStatus,
     weight: Weight,
-    /// What needs a person and is not in the status.
-    besides: Vec<String>,
+    /// What needs a person and is not in the status: what is the matter, and what to do.
+    besides: Vec<(String, Option<String>)>,
     /// When it last succeeded, where that is long ago and no daemon tries: it is only known how it was then.
     bygone: Option<Timestamp>,
 }
@@ -83,11 +83,9 @@ impl Entry {
                 todo::Topic::State | todo::Topic::Held | todo::Topic::Parked => false,
             })
             .map(|todo| {
-                let told = match todo.advice {
-                    Some(advice) => format!("{}. {advice}", todo.what),
-                    None => todo.what,
-                };
-                [told].into_iter().chain(todo.command).collect::<Vec<_>>().join(" ")
+                let action: Vec<String> = todo.advice.into_iter().chain(todo.command).collect();
+                let action = (!action.is_empty()).then(|| wording::within(&action.join(" ")));
+                (wording::within(&todo.what), action)
             })
             .collect();
         Self {
@@ -279,9 +277,14 @@ fn arranged(known: Known, args: &StatusArgs) -> (StatusReport, LeftOut) {
     if args.show.format == Format::Table {
         entries.sort_by_key(|entry| todo::rank(entry.weight));
         for Entry { status, besides, .. } in &mut entries {
-            let said = status.reason.iter().map(String::as_str);
-            let said: Vec<&str> = said.chain(besides.iter().map(String::as_str)).collect();
-            status.reason = (!said.is_empty()).then(|| said.join("; "));
+            for (what, action) in besides {
+                status.reason = Some(match status.reason.take() {
+                    Some(reason) => format!("{reason}; {what}"),
+                    None => what.clone(),
+                });
+                let actions = [status.action.take(), action.clone()].into_iter().flatten();
+                status.action = actions.reduce(|one, other| wording::both_actions(&one, &other));
+            }
         }
     }
     let connectors = entries.into_iter().map(|entry| address(entry.status)).collect();

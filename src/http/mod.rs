@@ -31,7 +31,7 @@ pub(crate) use backoff::retry_after;
 pub use client::{Client, ClientError, USER_AGENT};
 pub use exchange::MAX_BODY;
 pub use lane::{Lane, Patience, Trouble};
-pub use outcome::{Cause, Failure, FailureKind, NO_TOKEN_ENDPOINT, clean, is_page, words_of};
+pub use outcome::{Cause, Failure, FailureKind, NO_TOKEN_ENDPOINT, clean, clean_whole, is_page, words_of};
 pub use post::Posted;
 pub use proxy::{address, check_environment, road};
 pub use trust::read_authorities_anew;

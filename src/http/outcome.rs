@@ -319,6 +319,11 @@ pub fn clean(text: &str) -> String {
     shortened(&on_one_line(text))
 }
 
+/// The same at its whole length: a text of our own, in which a peer's words may be.
+pub fn clean_whole(text: &str) -> String {
+    on_one_line(text).trim().to_owned()
+}
+
 /// With spaces in place of what could disturb a terminal or a log.
 fn on_one_line(text: &str) -> String {
     text.chars().map(|c| if steers(c) { ' ' } else { c }).collect()

@@ -5,7 +5,7 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Occasion;
-use crate::http::clean;
+use crate::http::clean_whole;
 use crate::invocation::{Reader, addressed_to};
 use crate::view::{ConnectorState, ConnectorStatus};
 
@@ -164,7 +164,8 @@ fn told_elsewhere(text: &str) -> String {
 
 /// A text on one line, without e-mail addresses: a peer's words may have some.
 fn nameless(text: &str) -> String {
-    let words = clean(text);
+    // Whole: what is to be typed stands at the end.
+    let words = clean_whole(text);
     let is_address = |word: &str| {
         let at = word.find('@');
         at.is_some_and(|at| at > 0 && at + 1 < word.len())
@@ -194,6 +195,15 @@ mod tests {
             message.reason.as_deref(),
             Some("JumpCloud: (an address) is taken, says (an address) 3 @ 5")
         );
+    }
+
+    #[test]
+    fn an_advice_is_told_to_its_end_where_the_command_is() {
+        let advice = format!("{} torq-connector reconnect main", "check this and that; ".repeat(40));
+        let message =
+            Message::new("main", Occasion::Parked, Timestamp::UNIX_EPOCH, "2 users are parked").advising(Some(&advice));
+        let action = message.action.unwrap();
+        assert!(action.ends_with("reconnect main"), "{action}");
     }
 
     #[test]

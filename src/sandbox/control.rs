@@ -36,7 +36,7 @@ Credentials and permission
   curl --json '{"granted": false}' URL/scope          the role of Torq's key loses user.read; true: it has it again
 Faults
   curl --json '{"rule": "503:accounts:0.1"}' URL/faults   every tenth look at the accounts fails
-  curl --json '{"rule": "402:applications"}' URL/faults   no licence
+  curl --json '{"rule": "402:accounts"}' URL/faults       no licence
   curl --json '{"rule": "404:account-create"}' URL/faults   account writes are not offered
   curl -X DELETE URL/faults                           no more faults
 "#;

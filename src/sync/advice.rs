@@ -129,6 +129,9 @@ fn refused(failure: &Failure, connector: &Connector, again: Again) -> String {
         (Peer::Torq, FailureKind::Permission) => {
             format!("give the role of the API key the scope user.read in Torq; {then}")
         }
+        (Peer::Torq, FailureKind::License) => {
+            format!("look at the plan of the workspace in Torq, which answers that it is to be paid; {then}")
+        }
         (Peer::Torq, _) => {
             format!("check torq.region (or torq.api_url){}", look_closer(again))
         }

@@ -60,8 +60,10 @@ pub(super) fn of_end(
     if report_only.is_some() {
         return (ConnectorState::ReportOnly, report_only);
     }
-    let notice = shortfall(status, about, unseen, name).or_else(|| noticed(about, now, name));
-    (ConnectorState::Connected, notice)
+    let notice = noticed(about, now, name)
+        .into_iter()
+        .chain(shortfall(status, about, unseen, name));
+    (ConnectorState::Connected, notice.reduce(both))
 }
 
 /// What a finished delivery left undone, and what to do about it; `None` when there is nothing to say. `unseen`: how many of

@@ -197,8 +197,28 @@ pub(crate) fn of(status: &ConnectorStatus, settings: &Settings, now: Timestamp) 
             ..todo(Topic::Silence, Weight::Warning, what)
         });
     }
+    // Whatever else it is that the last run asks of somebody.
+    if todos.is_empty()
+        && asks(status)
+        && let Some(reason) = &status.reason
+    {
+        todos.push(Todo {
+            advice: status.action.as_deref().map(capital),
+            ..todo(Topic::State, Weight::Warning, capital(reason))
+        });
+    }
     todos.sort_by_key(|todo| rank(todo.weight));
     todos
+}
+
+/// Whether a connector that works asks something of a person all the same.
+fn asks(status: &ConnectorStatus) -> bool {
+    let works = matches!(status.state, ConnectorState::Connected | ConnectorState::Syncing);
+    works
+        && status
+            .action
+            .as_deref()
+            .is_some_and(|action| !wording::asks_nothing(action))
 }
 
 /// Without success for three intervals although nobody stopped it.
@@ -240,7 +260,12 @@ pub(crate) fn is_aside(state: ConnectorState) -> bool {
 /// How much a connector asks of a person: by its state, or by what else is to be done.
 pub(crate) fn weight(status: &ConnectorStatus, todos: &[Todo]) -> Weight {
     let of_state = wording::weight(status.state);
-    let gravest = todos.first().map_or(Weight::Good, |todo| todo.weight);
+    let gravest = match todos.first() {
+        Some(todo) => todo.weight,
+        // Of whose settings nothing is known here.
+        None if asks(status) => Weight::Warning,
+        None => Weight::Good,
+    };
     if rank(gravest) < rank(of_state) {
         gravest
     } else {
@@ -282,6 +307,29 @@ mod tests {
         status.last_success = Some(now - SignedDuration::from_hours(24));
         let todos = of(&status, &settings, now).into_iter();
         todos.map(|todo| (todo.topic, todo.command)).collect()
+    }
+
+    #[test]
+    fn whatever_a_connector_asks_of_a_person_is_a_warning_and_what_it_does_by_itself_is_none() {
+        let asked = |action: &str| {
+            let mut status = ConnectorStatus::unknown(
+                "main",
+                ConnectorState::Connected,
+                Some("this clock is wrong".to_owned()),
+            );
+            status.action = Some(action.to_owned());
+            let settings = Settings::by_default();
+            let todos = of(&status, &settings, Timestamp::UNIX_EPOCH);
+            (weight(&status, &todos), weight(&status, &[]), todos)
+        };
+        let (weight, unconfigured, todos) = asked("set this machine's clock (NTP)");
+        assert_eq!((weight, unconfigured), (Weight::Warning, Weight::Warning));
+        assert_eq!(todos[0].what, "This clock is wrong");
+        assert_eq!(todos[0].advice.as_deref(), Some("Set this machine's clock (NTP)"));
+        for nothing in ["nothing: the next run tries again", "nothing, if that is meant"] {
+            let (weight, unconfigured, todos) = asked(nothing);
+            assert_eq!((weight, unconfigured, todos.len()), (Weight::Good, Weight::Good, 0));
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use jiff::{Timestamp, ToSpan};
 use serde_json::Value;
-use torq_connector::sandbox::{Endpoint, Sandbox, WorldHandle};
+use torq_connector::sandbox::{Endpoint, Fault, FaultRule, Sandbox, WorldHandle};
 
 use crate::binary::{Connector, DEADLINE, Daemon, Place, body, eventually, sandbox};
 
@@ -176,6 +176,22 @@ async fn a_role_that_lost_its_scope_is_named_and_reconnect_brings_the_connector_
     let asked = life.world().requests().len();
     life.time_passes().await;
     assert_eq!(life.world().requests().len(), asked, "nobody told it");
+    life.place.run(&["reconnect", "main"]).await.exits(0);
+    life.daemon.state("main", "connected").await;
+    life.daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_402_of_torq_is_about_the_workspace_and_not_about_jumpclouds_licence() {
+    let life = Life::new(6, as_it_is).await;
+    life.daemon.state("main", "connected").await;
+    life.world()
+        .fault(FaultRule::always(Endpoint::TorqUsers, Fault::status(402)));
+    let status = life
+        .asks_to_be_reconnected("Torq: ", &["(402)", "the plan of the workspace in Torq"])
+        .await;
+    assert!(!status.to_string().contains("licence"), "{status}");
+    life.world().clear_faults();
     life.place.run(&["reconnect", "main"]).await.exits(0);
     life.daemon.state("main", "connected").await;
     life.daemon.stop().await;

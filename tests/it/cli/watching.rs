@@ -122,7 +122,14 @@ async fn of_many_connectors_those_that_need_a_look_come_first_or_alone() {
         .map(|name| ran.out.find(name).unwrap())
         .collect();
     assert!(order.is_sorted(), "{}", ran.out);
-    assert!(ran.out.contains("The Torq API key expires in 1 day"), "{}", ran.out);
+    assert!(ran.out.contains("the Torq API key expires in 1 day"), "{}", ran.out);
+    // Two matters, and what to do about each, in their own columns.
+    place.run(&["pause", "yes"]).await.exits(0);
+    place.run(&["status", "yes"]).await.exits(0).shows(&[
+        "; the Torq API key expires in 1 day",
+        "resume yes; and: extend it in Torq",
+    ]);
+    place.run(&["resume", "yes"]).await.exits(0);
     let ran = place
         .run(&["status", "--problems"])
         .await
