@@ -56,6 +56,8 @@ pub(super) struct Attendant {
     /// What keeps the connector from running at all, until it runs: a full disk, no certificate authorities.
     obstacle: Option<Overlay>,
     pub(super) said: Said,
+    /// Whether somebody took the files of its state away while it was open.
+    pub(super) displaced: bool,
     /// When a run of this process last came to its end.
     succeeded: Option<std::time::Instant>,
 }
@@ -89,6 +91,7 @@ impl Attendant {
             reloads,
             obstacle: None,
             said: Said::default(),
+            displaced: false,
             succeeded: None,
         };
         // Seen from the first moment on, or the process would count as ready without it.
@@ -136,6 +139,7 @@ impl Attendant {
                 Err(StateError::Removed { .. }) => return,
                 Err(error @ StateError::Displaced { .. }) => {
                     let again = !self.says(&error);
+                    self.displaced = true;
                     self.obstacle = Some(trouble(&error));
                     self.show(self.obstacle.clone());
                     self.schedule.go_now();

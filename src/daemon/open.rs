@@ -23,14 +23,18 @@ impl Attendant {
     /// Opens the state. Until that succeeds the connector is shown as failing; everybody else goes on.
     pub(super) async fn open_state(&mut self) -> Opened {
         while !self.stop.is_cancelled() {
-            let (dir, name) = (self.state_dir.clone(), self.name().clone());
+            let (dir, name, displaced) = (self.state_dir.clone(), self.name().clone(), self.displaced);
             let open = move || match state::removed(&dir, &name) {
                 // Before the lock is asked for, which somebody who looks may hold for a moment more.
                 Some(_) => Err(StateError::Removed { name: name.to_string() }),
+                None if displaced => State::open_again(&dir, &name),
                 None => State::open(&dir, &name),
             };
             let error = match tokio::task::spawn_blocking(open).await {
-                Ok(Ok(state)) => return Opened::State(state),
+                Ok(Ok(state)) => {
+                    self.displaced = false;
+                    return Opened::State(state);
+                }
                 Ok(Err(StateError::Removed { .. })) => return Opened::Removed,
                 Ok(Err(error)) => error,
                 Err(_) => StateError::Ending,

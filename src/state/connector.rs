@@ -201,11 +201,7 @@ impl Store {
 
     /// Notes in this state, which is a new one, that there was another.
     pub(super) fn note_gone(&mut self, now: Timestamp, reason: &str) -> Sql<()> {
-        let event = NewEvent {
-            reason: Some(reason),
-            ..NewEvent::default()
-        };
-        events::record(&self.db, now, None, EventKind::StateChanged, event)
+        notice(&self.db, now, None, reason)
     }
 
     /// Compares the configured sides with those that the state was made with, and notes them. Returns what changed, for a person.

@@ -83,7 +83,7 @@ fn migrates() {
     let Some(dir) = std::env::var_os("MIGRATES") else {
         return;
     };
-    if let Err(error) = State::open_by(&later(), Path::new(&dir), &name()) {
+    if let Err(error) = State::open_by(&later(), Path::new(&dir), &name(), false) {
         std::fs::write(Path::new(&dir).with_extension("said"), error.to_string()).unwrap();
         std::process::exit(3);
     }
@@ -221,7 +221,7 @@ fn whoever_goes_back_to_the_version_before_finds_the_copy() {
     let dir = tempfile::tempdir().unwrap();
     state_of_today(dir.path());
     let before = content(&dir.path().join("main.db"));
-    drop(State::open_by(&later(), dir.path(), &name()).unwrap());
+    drop(State::open_by(&later(), dir.path(), &name(), false).unwrap());
     let Err(error) = State::open(dir.path(), &name()) else {
         panic!("a newer schema was opened")
     };

@@ -182,10 +182,21 @@ pub(super) fn database(state_dir: &Path, name: &ConnectorName) -> PathBuf {
 impl State {
     /// Opens the state for writing: takes the lock, creates or migrates the file. Not that of a connector that was removed.
     pub fn open(state_dir: &Path, name: &ConnectorName) -> Result<Self, StateError> {
-        Self::open_by(&MIGRATIONS, state_dir, name)
+        Self::open_by(&MIGRATIONS, state_dir, name, false)
     }
 
-    pub(super) fn open_by(migrations: &[&str], state_dir: &Path, name: &ConnectorName) -> Result<Self, StateError> {
+    /// The same, where this process had one a moment ago, and its files were taken away: that it begins anew is said even if its
+    /// lock went with them.
+    pub fn open_again(state_dir: &Path, name: &ConnectorName) -> Result<Self, StateError> {
+        Self::open_by(&MIGRATIONS, state_dir, name, true)
+    }
+
+    pub(super) fn open_by(
+        migrations: &[&str],
+        state_dir: &Path,
+        name: &ConnectorName,
+        again: bool,
+    ) -> Result<Self, StateError> {
         let lock = Lock::take(state_dir, name)?;
         if removed(state_dir, name).is_some() {
             let name = name.to_string();
@@ -207,7 +218,7 @@ impl State {
             // That there is a file must survive a loss of power, too.
             let _ = File::open(state_dir).and_then(|folder| folder.sync_all());
         }
-        if fresh && lock.had_state {
+        if fresh && (again || lock.had_state) {
             tracing::warn!(connector = %name, state = %path.display(), "{GONE}");
             store.note_gone(Timestamp::now(), GONE).map_err(diagnose)?;
         }
