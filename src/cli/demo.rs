@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::Args;
 use jiff::Timestamp;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::logging::{self, Who};
@@ -101,6 +102,14 @@ pub(super) async fn run(context: Context, args: DemoArgs) -> Result<Exit, Comman
         // What still works there may make a file while the others are deleted.
         (0..3).find(|_| std::fs::remove_dir_all(&made).is_ok());
     })?;
+    // Whoever closes the terminal is done with it, too.
+    let mut hangup = signal(SignalKind::hangup()).map_err(CommandError::unexpected)?;
+    let closed = stop.clone();
+    tokio::spawn(async move {
+        if hangup.recv().await.is_some() {
+            closed.cancel();
+        }
+    });
     let setup = Setup {
         config: config.clone(),
         origin: None,

@@ -444,7 +444,7 @@ impl Connector {
                     None => {
                         let unseen = if status.pending > 0 { store.pending_unseen()? } else { 0 };
                         let (state, notice) = notice::of_end(&status, &about, report_only, unseen, name.as_str(), now);
-                        let key = key.map(|key| key.notice());
+                        let key = key.map(|key| key.notice(&name));
                         let (reason, action) = clock.into_iter().chain(notice).chain(key).reduce(notice::both).unzip();
                         store.note_state(now, state, reason.as_deref(), action.as_deref())?;
                     }

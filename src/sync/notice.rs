@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::is_younger;
 use crate::config;
+use crate::model::ConnectorName;
 use crate::state::{About, Offered};
 use crate::view::{ConnectorState, ConnectorStatus};
 use crate::wording;
@@ -147,16 +148,19 @@ impl KeyEnd {
         (days <= config::KEY_SOON).then_some(Self { expires, days })
     }
 
-    pub(super) fn notice(&self) -> Notice {
+    pub(super) fn notice(&self, name: &ConnectorName) -> Notice {
         let Self { expires, days } = self;
-        let action = "extend the API key in Torq, or make a new one and put it into the configuration; then set torq.key_expires to its new date";
+        let action = format!(
+            "extend the API key in Torq, or make a new one and put it into the configuration; set torq.key_expires to its new date; \
+             then: torq-connector reconnect {name}"
+        );
         let reason = match days {
             ..0 => self.over(),
             0 => "the Torq API key expires today".to_owned(),
             1 => format!("the Torq API key expires tomorrow, on {expires}"),
             days => format!("the Torq API key expires on {expires}, in {days} days"),
         };
-        (reason, action.to_owned())
+        (reason, action)
     }
 
     /// What there is to say when the key is refused.
@@ -176,7 +180,8 @@ mod tests {
     #[test]
     fn the_end_of_a_key_is_told_from_two_weeks_ahead_on() {
         let expires: Date = "2027-03-01".parse().unwrap();
-        let told = |days| KeyEnd { expires, days }.notice().0;
+        let main = ConnectorName::parse("main").unwrap();
+        let told = |days| KeyEnd { expires, days }.notice(&main).0;
         assert!(told(14).ends_with("in 14 days"), "{}", told(14));
         assert!(told(1).contains("tomorrow"));
         assert!(told(0).contains("today"));

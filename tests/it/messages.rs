@@ -76,7 +76,7 @@ const PARTS: [&str; 35] = [
     "nothing: the next run tries again; what was refused (torq-connector users …), on: torq-connector retry",
     "set this machine's clock (NTP",
     "nothing, if that is meant; what came of it is in: torq-connector events",
-    "extend the API key in Torq, or make a new one and put it into the configuration; then set torq.key_expires to its new date",
+    "extend the API key in Torq, or make a new one and put it into the configuration; set torq.key_expires to its new date; then: torq-connector reconnect",
     "let it read its configuration again (SIGHUP, or torq-connector reconnect",
     "put that right, and repeat: torq-connector remove",
     // Parts.

@@ -68,6 +68,40 @@ async fn the_demo_shows_the_whole_thing_and_leaves_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_demo_whose_terminal_is_closed_leaves_nothing_behind() {
+    let temp = tempfile::tempdir().unwrap();
+    let log = temp.path().join("said");
+    let folder = temp.path().join("tmp");
+    std::fs::create_dir(&folder).unwrap();
+    let mut command = bare();
+    command
+        .env("TMPDIR", &folder)
+        .args(["demo", "--people", "3", "--listen", "127.0.0.1:0"])
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(&log).unwrap());
+    let mut child = command.spawn().unwrap();
+    eventually("it is on its way", async || {
+        std::fs::read_to_string(&log)
+            .unwrap()
+            .contains("Ctrl-C ends")
+            .then_some(())
+    })
+    .await;
+    let pid = child.id().unwrap().to_string();
+    // Until the signal is listened for, it ends whoever gets it.
+    eventually("it works", async || {
+        let folders = std::fs::read_dir(&folder).unwrap().flatten();
+        let has_socket = |entry: std::fs::DirEntry| entry.path().join("control.sock").exists();
+        folders.map(has_socket).any(|has| has).then_some(())
+    })
+    .await;
+    let hung_up = std::process::Command::new("kill").args(["-s", "HUP", &pid]).status();
+    assert!(hung_up.unwrap().success());
+    assert!(child.wait().await.unwrap().code().is_some(), "it ended by itself");
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_demo_that_is_quit_at_once_leaves_nothing_behind_either() {
     let temp = tempfile::tempdir().unwrap();
     let log = temp.path().join("said");
