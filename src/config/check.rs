@@ -263,11 +263,13 @@ impl Walker<'_> {
             match read(item) {
                 Ok(item) if list.contains(&item) => {}
                 Ok(item) => list.push(item),
-                // What stands there twice is told once.
-                Err(_) if wrong.contains(&item) => {}
                 Err(message) => {
-                    wrong.push(item);
-                    self.tell(given.wrong(message).found(shown_text(item)));
+                    let found = shown_text(item);
+                    // What stands there twice, or looks as if it did, is told once.
+                    if !wrong.contains(&found) {
+                        self.tell(given.wrong(message).found(found.clone()));
+                        wrong.push(found);
+                    }
                 }
             }
         }

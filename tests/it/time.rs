@@ -498,7 +498,7 @@ async fn while_jumpcloud_is_away_only_the_delivery_is_repeated_and_torq_is_asked
         Endpoint::Application,
         Fault::Status {
             status: 503,
-            retry_after: Some("3600".to_owned()),
+            retry_after: Some("601".to_owned()),
             body: String::new(),
         },
     ));
@@ -520,18 +520,27 @@ async fn while_jumpcloud_is_away_only_the_delivery_is_repeated_and_torq_is_asked
         words.contains("503") && words.contains("(since ") && words.contains("JumpCloud"),
         "{words}"
     );
+    // While it asked not to be asked, there is no run that could only say so.
+    let asked = world.count(Endpoint::Application);
     for _ in 0..8 {
-        life.interpose.pass(Duration::from_secs(65));
-        status = another_run(&status["last_run"]["started"]).await;
-        assert_eq!(
-            status["reason"], since,
-            "it lasts since then, and it is the first cause that is told"
-        );
+        life.interpose.pass(MINUTE);
+        daemon.get("/healthz").await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    assert_eq!(world.count(Endpoint::Application), asked);
+    let idle = daemon.status("main", |status| !status["next_poll"].is_null()).await;
+    assert_eq!(idle["last_run"]["started"], status["last_run"]["started"]);
+    life.interpose.pass(3 * MINUTE);
+    status = another_run(&status["last_run"]["started"]).await;
+    assert_eq!(world.count(Endpoint::Application), asked + 1);
+    assert_eq!(
+        status["reason"], since,
+        "it lasts since then, and it is the first cause that is told"
+    );
     assert_eq!(polls(&life), before, "Torq is not asked again before its time");
     let said = daemon.said();
     assert_eq!(said.lines().filter(|line| line.contains("ERROR")).count(), 1, "{said}");
-    life.interpose.pass(9 * MINUTE);
+    life.interpose.pass(6 * MINUTE);
     awake_until(&daemon, "the next poll", || {
         world.count(Endpoint::TorqUsers) == 2 * (before + 1)
     })

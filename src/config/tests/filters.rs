@@ -135,4 +135,11 @@ fn what_stands_in_a_list_twice_is_told_once() {
     let world = World::new();
     let problems = world.bad(&with(".users", "include_domains = [\"b c\", \"b c\", \"d e\"]"));
     assert_eq!(problems.len(), 2, "{problems:?}");
+    // Of the two that are too long to show whole, the same is shown.
+    let long = "a b".repeat(60);
+    let problems = world.bad(&with(
+        ".users",
+        &format!("include_domains = [\"{long}1\", \"{long}2\"]"),
+    ));
+    assert_eq!(problems.len(), 1, "{problems:?}");
 }
