@@ -185,28 +185,27 @@ fn read_events(dir: &Path, name: &crate::model::ConnectorName, after: i64) -> Op
     store.events_after(after).ok()
 }
 
+/// In the order in which it happened; of what happened to many, when it began.
 fn tell_batch(events: &[EventView]) {
     const MANY: usize = 8;
+    let at = |event: &EventView| event.at.unwrap_or_else(Timestamp::now);
+    let mut lines: Vec<(Timestamp, String)> = Vec::new();
     for kind in EventKind::ALL {
         let of_kind: Vec<_> = events.iter().filter(|event| event.kind == kind).collect();
-        if of_kind.len() > MANY {
-            tell(&format!(
-                "{}  {} {}",
-                clock(Timestamp::now()),
-                of_kind.len(),
-                many_words(kind)
-            ));
-        } else {
-            for event in of_kind {
+        match of_kind.first() {
+            Some(first) if of_kind.len() > MANY => {
+                lines.push((at(first), format!("{} {}", of_kind.len(), many_words(kind))));
+            }
+            _ => lines.extend(of_kind.into_iter().map(|event| {
                 let who = event.email.as_deref().or(event.user_id.as_deref()).unwrap_or("");
                 let line = format!("{who} {}", one_words(event));
-                tell(&format!(
-                    "{}  {}",
-                    clock(event.at.unwrap_or_else(Timestamp::now)),
-                    line.trim()
-                ));
-            }
+                (at(event), line.trim().to_owned())
+            })),
         }
+    }
+    lines.sort_by_key(|(at, _)| *at);
+    for (at, line) in lines {
+        tell(&format!("{}  {line}", clock(at)));
     }
 }
 

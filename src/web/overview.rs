@@ -323,12 +323,12 @@ fn table<'a>(
                 (sorting.header("name", "Connector", "", false))
                 (sorting.header("attention", "State", "", false))
                 @for (key, words, class) in [
-                    ("users", "Users", "number"), ("accounts", "Accounts", "number"), ("associated", "Associated", "number wide"),
+                    ("users", "Users", "number"), ("accounts", "Accounts", "number wide"), ("associated", "Associated", "number wide"),
                     ("pending", "Pending", "number wide"), ("parked", "Parked", "number wide"), ("held", "Held", "number wide"),
                 ] {
                     (sorting.header(key, words, class, true))
                 }
-                (sorting.header("success", "Last success", "wide", false))
+                (sorting.header("success", "Last success", "", false))
                 (sorting.header("next", "Next poll", "wide", false))
             } }
             @for entry in rows { tbody { (row(entry, listed.contains(&entry.status.name), now)) } }
@@ -349,11 +349,10 @@ fn row(entry: &Entry, listed: bool, now: Timestamp) -> Markup {
                 }
             }
             td class="number" { (quiet(status.users)) }
-            td class="number" { (quiet(status.accounts)) }
-            @for count in [status.associated, status.pending, status.parked, status.held] {
+            @for count in [status.accounts, status.associated, status.pending, status.parked, status.held] {
                 td class="number wide" { (quiet(count)) }
             }
-            td class="wide" { (when(status.last_success, now, "never")) }
+            td { (when(status.last_success, now, "never")) }
             td class="wide" {
                 @match status.next_poll {
                     Some(at) => time datetime=(at) title=(wording::moment(at)) { (parts::coming(at, now)) },
@@ -384,19 +383,19 @@ fn happened(latest: &[EventView], roles: &BTreeMap<String, story::Roles>, named:
         html! {
             thead { tr {
                 th scope="col" { "When" }
-                @if named { th scope="col" class="wide" { "Connector" } }
+                @if named { th scope="col" { "Connector" } }
                 th scope="col" { "What" }
                 th scope="col" { "Who" }
-                th scope="col" class="wide" { "Details" }
+                th scope="col" { "Details" }
             } }
             tbody {
                 @for event in latest {
                     tr {
                         td { (when(event.at, now, "")) }
-                        @if named { td class="wide" { a href=(address::connector(&event.connector)) { (event.connector) } } }
+                        @if named { td { a href=(address::connector(&event.connector)) { (event.connector) } } }
                         td { (crate::wording::event(event.kind)) }
                         td class="long" { (story::whom(event)) }
-                        td class="long details wide" { (foreign(&story::told(event, roles.get(&event.connector).unwrap_or(&none)))) }
+                        td class="long details" { (foreign(&story::told(event, roles.get(&event.connector).unwrap_or(&none)))) }
                     }
                 }
             }

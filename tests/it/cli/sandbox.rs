@@ -90,9 +90,9 @@ async fn a_demo_whose_terminal_is_closed_leaves_nothing_behind() {
     let pid = child.id().unwrap().to_string();
     // Until the signal is listened for, it ends whoever gets it.
     eventually("it works", async || {
-        let folders = std::fs::read_dir(&folder).unwrap().flatten();
+        let mut folders = std::fs::read_dir(&folder).unwrap().flatten();
         let has_socket = |entry: std::fs::DirEntry| entry.path().join("control.sock").exists();
-        folders.map(has_socket).any(|has| has).then_some(())
+        folders.any(has_socket).then_some(())
     })
     .await;
     let hung_up = std::process::Command::new("kill").args(["-s", "HUP", &pid]).status();
