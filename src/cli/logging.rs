@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use super::journal::{self, Journal};
@@ -97,10 +98,18 @@ fn changing(set: impl Fn(EnvFilter) + Send + Sync + 'static) -> Level {
     Level(Box::new(set))
 }
 
+/// What the text says, as [`config`](crate::config) checked it: without regular expressions.
+fn filter_of(text: &str) -> EnvFilter {
+    EnvFilter::builder()
+        .with_regex(false)
+        .with_default_directive(LevelFilter::ERROR.into())
+        .parse_lossy(text)
+}
+
 fn filter(level: &str) -> EnvFilter {
     if level.contains(['=', ',']) {
         // A filter of the operator's own: nothing is added.
-        EnvFilter::new(level)
+        filter_of(level)
     } else {
         let theirs = if matches!(level, "debug" | "trace") {
             "warn"
@@ -108,7 +117,7 @@ fn filter(level: &str) -> EnvFilter {
             "off"
         };
         let theirs = LIBRARIES.map(|library| format!("{library}={theirs}")).join(",");
-        EnvFilter::new(format!("{level},{theirs}"))
+        filter_of(&format!("{level},{theirs}"))
     }
 }
 

@@ -452,7 +452,11 @@ fn log_level(given: &Given<'_>) -> Result<String, Problem> {
     if single_word && text.parse::<LevelFilter>().is_err() {
         return Err(wrong());
     }
-    EnvFilter::builder().parse(text).map_err(|_| wrong())?;
+    // A value of a field is meant as it is: as a regular expression, a few dots would take minutes to compile.
+    EnvFilter::builder()
+        .with_regex(false)
+        .parse(text)
+        .map_err(|_| wrong())?;
     Ok(text.to_owned())
 }
 
