@@ -167,6 +167,10 @@ impl Attendant {
     async fn step(&mut self, state: &State, connector: &mut Option<Connector>) -> Result<(), StateError> {
         let about = state.call(|store| store.about()).await?;
         let removing = about.removing.is_some();
+        if removing {
+            // Here nobody is at it.
+            state.call(|store| store.note_cut_removal(Timestamp::now())).await?;
+        }
         let asks_person = about.state == ConnectorState::ReconnectRequired && connector.is_some();
         let resting = about.paused || asks_person || removing;
         // Between runs the state has the truth: what the last run met is noted there.

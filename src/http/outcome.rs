@@ -38,6 +38,8 @@ pub struct Failure {
     pub gave_up: bool,
     /// Whether the answer was a page of HTML: the words of somebody in between, more likely than the peer's.
     pub page: bool,
+    /// Whether the answer told of something else that was made than what was asked for.
+    pub astray: bool,
 }
 
 /// What a failure means for the one who asked.
@@ -196,6 +198,7 @@ impl Failure {
             detail: detail.into(),
             sent: true,
             gave_up: false,
+            astray: false,
             page: false,
         }
     }

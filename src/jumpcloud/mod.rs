@@ -109,7 +109,7 @@ impl JumpCloud {
     ///
     /// # Errors
     /// [`FailureKind::Conflict`] (409): the application has an account with that e-mail already. An answer that speaks of somebody
-    /// else's account is [`FailureKind::Unintelligible`]: the list must say what became of the create.
+    /// else's account is [`FailureKind::Unintelligible`] and `astray`: the list must say what became of the create.
     /// [`FailureKind::Stopped`]: `noting` said no.
     pub async fn create_account(
         &self,
@@ -126,9 +126,10 @@ impl JumpCloud {
         let request = self.request("create account", Method::POST, &path, Body::Json(body));
         let wanted = EmailKey::fold(email);
         let read = |answer: &Answer| match one::<Account>(&request, answer)? {
-            Ok(account) if account.key().is_some() && !account.is_of(&wanted) => {
-                Err(strange(&request, answer, "it is the account of another e-mail"))
-            }
+            Ok(account) if account.key().is_some() && !account.is_of(&wanted) => Err(Failure {
+                astray: true,
+                ..strange(&request, answer, "it is the account of another e-mail")
+            }),
             Ok(account) => Ok(account),
             Err(unread) => Err(strange(&request, answer, unread.reason)),
         };

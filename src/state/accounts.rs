@@ -65,24 +65,6 @@ impl Store {
             .query_row("SELECT count(*) FROM accounts WHERE look = 1", [], |row| row.get(0))
     }
 
-    /// How many creates have an unknown outcome.
-    pub fn unknown(&self) -> Sql<u64> {
-        self.db.query_row(
-            "SELECT count(*) FROM accounts WHERE look = 1 AND account_id IS NULL",
-            [],
-            |row| row.get(0),
-        )
-    }
-
-    /// How many creates were sent and never answered, whether they were looked for since or not.
-    pub fn unanswered(&self) -> Sql<u64> {
-        self.db.query_row(
-            "SELECT count(*) FROM accounts WHERE intent_at IS NOT NULL AND account_id IS NULL",
-            [],
-            |row| row.get(0),
-        )
-    }
-
     /// Folded e-mails whose directory user is to be asked for, in order, after `after`.
     pub fn to_match(&mut self, after: &EmailKey, limit: usize) -> Sql<Vec<EmailKey>> {
         let version = self.version();
@@ -253,6 +235,16 @@ impl Store {
             "UPDATE accounts SET look = 1, conflict = 1, settles_at = ?3, intent_at = CASE WHEN ?2 THEN intent_at END
              WHERE email_key = ?1",
             params![key.as_str(), unanswered, stored(settles)],
+        )?;
+        Ok(())
+    }
+
+    /// The create was answered with the account of another e-mail, and not for the first time. Where the list has none with this
+    /// e-mail at `settles` either, the user is parked: who knows how many there would be.
+    pub fn create_astray(&mut self, key: &EmailKey, settles: Timestamp) -> Sql<()> {
+        self.db.execute(
+            "UPDATE accounts SET look = 1, conflict = 2, settles_at = ?2 WHERE email_key = ?1",
+            [key.as_str(), &stored(settles)],
         )?;
         Ok(())
     }

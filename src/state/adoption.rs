@@ -8,13 +8,12 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::json;
 
 use super::accounts::{Deletion, known_account, park, set_account, user_of};
+use super::connector::keep_made;
 use super::{NewEvent, Sql, Store, events, instant, stored};
 use crate::jumpcloud::{Account, account_print};
 use crate::model::{AccountId, DirectoryUserId, EmailKey};
 use crate::view::{EventKind, RunCounts};
 
-/// For how long an account that turns up may be the work of a create that was not answered.
-const INTENT_AGE: SignedDuration = SignedDuration::from_hours(24);
 /// No create takes longer to settle.
 const MAX_SETTLING: SignedDuration = SignedDuration::from_hours(1);
 
@@ -23,6 +22,8 @@ const MAX_SETTLING: SignedDuration = SignedDuration::from_hours(1);
 pub struct Adopted {
     /// Accounts that were not known before.
     pub found: u64,
+    /// Those of creates that were not answered, and took effect all the same.
+    pub recovered: u64,
     /// Accounts with the e-mail of one that is known under another id: of use only if that one is gone.
     pub others: Vec<Account>,
 }
@@ -46,6 +47,12 @@ pub enum Lost {
     /// It is there, as that of another e-mail.
     Renamed,
 }
+
+/// Why a user is parked whose account is said to be there, and is not.
+const UNLISTED: &str =
+    "JumpCloud says that the application has an account with this e-mail (409), and does not list it";
+/// Why a user is parked in whose place JumpCloud makes somebody else.
+const ASTRAY: &str = "JumpCloud answers the create with an account of another e-mail, and lists none with this one: look there for what it made instead";
 
 /// Why a user is parked whose account is in JumpCloud's list and cannot be read.
 const UNREADABLE: &str = "JumpCloud lists an account with this e-mail that cannot be read (its id is missing or no text); none is made beside it";
@@ -117,6 +124,8 @@ impl Store {
         let run = self.run;
         let transaction = self.db.transaction()?;
         let was = known_account(&transaction, &lost.key, &lost.account)?;
+        // Whoever said so may have been wrong: by its id alone it is ours again, should it turn up.
+        keep_made(&transaction, Some(lost.key.as_str()))?;
         transaction.execute(
             "UPDATE accounts SET account_id = NULL, origin = NULL, directory_user_id = NULL, intent_at = NULL, release = NULL,
                 refused = NULL, refused_at = NULL, association_refused = NULL
@@ -166,25 +175,24 @@ impl Store {
         let run = self.run;
         let transaction = self.db.transaction()?;
         let settled = format!("look = 1 AND {}", settled(began));
-        let conflicts: Vec<String> = transaction
+        let conflicts: Vec<(String, u8)> = transaction
             .prepare(&format!(
-                "SELECT email_key FROM accounts WHERE {settled} AND conflict AND account_id IS NULL"
+                "SELECT email_key, conflict FROM accounts WHERE {settled} AND conflict AND account_id IS NULL"
             ))?
-            .query_map([], |row| row.get(0))?
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<Sql<_>>()?;
-        for key in conflicts {
-            let reason =
-                "JumpCloud says that the application has an account with this e-mail (409), and does not list it";
+        for (key, conflict) in conflicts {
+            let reason = if conflict == 2 { ASTRAY } else { UNLISTED };
             park(&transaction, began, run, &EmailKey::fold(&key), reason)?;
         }
         transaction.execute(
             &format!("UPDATE accounts SET look = 0, conflict = 0, settles_at = NULL WHERE {settled}"),
             [],
         )?;
-        // What a create without an answer has not brought about in a day, somebody else has: it is not ours.
+        // What a create without an answer has not brought about by now, somebody else has, whenever it turns up: it is not ours.
         transaction.execute(
-            "UPDATE accounts SET intent_at = NULL WHERE account_id IS NULL AND look = 0 AND intent_at < ?1",
-            [stored(began - INTENT_AGE)],
+            "UPDATE accounts SET intent_at = NULL WHERE account_id IS NULL AND look = 0 AND intent_at IS NOT NULL",
+            [],
         )?;
         transaction.execute("UPDATE connector SET known_at = ?1", [stored(began)])?;
         transaction.commit()
@@ -317,5 +325,6 @@ fn adopt_one(
     };
     events::record(db, now, run, kind, event)?;
     adopted.found += u64::from(!ours);
+    adopted.recovered += u64::from(ours);
     Ok(())
 }

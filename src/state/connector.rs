@@ -51,6 +51,8 @@ pub struct About {
     pub hold_reason: Option<String>,
     /// What was last noticed to be configured otherwise than before, and when.
     pub notice: Option<(String, Timestamp)>,
+    /// The last complete poll had a record without a readable id: it may be anybody, so nobody was missing from it.
+    pub nameless: bool,
 }
 
 /// Who made something in JumpCloud.
@@ -116,7 +118,7 @@ impl Store {
                 "SELECT state, reason, action, paused, last_success, first_poll_at, application_id, known_at,
                         accounts_offered, accounts_tried_at, associations_offered, associations_tried_at, roles_read_at,
                         directory_since, hold_reason, notice, noticed_at, application_origin, application_intent_at IS NOT NULL,
-                        removing_at, state_since, paused_at, read_at
+                        removing_at, state_since, paused_at, read_at, nameless
                  FROM connector",
             )?
             .query_row([], |row| {
@@ -142,6 +144,7 @@ impl Store {
                     state_since: instant(row.get(20)?),
                     paused_at: instant(row.get(21)?),
                     read_at: instant(row.get(22)?),
+                    nameless: row.get(23)?,
                 })
             })
     }

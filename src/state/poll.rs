@@ -158,7 +158,7 @@ impl Store {
         for record in &page.unreadable {
             note_unreadable(&transaction, now, run, record.id.as_deref(), &record.reason)?;
             if record.id.is_none() {
-                transaction.execute("UPDATE poll SET clean = 0", [])?;
+                transaction.execute("UPDATE poll SET clean = 0, nameless = 1", [])?;
             }
         }
         let counts = RunCounts {

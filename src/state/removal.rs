@@ -62,10 +62,13 @@ impl Store {
         let transaction = self.db.transaction()?;
         let db = &transaction;
         // A record without a readable id may be anybody, so such a poll says nothing about who is missing.
-        let clean: bool = db
-            .query_row("SELECT clean FROM poll", [], |row| row.get(0))
+        let (clean, nameless): (bool, bool) = db
+            .query_row("SELECT clean, nameless FROM poll", [], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
             .optional()?
-            .unwrap_or(false);
+            .unwrap_or((false, false));
+        db.execute("UPDATE connector SET nameless = ?1 WHERE nameless <> ?1", [nameless])?;
         let returned = forgive_returned(db, &memory.seen)?;
         let missing = if clean {
             count_missing(db, &memory)?
@@ -115,6 +118,16 @@ impl Store {
             self.settled.releases = Some(version);
         }
         Ok(end)
+    }
+
+    /// How many removals are approved and not carried out yet.
+    pub fn approved(&self) -> Sql<u64> {
+        self.db.query_row(
+            "SELECT (SELECT count(*) FROM users WHERE absent_polls > 0 AND removal = 'approved' AND removed_at IS NULL)
+                  + (SELECT count(*) FROM accounts WHERE release = 'approved')",
+            [],
+            |row| row.get(0),
+        )
     }
 
     /// How many accounts that we created go with the removals that are held now.

@@ -28,16 +28,19 @@ const GOING_ON: &str = "it is being removed";
 impl Store {
     /// The connector is being removed from now on, whatever becomes of this process: it neither polls nor delivers any more.
     pub fn begin_removal(&mut self, now: Timestamp) -> Sql<()> {
-        self.db.execute(
-            "UPDATE connector SET removing_at = coalesce(removing_at, ?1)",
-            [stored(now)],
-        )?;
         let name = &self.name;
         let action = format!(
             "nothing, as long as that goes on; if it was cut short, go on with it: torq-connector remove {name}; to set it up again \
              instead: torq-connector reconnect {name}"
         );
-        self.note_state(now, ConnectorState::Removed, Some(GOING_ON), Some(&action))
+        // Before the first account goes: after a loss of power none of them may be made again.
+        self.durably(|store| {
+            store.db.execute(
+                "UPDATE connector SET removing_at = coalesce(removing_at, ?1)",
+                [stored(now)],
+            )?;
+            store.note_state(now, ConnectorState::Removed, Some(GOING_ON), Some(&action))
+        })
     }
 
     /// Nobody is removing the connector, for whoever calls this has its state: a removal that still shows as going on was cut
@@ -51,7 +54,7 @@ impl Store {
         let action = format!(
             "go on with it: torq-connector remove {name}; to set it up again instead: torq-connector reconnect {name}"
         );
-        let reason = "its removal was cut short: the process that removed it ended";
+        let reason = "its removal was cut short, by the end of its process or by a state that could not be written";
         self.note_state(now, ConnectorState::Removed, Some(reason), Some(&action))?;
         Ok(true)
     }

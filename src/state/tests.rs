@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::{MaxRemovals, Removals, UserFilter};
 use crate::jumpcloud::Account;
-use crate::model::{AccountId, EmailKey, Listing};
+use crate::model::{AccountId, ApplicationId, EmailKey, Listing};
 use crate::torq::{PageToken, User, UsersPage};
 use crate::view::{AccountStanding, ConnectorState, EventKind, RunOutcome};
 
@@ -320,10 +320,11 @@ fn a_create_without_an_answer_is_looked_for_and_ours_when_found() {
     assert_eq!(users[0].account, AccountStanding::Created);
     assert_eq!(users[1].account, AccountStanding::Pending);
     assert!(
-        store.creating(now, &key(2), now).unwrap(),
-        "the one before was not answered"
+        !store.creating(now, &key(2), now).unwrap(),
+        "the one before was looked for, and took no effect"
     );
-    // 409 after an unanswered create: the account is ours; without one, it is somebody else's.
+    // 409 beside a create of which nothing is known yet: the account is ours; without one, it is somebody else's.
+    assert!(store.creating(now, &key(2), now).unwrap());
     store.create_conflicted(&key(2), true, now).unwrap();
     store.creating(now, &key(3), now).unwrap();
     store.create_conflicted(&key(3), false, now).unwrap();
@@ -343,6 +344,45 @@ fn a_create_without_an_answer_is_looked_for_and_ours_when_found() {
             AccountStanding::Found
         ]
     );
+}
+
+#[test]
+fn an_account_that_turns_up_after_a_create_was_looked_for_in_vain_is_somebody_elses() {
+    let now = Timestamp::now();
+    let mut store = store();
+    poll(&mut store, &[user(1, 0)], MaxRemovals::Users(5));
+    let key = EmailKey::fold(&user(1, 0).email);
+    // JumpCloud fails for this one, again and again, and each time the list has nothing of it.
+    for _ in 0..3 {
+        assert!(!store.creating(now, &key, now).unwrap());
+        store.finish_adoption(now).unwrap();
+    }
+    // So somebody makes it by hand.
+    store.adopt(now, &[account("a1", &user(1, 0).email)]).unwrap();
+    assert_eq!(store.users().unwrap()[0].account, AccountStanding::Found);
+}
+
+#[test]
+fn an_account_that_was_said_to_be_gone_and_is_not_is_still_ours() {
+    let now = Timestamp::now();
+    let mut store = store();
+    poll(&mut store, &[user(1, 0)], MaxRemovals::Users(5));
+    store
+        .note_application(now, &ApplicationId::new("app"), Origin::Created)
+        .unwrap();
+    let key = EmailKey::fold(&user(1, 0).email);
+    store.creating(now, &key, now).unwrap();
+    let ours = account("a1", &user(1, 0).email);
+    store.adopt(now, std::slice::from_ref(&ours)).unwrap();
+    store.finish_adoption(now).unwrap();
+    let lost = Unresolved {
+        key,
+        account: ours.id.clone(),
+    };
+    assert!(store.account_lost(now, &lost, Lost::Gone).unwrap());
+    assert_eq!(store.users().unwrap()[0].account, AccountStanding::Pending);
+    store.adopt(now, &[ours]).unwrap();
+    assert_eq!(store.users().unwrap()[0].account, AccountStanding::Created);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::neighbours::Neighbour;
 use super::{Connector, Halt, NOT_OFFERED_AGE, is_younger, settle};
 use crate::config::{self, Config, Removals};
 use crate::http::{Failure, FailureKind};
@@ -24,8 +25,29 @@ pub(super) fn report_only(about: &About) -> Option<String> {
     })
 }
 
-/// Which connectors of this process deliver to which application.
-static TENANTS: Mutex<BTreeMap<String, BTreeSet<ConnectorName>>> = Mutex::new(BTreeMap::new());
+/// Which connectors of this process deliver to which application, as far as that is known.
+struct Tenants {
+    known: BTreeMap<String, BTreeSet<ConnectorName>>,
+    /// Those whose states could not be read: any application that their configurations allow may be theirs, too.
+    unread: Vec<Neighbour>,
+}
+
+static TENANTS: Mutex<Tenants> = Mutex::new(Tenants {
+    known: BTreeMap::new(),
+    unread: Vec::new(),
+});
+
+/// Who else delivers to an application.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Tenancy {
+    /// Nobody.
+    Alone,
+    /// Another connector of this process: its accounts are then not one workspace's alone, and nobody who is gone from one of them
+    /// is gone from all.
+    Shared,
+    /// This one may: its state cannot be read.
+    Unknown(ConnectorName),
+}
 
 /// Notes to which applications the configured connectors deliver, as far as their states know it: before any of them runs, so
 /// that none deletes what another one needs. Only of interest where one deletes.
@@ -38,48 +60,77 @@ pub fn note_tenants(config: &Config) {
         return;
     }
     for connector in &config.connectors {
-        let known = state::read(&config.state_dir, &connector.name).ok().flatten();
-        let about = known.and_then(|store| store.about().ok());
-        // Whoever is being removed delivers nothing any more.
-        let application = about
-            .filter(|about| about.removing.is_none())
-            .and_then(|about| about.application);
-        if let Some(application) = application {
-            note_tenant(connector, &application);
+        let about =
+            state::read(&config.state_dir, &connector.name).map(|store| store.map(|store| store.about()).transpose());
+        match about {
+            Ok(Ok(about)) => {
+                // Whoever is being removed delivers nothing any more.
+                let application = about
+                    .filter(|about| about.removing.is_none())
+                    .and_then(|about| about.application);
+                if let Some(application) = application {
+                    note_tenant(connector, &application);
+                }
+            }
+            Ok(Err(_)) | Err(_) => note_unread(connector),
         }
     }
 }
 
-/// Notes that a connector delivers to an application. Whether others of this process do, too: its accounts are then not one
-/// workspace's alone, and nobody who is gone from one of them is gone from all.
-fn note_tenant(connector: &config::Connector, application: &ApplicationId) -> bool {
-    let console = connector.jumpcloud.console_url.origin().ascii_serialization();
-    let here = format!("{console} {application}");
+/// Notes that the state of a connector cannot be read, unless it is known from before where it delivers.
+fn note_unread(connector: &config::Connector) {
     let mut tenants = TENANTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_known = tenants.known.values().any(|names| names.contains(&connector.name));
+    if !is_known && !tenants.unread.iter().any(|one| one.name == connector.name) {
+        tenants.unread.push(Neighbour::of(connector));
+    }
+}
+
+/// Notes that a connector delivers to an application. Who else does.
+fn note_tenant(connector: &config::Connector, application: &ApplicationId) -> Tenancy {
+    let this = Neighbour::of(connector);
+    let here = format!("{} {application}", this.console);
+    let mut tenants = TENANTS.lock().unwrap_or_else(PoisonError::into_inner);
+    tenants.unread.retain(|other| other.name != this.name);
     // It delivers to one at a time: whom it delivered to before has that to themselves again.
-    tenants.retain(|known, names| {
+    tenants.known.retain(|known, names| {
         if *known != here {
             names.remove(&connector.name);
         }
         !names.is_empty()
     });
-    let all = tenants.entry(here).or_default();
+    let all = tenants.known.entry(here).or_default();
     all.insert(connector.name.clone());
-    all.len() > 1
+    if all.len() > 1 {
+        return Tenancy::Shared;
+    }
+    match tenants.unread.iter().find(|other| other.may_share(&this)) {
+        Some(other) => Tenancy::Unknown(other.name.clone()),
+        None => Tenancy::Alone,
+    }
 }
 
 /// A connector delivers nowhere any more: it was removed, or is not in the configuration.
 pub fn forget_tenant(name: &ConnectorName) {
     let mut tenants = TENANTS.lock().unwrap_or_else(PoisonError::into_inner);
-    tenants.retain(|_, names| {
+    tenants.unread.retain(|other| other.name != *name);
+    tenants.known.retain(|_, names| {
         names.remove(name);
         !names.is_empty()
     });
 }
 
-/// Whether another connector delivers to the application of this one.
-pub(super) fn shares_application(connector: &Connector, application: &ApplicationId) -> bool {
+/// Who else delivers to the application of this connector.
+pub(super) fn tenancy(connector: &Connector, application: &ApplicationId) -> Tenancy {
     note_tenant(&connector.config, application)
+}
+
+/// The same of what is known about a connector.
+pub(super) fn tenancy_of(config: &config::Connector, about: &About) -> Tenancy {
+    match &about.application {
+        Some(application) => note_tenant(config, application),
+        None => Tenancy::Alone,
+    }
 }
 
 /// Finds Torq's application, or creates it when `may_create`. `None` when it is not there and cannot be created.

@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 
-use super::application::{find_application, recently_not_offered, refusal, shares_application};
+use super::application::{Tenancy, find_application, recently_not_offered, refusal, tenancy};
 use super::tally::{DeniedRow, Tally, Write};
 use super::{Connector, Halt, NOT_OFFERED_AGE, is_younger, settle};
 use crate::config::Removals;
@@ -42,7 +42,7 @@ pub(super) async fn deliver(connector: &Connector) -> Result<(), Halt> {
             return Ok(());
         };
         // Before anything is delivered: from now on the others know that this application is not theirs alone.
-        shares_application(connector, &application);
+        let _ = tenancy(connector, &application);
         let delivery = Delivery::new(connector, application);
         match delivery.deliver().await {
             Err(Trouble::ApplicationGone) => {
@@ -151,19 +151,22 @@ impl<'a> Delivery<'a> {
         if !matches!(about.associations, Offered::No(since) if recently(since)) {
             self.associate().await?;
         }
-        let shared = shares_application(self.connector, &self.application);
+        let tenancy = tenancy(self.connector, &self.application);
         if self.connector.config.removals == Removals::Delete {
-            if shared {
-                let kept = self.state.call(|store| store.report_due()).await?;
-                if kept > 0 {
-                    tracing::warn!(
-                        connector = %self.connector.name(),
-                        kept,
-                        "another connector delivers to the same application: no account is deleted, for it may be that one's, too"
-                    );
+            match tenancy {
+                Tenancy::Alone => self.delete().await?,
+                Tenancy::Shared => {
+                    let kept = self.state.call(|store| store.report_due()).await?;
+                    if kept > 0 {
+                        tracing::warn!(
+                            connector = %self.connector.name(),
+                            kept,
+                            "another connector delivers to the same application: no account is deleted, for it may be that one's, too"
+                        );
+                    }
                 }
-            } else {
-                self.delete().await?;
+                // That shows as what waits, and why.
+                Tenancy::Unknown(_) => {}
             }
         } else {
             // What was to be deleted when the setting was another one, and could not be, is shown like everything else.
@@ -191,15 +194,7 @@ impl<'a> Delivery<'a> {
 
     /// Looks for the creates that were not answered.
     async fn look_again(&self) -> Result<(), Trouble> {
-        let (to_look_for, unknown) = self
-            .state
-            .call(|store| Ok((store.to_look_for()?, store.unknown()?)))
-            .await?;
-        if to_look_for > 0 {
-            self.adopt().await?;
-        }
-        let unanswered = self.state.call(|store| store.unanswered()).await?;
-        if unanswered < unknown {
+        if self.state.call(|store| store.to_look_for()).await? > 0 && self.adopt().await? > 0 {
             // Creates that took effect although their answers were lost are progress, too.
             let mut tally = self.tally();
             (tally.recovered, tally.barren) = (true, 0);
@@ -265,8 +260,12 @@ impl<'a> Delivery<'a> {
             if failure.effect_unknown() {
                 // Nothing more for this e-mail before the list was looked into.
                 let (key, settles) = (creation.key.clone(), settle::ahead(settling.after(&failure)));
+                let astray = failure.astray && self.went_astray(&creation.key);
                 self.state
-                    .call(move |store| store.create_settles(&key, settles))
+                    .call(move |store| match astray {
+                        true => store.create_astray(&key, settles),
+                        false => store.create_settles(&key, settles),
+                    })
                     .await?;
                 return self.unanswered(Write::Create, &creation.key, failure).await;
             }

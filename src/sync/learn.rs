@@ -53,13 +53,13 @@ impl Delivery<'_> {
     }
 
     /// Reads all accounts of the application: adopts those of users, notices those that are gone, resolves creates that were
-    /// not answered.
-    pub(super) async fn adopt(&self) -> Result<(), Trouble> {
+    /// not answered. Returns how many of these took effect.
+    pub(super) async fn adopt(&self) -> Result<u64, Trouble> {
         let began = Timestamp::now();
         let mut pages = self.jumpcloud.accounts(&self.application);
         let mut others: Vec<Account> = Vec::new();
         let mut seen: HashSet<u64> = HashSet::new();
-        let (mut read, mut found) = (0, 0);
+        let (mut read, mut found, mut recovered) = (0, 0, 0);
         loop {
             let page = match pages.next().await {
                 Ok(Some(page)) => page,
@@ -76,6 +76,7 @@ impl Delivery<'_> {
                 .call(move |store| store.adopt(Timestamp::now(), &page))
                 .await?;
             found += adopted.found;
+            recovered += adopted.recovered;
             others.extend(adopted.others);
         }
         let missing = self.state.call(move |store| store.accounts_not_in(&seen)).await?;
@@ -121,11 +122,12 @@ impl Delivery<'_> {
             .call(move |store| store.adopt(Timestamp::now(), &others))
             .await?;
         found += adopted.found;
+        recovered += adopted.recovered;
         self.state.call(move |store| store.finish_adoption(began)).await?;
         if found + lost > 0 {
             tracing::info!(connector = %self.connector.name(), read, found, lost, "read JumpCloud's accounts");
         }
-        Ok(())
+        Ok(recovered)
     }
 
     /// Asks the directory for everybody whom it has not been asked for (lately).

@@ -417,6 +417,7 @@ impl Connector {
         let halt = halt.map(|halt| halt.explained(why));
         let todo = halt.as_ref().and_then(|halt| self.action(halt));
         let clock = self.clock_ahead().map(notice::of_clock);
+        let config = Arc::clone(&self.config);
         let trouble = halt
             .as_ref()
             .and_then(Halt::peer_away)
@@ -443,9 +444,21 @@ impl Connector {
                     Some(halt) => halt.note(store, now, todo.as_deref(), trouble)?,
                     None => {
                         let unseen = if status.pending > 0 { store.pending_unseen()? } else { 0 };
-                        let (state, notice) = notice::of_end(&status, &about, report_only, unseen, name.as_str(), now);
+                        let tenancy = application::tenancy_of(&config, &about);
+                        let (state, notice) =
+                            notice::of_end(&status, &about, report_only, unseen, &tenancy, name.as_str(), now);
                         let key = key.map(|key| key.notice(&name));
-                        let (reason, action) = clock.into_iter().chain(notice).chain(key).reduce(notice::both).unzip();
+                        let nameless = match about.nameless {
+                            true => Some(notice::of_nameless(store.approved()?, &name)),
+                            false => None,
+                        };
+                        let (reason, action) = clock
+                            .into_iter()
+                            .chain(nameless)
+                            .chain(notice)
+                            .chain(key)
+                            .reduce(notice::both)
+                            .unzip();
                         store.note_state(now, state, reason.as_deref(), action.as_deref())?;
                     }
                 }

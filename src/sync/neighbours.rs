@@ -10,15 +10,15 @@ use crate::state::{self, StateError, Store};
 
 /// Another connector, as far as it matters for whether it needs what this one would delete.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Neighbour {
-    name: ConnectorName,
-    console: String,
+pub(super) struct Neighbour {
+    pub(super) name: ConnectorName,
+    pub(super) console: String,
     application: String,
     org_id: Option<String>,
 }
 
 impl Neighbour {
-    fn of(connector: &config::Connector) -> Self {
+    pub(super) fn of(connector: &config::Connector) -> Self {
         Self {
             name: connector.name.clone(),
             console: connector.jumpcloud.console_url.origin().ascii_serialization(),
@@ -29,7 +29,7 @@ impl Neighbour {
 
     /// Whether both may deliver to the same application, by their configurations. Different service accounts can belong to one
     /// organisation, so only what is surely different is.
-    fn may_share(&self, other: &Self) -> bool {
+    pub(super) fn may_share(&self, other: &Self) -> bool {
         let apart = self.org_id.is_some() && other.org_id.is_some() && self.org_id != other.org_id;
         self.console == other.console && self.application == other.application && !apart
     }

@@ -4,6 +4,7 @@
 use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 
+use super::application::Tenancy;
 use super::is_younger;
 use crate::config;
 use crate::model::ConnectorName;
@@ -32,6 +33,7 @@ pub(super) fn of_end(
     about: &About,
     report_only: Option<String>,
     unseen: u64,
+    tenancy: &Tenancy,
     name: &str,
     now: Timestamp,
 ) -> (ConnectorState, Option<Notice>) {
@@ -63,13 +65,13 @@ pub(super) fn of_end(
     }
     let notice = noticed(about, now, name)
         .into_iter()
-        .chain(shortfall(status, about, unseen, name));
+        .chain(shortfall(status, about, unseen, tenancy, name));
     (ConnectorState::Connected, notice.reduce(both))
 }
 
 /// What a finished delivery left undone, and what to do about it; `None` when there is nothing to say. `unseen`: how many of
 /// those pending the last poll did not see.
-fn shortfall(status: &ConnectorStatus, about: &About, unseen: u64, name: &str) -> Option<Notice> {
+fn shortfall(status: &ConnectorStatus, about: &About, unseen: u64, tenancy: &Tenancy, name: &str) -> Option<Notice> {
     let again = "nothing: the next run tries again".to_owned();
     if let Offered::No(_) = about.associations
         && status.associations_pending > 0
@@ -103,6 +105,17 @@ fn shortfall(status: &ConnectorStatus, about: &About, unseen: u64, name: &str) -
         );
         return Some((reason, action));
     }
+    if let Tenancy::Unknown(other) = tenancy
+        && status.deletions_pending > 0
+    {
+        let accounts = wording::counted(status.deletions_pending, "account");
+        let reason = format!(
+            "{accounts} still to be deleted: whether the connector {other} needs what would go is not known, for its state cannot be read"
+        );
+        let action =
+            format!("put that right (torq-connector status {other}); a run after the next one of {other} deletes them");
+        return Some((reason, action));
+    }
     if status.deletions_pending > 0 {
         let reason = format!(
             "{} accounts are still to be deleted: JumpCloud did not answer, or asked for patience",
@@ -124,6 +137,22 @@ pub(super) fn of_clock(ahead: SignedDuration) -> Notice {
         wording::span(ahead.unsigned_abs())
     );
     (reason, "set this machine's clock (NTP)".to_owned())
+}
+
+/// That nobody is removed, because a record of Torq may be anybody. `approved`: how many removals a person approved wait for that.
+pub(super) fn of_nameless(approved: u64, name: &ConnectorName) -> Notice {
+    let waiting = match approved {
+        0 => String::new(),
+        1 => "; 1 approved removal waits".to_owned(),
+        more => format!("; {more} approved removals wait"),
+    };
+    let reason = format!(
+        "Torq lists a record whose id cannot be read, which may be anybody: nobody is removed as long as it does{waiting}"
+    );
+    let action = format!(
+        "see where it is (torq-connector events {name} --kind record_unreadable), and have that user mended or deleted in Torq"
+    );
+    (reason, action)
 }
 
 /// What was lately found to be configured otherwise than before, as long as somebody may wonder about it.

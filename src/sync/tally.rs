@@ -35,11 +35,16 @@ pub(super) enum DeniedRow {
     Associate(Association),
 }
 
+/// A create that is answered so often in a run with the account of another e-mail is not sent again.
+const MAX_ASTRAY: u32 = 3;
+
 /// How the writes of this delivery go.
 #[derive(Default)]
 pub(super) struct Tally {
     /// Rows that failed for now, and how often.
     pub(super) attempts: HashMap<(Write, EmailKey), u32>,
+    /// Creates that were answered with the account of another e-mail, and how often.
+    astray: HashMap<EmailKey, u32>,
     /// Writes that were answered.
     pub(super) answered: u64,
     /// Writes that were done.
@@ -150,6 +155,15 @@ impl Delivery<'_> {
 
     pub(super) fn tally(&self) -> MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A create was answered with the account of another e-mail. Whether that was so often enough that it is no accident: each may
+    /// have made an account.
+    pub(super) fn went_astray(&self, key: &EmailKey) -> bool {
+        let mut tally = self.tally();
+        let times = tally.astray.entry(key.clone()).or_default();
+        *times += 1;
+        *times >= MAX_ASTRAY
     }
 
     /// Begins a pass over what remains. Returns how many writes went unanswered before it.

@@ -603,3 +603,42 @@ async fn two_connectors_to_one_application_delete_none_of_its_accounts() {
     );
     daemon.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_deleted_as_long_as_the_state_of_a_neighbour_cannot_be_read() {
+    let sandbox = sandbox(6).await;
+    let world = sandbox.world();
+    let connector = |name: &str| Connector::new(name, &sandbox).with("removals", "delete");
+    let place = Place::new(&[connector("one"), connector("two")]);
+    for name in ["one", "two"] {
+        place.run(&["sync", name]).await.exits(0);
+    }
+    let file = place.path("state/two.db");
+    let state = std::fs::read(&file).unwrap();
+    for end in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(place.path(&format!("state/two.db{end}")));
+    }
+    std::fs::write(&file, "x".repeat(5000)).unwrap();
+    let gone = world.people()[0].clone();
+    world.remove_person(&gone.id);
+    place.run(&["sync", "one"]).await;
+    place
+        .run(&["sync", "one"])
+        .await
+        .exits(75)
+        .tells(&["1 account still to be deleted", "whether the connector two needs"]);
+    assert_eq!(world.count(Endpoint::AccountDelete), 0);
+    assert!(account_emails(&world).contains(&gone.email.to_lowercase()));
+    // Known again, and a neighbour.
+    std::fs::write(&file, state).unwrap();
+    place.run(&["sync", "one"]).await.exits(0);
+    assert_eq!(world.count(Endpoint::AccountDelete), 0);
+    // Alone, it goes.
+    place.configure("", &[connector("one")]);
+    let gone = world.people()[0].clone();
+    world.remove_person(&gone.id);
+    for _ in 0..2 {
+        place.run(&["sync", "one"]).await.exits(0);
+    }
+    assert_eq!(world.count(Endpoint::AccountDelete), 1);
+}

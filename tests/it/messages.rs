@@ -56,7 +56,7 @@ const ROOMS: [&str; 28] = [
 
 /// Texts in those rooms that are no message: parts of one, names of requests, advice that stands beside its reason, and what other
 /// programs say.
-const PARTS: [&str; 35] = [
+const PARTS: [&str; 36] = [
     // Of a failure: what was being done.
     "search directory users",
     "list directory users",
@@ -77,6 +77,7 @@ const PARTS: [&str; 35] = [
     "set this machine's clock (NTP",
     "nothing, if that is meant; what came of it is in: torq-connector events",
     "extend the API key in Torq, or make a new one and put it into the configuration; set torq.key_expires to its new date; then: torq-connector reconnect",
+    "see where it is (torq-connector events … --kind record_unreadable), and have that user mended or deleted in Torq",
     "let it read its configuration again (SIGHUP, or torq-connector reconnect",
     "put that right, and repeat: torq-connector remove",
     // Parts.

@@ -26,3 +26,7 @@ WHERE paused;
 ALTER TABLE accounts ADD COLUMN left_at TEXT;
 UPDATE accounts SET left_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')
 WHERE account_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM users u WHERE u.email_key = accounts.email_key);
+
+-- 1: a record of the running poll had no readable id; and of the last complete one, so that nobody was missing from it.
+ALTER TABLE poll ADD COLUMN nameless INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE connector ADD COLUMN nameless INTEGER NOT NULL DEFAULT 0;

@@ -392,6 +392,38 @@ async fn an_answer_about_somebody_elses_account_is_not_believed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_create_that_makes_the_account_of_another_email_is_not_sent_for_ever() {
+    let scene = Scene::with_people(6).await;
+    let world = scene.world();
+    scene.run_to_the_end().await;
+    world.add_people(1);
+    let other = Fault::Status {
+        status: 201,
+        retry_after: None,
+        body: r#"{"id":"66a1ffffffffffffffffffff","email":"rewritten@example.net"}"#.to_owned(),
+    };
+    world.fault(FaultRule::always(Endpoint::AccountCreate, other));
+    world.clear_requests();
+    for _ in 0..4 {
+        scene.run().await;
+    }
+    assert!(
+        world.count(Endpoint::AccountCreate) <= 3,
+        "{}",
+        world.count(Endpoint::AccountCreate)
+    );
+    let status = scene.status();
+    assert_eq!((status.parked, status.pending), (1, 0));
+    let reason = scene.users().into_iter().find_map(|user| user.reason).unwrap();
+    assert!(reason.contains("an account of another e-mail"), "{reason}");
+    // It was mended there, and a person says so.
+    world.clear_faults();
+    scene.act(|store| store.retry()).await;
+    scene.run_to_the_end().await;
+    assert_in_step(&scene);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_with_another_directory_user_is_a_refusal_and_not_an_association() {
     let scene = Scene::with_known_people(3).await;
     let world = scene.world();

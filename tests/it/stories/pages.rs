@@ -300,6 +300,9 @@ async fn a_record_without_a_readable_id_is_named_and_its_poll_removes_nobody() {
         for _ in 0..3 {
             let end = scene.run().await;
             assert_eq!((end.counts.disappeared, end.status.removed), (0, 0), "{record}");
+            let (reason, action) = (end.status.reason.unwrap(), end.status.action.unwrap());
+            assert!(reason.contains("nobody is removed as long as it does"), "{reason}");
+            assert!(action.contains("--kind record_unreadable"), "{action}");
         }
         assert_eq!(world.writes().len(), 1, "the new user is delivered all the same");
         let events = scene.events(EventKind::RecordUnreadable);
@@ -312,8 +315,31 @@ async fn a_record_without_a_readable_id_is_named_and_its_poll_removes_nobody() {
         assert_eq!(scene.run_to_the_end().await.counts.disappeared, 0);
         let end = scene.run_to_the_end().await;
         assert_eq!((end.counts.disappeared, end.counts.deleted), (2, 2));
+        assert_eq!(end.status.reason, None);
         assert_in_step(&scene);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn approved_removals_that_wait_because_of_a_record_without_an_id_are_not_silent() {
+    let scene = Scene::with_people(20).await;
+    let world = scene.world();
+    scene.run_to_the_end().await;
+    for person in &world.people()[..8] {
+        world.remove_person(&person.id);
+    }
+    scene.run().await;
+    assert_eq!(scene.run().await.status.held, 8);
+    let mut unreadable = Person::with_email("");
+    unreadable.raw = Some(json!({"id": null}));
+    world.add_person(unreadable.clone());
+    scene.act(|store| store.approve(jiff::Timestamp::now())).await;
+    let end = scene.run().await;
+    assert_eq!((end.status.held, end.status.removed), (0, 0));
+    assert!(end.status.reason.unwrap().contains("8 approved removals wait"));
+    world.remove_person(&unreadable.id);
+    let end = scene.run().await;
+    assert_eq!((end.status.removed, end.status.reason), (8, None));
 }
 
 #[tokio::test(flavor = "multi_thread")]
