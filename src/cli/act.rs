@@ -1,17 +1,37 @@
 //! `reconnect`, `pause`, `resume`, `approve`, `retry`: through the daemon where one runs; without one they take the lock and
 //! change the state, and the next run carries it out.
 
+use clap::Args;
 use jiff::Timestamp;
 
 use super::logging::{self, Who};
 use super::sync::{act_in_spite_of, ask_daemon, chosen, only_one, removed_words, state_error};
 use super::{CommandError, Context, Exit, NameArgs, tell};
 use crate::config::{Config, Removals};
-use crate::daemon::control::Action;
+use crate::daemon::control::{Action, ApprovalTerms};
 use crate::daemon::deeds;
 use crate::model::ConnectorName;
 use crate::state::{self, State, StateError};
 use crate::view::ConnectorState;
+
+#[derive(Debug, Args)]
+pub(super) struct ApproveArgs {
+    /// Which connectors; may be left out when there is only one.
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// Only if so many are held, as many as you looked at: who is held by now may be more.
+    #[arg(long, value_name = "NUMBER")]
+    count: Option<u64>,
+    /// Take back what was approved and is not carried out yet: it is held again.
+    #[arg(long, conflicts_with = "count")]
+    withdraw: bool,
+}
+
+pub(super) async fn approve(context: Context, args: ApproveArgs) -> Result<Exit, CommandError> {
+    let ApproveArgs { names, count, withdraw } = args;
+    let action = Action::Approve(ApprovalTerms { count, withdraw });
+    run(context, NameArgs { names }, action).await
+}
 
 pub(super) async fn run(context: Context, args: NameArgs, action: Action) -> Result<Exit, CommandError> {
     let config = match context.config_without_secrets() {
@@ -29,10 +49,14 @@ pub(super) async fn run(context: Context, args: NameArgs, action: Action) -> Res
     let mut exit = Exit::Done;
     for name in names {
         let words = match act(&config, &name, action).await.map_err(state_error) {
-            Ok(Some(words)) => words,
+            Ok(Some(Ok(words))) => words,
             Ok(None) => {
                 exit = exit.or(Exit::Partial);
                 removed_words(&name)
+            }
+            Ok(Some(Err(why))) => {
+                exit = exit.or(Exit::Partial);
+                why
             }
             // What is wrong with one of them keeps none of the others from it.
             Err(error) => {
@@ -45,11 +69,15 @@ pub(super) async fn run(context: Context, args: NameArgs, action: Action) -> Res
     Ok(exit)
 }
 
-/// Changes the state. Returns what that means, and nothing for a connector that was removed.
-async fn act(config: &Config, name: &ConnectorName, action: Action) -> Result<Option<String>, StateError> {
+/// Changes the state. Returns what that means, or why it was not done, and nothing for a connector that was removed.
+async fn act(
+    config: &Config,
+    name: &ConnectorName,
+    action: Action,
+) -> Result<Option<Result<String, String>>, StateError> {
     if action == Action::Reconnect && state::removed(&config.state_dir, name).is_some() {
         state::set_up_again(&config.state_dir, name)?;
-        return Ok(Some(deeds::set_up_again_words(name)));
+        return Ok(Some(Ok(deeds::set_up_again_words(name))));
     }
     let state = match State::open(&config.state_dir, name) {
         Err(StateError::Removed { .. }) => return Ok(None),
@@ -63,10 +91,10 @@ async fn act(config: &Config, name: &ConnectorName, action: Action) -> Result<Op
             if action != Action::Reconnect && store.about()?.removing.is_some() {
                 return Ok(None);
             }
-            Ok(Some(match action {
+            let words = match action {
                 Action::Pause => deeds::pause(store, now)?,
                 Action::Resume => deeds::resume(store, now, "the next run polls and delivers")?,
-                Action::Approve => deeds::approve(store, removals, now)?,
+                Action::Approve(terms) => return deeds::approve(store, terms, removals, now).map(Some),
                 Action::Retry => deeds::retry(store, now)?,
                 Action::Reconnect | Action::Sync => {
                     store.forget_not_offered()?;
@@ -80,7 +108,8 @@ async fn act(config: &Config, name: &ConnectorName, action: Action) -> Result<Op
                 }
                 // Commands of their own.
                 Action::PlanRemoval | Action::Remove(_) => return Ok(None),
-            }))
+            };
+            Ok(Some(Ok(words)))
         })
         .await
 }

@@ -83,7 +83,7 @@ impl Exit {
             Answer::Ran(report) => Exit::of_outcome(report.outcome),
             Answer::Waits(_) | Answer::Stopping => Exit::Unavailable,
             Answer::Done(_) => Exit::Done,
-            Answer::Paused | Answer::Removed => Exit::Partial,
+            Answer::Paused | Answer::Removed | Answer::Otherwise(_) => Exit::Partial,
             Answer::Plan(plan) => plan
                 .as_ref()
                 .as_ref()

@@ -115,7 +115,7 @@ enum Command {
     /// Go on after `pause`.
     Resume(NameArgs),
     /// Believe the removals that are held; the next run carries them out.
-    Approve(NameArgs),
+    Approve(act::ApproveArgs),
     /// Deliver again what was parked.
     Retry(NameArgs),
     /// Delete what a connector created in JumpCloud, and its state; say what to revoke in Torq. Shows and asks first.
@@ -410,7 +410,7 @@ fn dispatch(context: Context, command: Command) -> Result<Exit, CommandError> {
             Command::Reconnect(args) => act::run(context, args, Action::Reconnect).await,
             Command::Pause(args) => act::run(context, args, Action::Pause).await,
             Command::Resume(args) => act::run(context, args, Action::Resume).await,
-            Command::Approve(args) => act::run(context, args, Action::Approve).await,
+            Command::Approve(args) => act::approve(context, args).await,
             Command::Retry(args) => act::run(context, args, Action::Retry).await,
             Command::Remove(args) => remove::run(context, args).await,
             Command::Forget(args) => forget::run(context, args).await,

@@ -323,7 +323,7 @@ pub(super) fn only_one(names: &[ConnectorName]) -> Result<(), CommandError> {
 fn tell_run(name: &impl std::fmt::Display, answer: &Answer) {
     let words = match answer {
         Answer::Ran(report) => run_words(report),
-        Answer::Done(words) | Answer::Refused(words) => words.clone(),
+        Answer::Done(words) | Answer::Otherwise(words) | Answer::Refused(words) => words.clone(),
         Answer::Paused => format!("is paused; to go on: torq-connector resume {name}"),
         Answer::Removed => removed_words(name),
         Answer::Waits(reason) => {

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::control::{Action, Answer, Reload, RunReport};
+use super::control::{Action, Answer, ApprovalTerms, Reload, RunReport};
 use super::crew::Settings;
 use super::deeds;
 use super::obstacle::{lasts, note, overlay_of, trouble};
@@ -306,9 +306,11 @@ impl Attendant {
                 }
                 Answer::Done(words)
             }
-            Action::Approve => {
-                self.schedule.poll_now();
-                approve(state, self.config.removals).await?
+            Action::Approve(terms) => {
+                if !terms.withdraw {
+                    self.schedule.poll_now();
+                }
+                approve(state, terms, self.config.removals).await?
             }
             Action::Retry => {
                 let words = state.call(|store| deeds::retry(store, Timestamp::now())).await?;
@@ -405,11 +407,11 @@ impl Attendant {
                             self.plan_removal(state, order.reply);
                             continue;
                         }
-                        if order.action == Action::Approve {
+                        if let Action::Approve(terms) = order.action {
                             // Now: what this run is about to hold was not shown to whoever approves.
-                            let answer = approve(state, self.config.removals).await;
+                            let answer = approve(state, terms, self.config.removals).await;
                             let _ = order.reply.send(answer.unwrap_or_else(|error| Answer::Refused(error.to_string())));
-                            approved = true;
+                            approved |= !terms.withdraw;
                             continue;
                         }
                         if matches!(order.action, Action::Pause | Action::Reconnect | Action::Remove(_)) {
@@ -538,12 +540,15 @@ impl Attendant {
     }
 }
 
-/// Approves what is held at this moment.
-async fn approve(state: &State, removals: Removals) -> Result<Answer, StateError> {
-    let words = state
-        .call(move |store| deeds::approve(store, removals, Timestamp::now()))
+/// Approves what is held at this moment, or takes that back.
+async fn approve(state: &State, terms: ApprovalTerms, removals: Removals) -> Result<Answer, StateError> {
+    let approved = state
+        .call(move |store| deeds::approve(store, terms, removals, Timestamp::now()))
         .await?;
-    Ok(Answer::Done(words))
+    Ok(match approved {
+        Ok(words) => Answer::Done(words),
+        Err(why) => Answer::Otherwise(why),
+    })
 }
 
 /// The last moment of a day. A key that expires on a day is good until it ends, as far as anybody says.

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Permissions;
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -62,6 +63,15 @@ pub enum ControlError {
     },
 }
 
+/// What somebody who approves has seen, and wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApprovalTerms {
+    /// How many removals were shown as held; `None`: whatever is held by now.
+    pub count: Option<u64>,
+    /// What was approved and is not carried out yet is held again.
+    pub withdraw: bool,
+}
+
 /// What can be asked of a connector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -75,7 +85,7 @@ pub enum Action {
     /// Go on.
     Resume,
     /// Believe the removals that are held.
-    Approve,
+    Approve(ApprovalTerms),
     /// Deliver again what was refused.
     Retry,
     /// Look what a removal would take away.
@@ -92,6 +102,8 @@ pub enum Request {
     Ping,
     /// The status of all connectors.
     Status,
+    /// Where the status page, health and metrics are served.
+    Address,
     /// An action on some connectors, side by side.
     Act {
         /// Which.
@@ -130,6 +142,8 @@ pub enum Answer {
     Plan(Box<Result<RemovalPlan, Obstacle>>),
     /// What a removal did.
     Removal(Box<Removal>),
+    /// It is otherwise than whoever asks believes, and nothing was done; how it is.
+    Otherwise(String),
     /// It cannot; why.
     Refused(String),
 }
@@ -186,6 +200,8 @@ pub enum Response {
     Here,
     /// To [`Request::Status`].
     Status(StatusReport),
+    /// To [`Request::Address`]; `None`: nowhere.
+    Address(Option<SocketAddr>),
     /// To [`Request::Act`].
     Answers {
         /// By connector.
@@ -378,6 +394,7 @@ pub(crate) fn read_request(line: &[u8]) -> Result<Request, String> {
 async fn respond(request: Request, desks: &Desks, board: &Board, reloads: &mpsc::Sender<Reload>) -> Response {
     match request {
         Request::Ping => Response::Here,
+        Request::Address => Response::Address(board.address()),
         Request::Status => match board.statuses().await {
             Ok(report) => Response::Status(report),
             Err(error) => Response::Error(error.to_string()),

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::control::ApprovalTerms;
 use crate::config::Removals;
 use crate::model::ConnectorName;
 use crate::state::{Offered, Sql, Store};
@@ -26,16 +27,44 @@ pub fn resume(store: &mut Store, now: Timestamp, next: &str) -> Sql<String> {
     })
 }
 
-/// Believes what is held at this moment. The status says so until a run has carried it out.
-pub fn approve(store: &mut Store, removals: Removals, now: Timestamp) -> Sql<String> {
+/// Believes what is held at this moment, if that is as many as somebody saw; or takes back what was approved. The status says so
+/// until a run has carried it out. `Err`: nothing is approved, and why.
+pub fn approve(
+    store: &mut Store,
+    terms: ApprovalTerms,
+    removals: Removals,
+    now: Timestamp,
+) -> Sql<Result<String, String>> {
+    if terms.withdraw {
+        let withdrawn = store.withdraw_approval(now)?;
+        let words = match withdrawn {
+            0 => return Ok(Ok("nothing is approved that was not carried out".to_owned())),
+            1 => "the approval is withdrawn: 1 removal is held again".to_owned(),
+            more => format!("the approval is withdrawn: {more} removals are held again"),
+        };
+        return Ok(Ok(words + &resting(store)?));
+    }
+    if let Some(shown) = terms.count {
+        let held = store.status()?.held;
+        if held != shown {
+            let name = store.name();
+            return Ok(Err(format!(
+                "{held} held by now, and not {shown}: nothing is approved. Look at them again: torq-connector users {name} --account held"
+            )));
+        }
+    }
     let accounts = store.held_accounts()?;
     let approved = store.approve(now)?;
     let words = approved_words(approved, accounts, removals);
     if approved > 0 && store.about()?.state == ConnectorState::Held {
-        let action = "nothing: the next run does it; until then the users may still come back";
-        store.note_state(now, ConnectorState::Held, Some(&words), Some(action))?;
+        let name = store.name();
+        let action = format!(
+            "nothing: the next run does it; until then the users may still come back, and it can be taken back: torq-connector approve \
+             {name} --withdraw"
+        );
+        store.note_state(now, ConnectorState::Held, Some(&words), Some(&action))?;
     }
-    Ok(words + &resting(store)?)
+    Ok(Ok(words + &resting(store)?))
 }
 
 /// Makes pending again what was refused, and lets what was not offered be tried again. Until a run has come to an end, the status

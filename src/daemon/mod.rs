@@ -142,6 +142,7 @@ pub async fn run(
             hosts: config.http.hosts.clone(),
         };
         if let Some(address) = address {
+            board.is_shown_at(address);
             tracing::info!(%address, "status page, health and metrics");
             if !access.local && access.password.is_none() {
                 tracing::warn!(%address, "the status page names people, so it is not served on this address without http.password_file; health and metrics are");

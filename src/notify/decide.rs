@@ -292,7 +292,7 @@ impl Ground<'_> {
             Occasion::Held => {
                 let held = status.held;
                 let action = format!(
-                    "look at them (torq-connector users {name} --account held), then: torq-connector approve {name}; they are dropped by \
+                    "look at them (torq-connector users {name} --account held), then: torq-connector approve {name} --count {held}; they are dropped by \
                      themselves when the users are back"
                 );
                 let are = if held == 1 { "waits" } else { "wait" };

@@ -8,7 +8,7 @@ use super::poll::clear_poll;
 use super::seen::{Bits, Memory};
 use super::{NewEvent, Sql, Store, events, stored};
 use crate::config::{MaxRemovals, Removals};
-use crate::view::{EventKind, Guard, RunCounts};
+use crate::view::{ConnectorState, EventKind, Guard, RunCounts};
 use crate::wording::counted;
 
 /// A time between two complete polls is noted from this length on.
@@ -148,6 +148,44 @@ impl Store {
     pub fn approve(&mut self, now: Timestamp) -> Sql<u64> {
         // A person was told that it is so.
         self.durably(|store| store.approve_held(now))
+    }
+
+    /// Holds again what was approved and is not carried out yet. Returns how many removals that are.
+    pub fn withdraw_approval(&mut self, now: Timestamp) -> Sql<u64> {
+        self.durably(|store| store.hold_again(now))
+    }
+
+    fn hold_again(&mut self, now: Timestamp) -> Sql<u64> {
+        const REASON: &str = "the approval was withdrawn";
+        let run = self.run;
+        let transaction = self.db.transaction()?;
+        let users = numbers(&transaction, "removal = 'approved'")?;
+        for no in &users {
+            hold_user(&transaction, now, run, *no, REASON)?;
+        }
+        let keys: Vec<String> = transaction
+            .prepare("SELECT email_key FROM accounts WHERE release = 'approved'")?
+            .query_map([], |row| row.get(0))?
+            .collect::<Sql<_>>()?;
+        for key in &keys {
+            hold_account(&transaction, now, run, key, REASON)?;
+        }
+        let withdrawn = (users.len() + keys.len()) as u64;
+        if withdrawn > 0 {
+            transaction.execute("UPDATE connector SET hold_reason = coalesce(hold_reason, ?1)", [REASON])?;
+        }
+        transaction.commit()?;
+        if withdrawn > 0 {
+            let held = self.status()?.held;
+            let why = self.about()?.hold_reason.unwrap_or_default();
+            let name = &self.name;
+            let action = format!(
+                "look at them (torq-connector users {name} --account held), then: torq-connector approve {name} --count {held}"
+            );
+            let reason = format!("{} held: {why}", are(held));
+            self.note_state(now, ConnectorState::Held, Some(&reason), Some(&action))?;
+        }
+        Ok(withdrawn)
     }
 
     fn approve_held(&mut self, now: Timestamp) -> Sql<u64> {
@@ -514,15 +552,19 @@ fn hold_orphans(db: &Connection, now: Timestamp, run: Option<i64>, reason: &str)
         .query_map([], |row| row.get(0))?
         .collect::<Sql<_>>()?;
     for key in keys {
-        db.execute("UPDATE accounts SET release = 'held' WHERE email_key = ?1", [&key])?;
-        let event = NewEvent {
-            email: Some(&key),
-            reason: Some(reason),
-            ..NewEvent::default()
-        };
-        events::record(db, now, run, EventKind::RemovalHeld, event)?;
+        hold_account(db, now, run, &key, reason)?;
     }
     Ok(())
+}
+
+fn hold_account(db: &Connection, now: Timestamp, run: Option<i64>, key: &str, reason: &str) -> Sql<()> {
+    db.execute("UPDATE accounts SET release = 'held' WHERE email_key = ?1", [key])?;
+    let event = NewEvent {
+        email: Some(key),
+        reason: Some(reason),
+        ..NewEvent::default()
+    };
+    events::record(db, now, run, EventKind::RemovalHeld, event)
 }
 
 fn remove_user(db: &Connection, now: Timestamp, run: Option<i64>, no: u32) -> Sql<()> {

@@ -70,16 +70,30 @@ impl Store {
             _ => false,
         };
         let progress = progress.filter(|_| running || state == ConnectorState::Collecting);
+        // What happens as soon as it goes on is not to be forgotten over that it rests.
+        let approved = if paused { self.approved()? } else { 0 };
         Ok(ConnectorStatus {
             name: self.name.to_string(),
             state,
             reason: if paused {
-                Some(wording::paused_reason(about.paused_at))
+                let waits = (approved > 0).then(|| {
+                    format!(
+                        "; {} to be carried out when it goes on",
+                        wording::counted(approved, "approved removal")
+                    )
+                });
+                Some(wording::paused_reason(about.paused_at) + &waits.unwrap_or_default())
             } else {
                 about.reason.filter(|_| !over)
             },
             action: if paused {
-                Some(format!("to go on: torq-connector resume {}", self.name))
+                let name = &self.name;
+                Some(match approved {
+                    0 => format!("to go on: torq-connector resume {name}"),
+                    _ => format!(
+                        "to take back the approval: torq-connector approve {name} --withdraw; to go on: torq-connector resume {name}"
+                    ),
+                })
             } else {
                 about.action.filter(|_| !over)
             },

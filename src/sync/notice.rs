@@ -50,7 +50,8 @@ pub(super) fn of_end(
             more => format!("{more} removals are held: {why}"),
         };
         let action = format!(
-            "look at them (torq-connector users {name} --account held), then: torq-connector approve {name}; they are dropped by themselves when the users are back"
+            "look at them (torq-connector users {name} --account held), then: torq-connector approve {name} --count {}; they are dropped by themselves when the users are back",
+            status.held
         );
         let held = (reason, action);
         // Why nobody gets an account is no less worth knowing.

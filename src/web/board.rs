@@ -2,7 +2,8 @@
 //! read it.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -21,6 +22,8 @@ pub const SILENCE: Duration = Duration::from_secs(5 * 60);
 #[derive(Clone, Default)]
 pub struct Board {
     seats: Arc<RwLock<BTreeMap<ConnectorName, Seat>>>,
+    /// Where it is shown, if it is.
+    address: Arc<OnceLock<SocketAddr>>,
 }
 
 /// One running connector. It holds the state, and with it the state's lock, until it is replaced or removed.
@@ -206,6 +209,16 @@ impl Board {
     /// An empty board.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// It is shown at this address from now on.
+    pub fn is_shown_at(&self, address: SocketAddr) {
+        let _ = self.address.set(address);
+    }
+
+    /// Where it is shown; `None`: nowhere.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address.get().copied()
     }
 
     /// Adds a connector, or replaces the one of the same name.

@@ -140,7 +140,11 @@ pub(crate) fn of(status: &ConnectorStatus, settings: &Settings, now: Timestamp) 
                 capital(parts.map_or(reason, |(_, why)| why))
             }),
             advice: Some("Look at who it is. If they are really gone:".to_owned()),
-            command: command("approve"),
+            // As many as were looked at: by then it may be more.
+            command: command("approve").map(|command| match status.held {
+                0 => command,
+                held => format!("{command} --count {held}"),
+            }),
             look: standing("held", "who is held".to_owned()),
             ..todo(Topic::Held, Weight::Warning, what)
         });

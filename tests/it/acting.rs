@@ -282,3 +282,52 @@ async fn whoever_asks_for_a_run_while_one_is_going_on_shares_the_next_one() {
     assert!((2..=3).contains(&polls), "{polls} polls for six who asked");
     daemon.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approval_is_taken_back_before_it_is_carried_out() {
+    for with_daemon in [false, true] {
+        let sandbox = sandbox(12).await;
+        let world = sandbox.world();
+        let office = Office::open(
+            main(&sandbox).with("removals", "delete").with("poll_interval", "1h"),
+            with_daemon,
+        )
+        .await;
+        for person in &world.people()[..8] {
+            world.remove_person(&person.id);
+        }
+        for _ in 0..2 {
+            office.place.run(&["sync"]).await;
+        }
+        office.status(|status| status["held"] == 8).await;
+        // Paused, so that nobody carries it out, it is not out of sight.
+        office.place.run(&["pause", "main"]).await.exits(0);
+        office.place.run(&["approve", "main"]).await.exits(0);
+        let status = office.status(|status| status["held"] == 0).await;
+        assert!(
+            status["reason"]
+                .as_str()
+                .unwrap()
+                .contains("8 approved removals to be carried out when it goes on"),
+            "{status}"
+        );
+        assert!(status["action"].as_str().unwrap().contains("--withdraw"), "{status}");
+        office
+            .place
+            .run(&["approve", "main", "--withdraw"])
+            .await
+            .exits(0)
+            .tells(&["main: the approval is withdrawn: 8 removals are held again"]);
+        office.place.run(&["resume", "main"]).await.exits(0);
+        office.place.run(&["sync"]).await.exits(75);
+        let status = office
+            .status(|status| status["held"] == 8 && status["state"] == "held")
+            .await;
+        assert!(
+            status["reason"].as_str().unwrap().starts_with("8 removals are held: "),
+            "{status}"
+        );
+        assert_eq!(world.count(Endpoint::AccountDelete), 0);
+        office.close().await;
+    }
+}
