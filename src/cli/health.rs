@@ -2,6 +2,7 @@
 //! else that could ask.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -9,7 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::{CommandError, Context, Exit, tell};
-use crate::daemon::control::{self, Request};
+use crate::config;
+use crate::daemon::control::{self, Request, Response};
 
 /// Whoever asks for health in a script does not wait long.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -25,12 +27,16 @@ pub(super) struct HealthArgs {
 
 /// Exits 0 when all is well, 1 when the daemon says that it is not, and 69 when it does not answer.
 pub(super) async fn run(context: Context, args: HealthArgs) -> Result<Exit, CommandError> {
-    let config = context.config_without_secrets()?;
     let silent = |why: String| CommandError::new(Exit::Unavailable, format!("the daemon does not answer: {why}"));
     let path = if args.ready { "/readyz" } else { "/healthz" };
-    let Some(address) = config.http.listen.filter(|address| address.port() != 0) else {
+    let (state_dir, listen) = match context.config_without_secrets() {
+        Ok(config) => (config.state_dir, config.http.listen),
+        // It goes on by its former configuration, and knows where.
+        Err(problems) => running(&context).await.ok_or(problems)?,
+    };
+    let Some(address) = listen.filter(|address| address.port() != 0) else {
         // Nothing is served, so that it answers at all is what can be known.
-        let asked = control::ask(&config.state_dir, &Request::Status);
+        let asked = control::ask(&state_dir, &Request::Status);
         return match tokio::time::timeout(PATIENCE, asked).await {
             Ok(Ok(Some(_))) if args.ready => {
                 let words = "http.listen names no address, so the daemon cannot be asked whether it is ready; see: torq-connector status";
@@ -49,7 +55,7 @@ pub(super) async fn run(context: Context, args: HealthArgs) -> Result<Exit, Comm
         Err(_) => return Err(silent(format!("{address}: not within {} s", PATIENCE.as_secs()))),
     };
     // Somebody else's daemon may have the address, and this one may have died of that.
-    let asked = control::ask(&config.state_dir, &Request::Ping);
+    let asked = control::ask(&state_dir, &Request::Ping);
     if let Ok(Ok(None)) = tokio::time::timeout(PATIENCE, asked).await {
         return Err(silent(format!(
             "none runs with this state_dir, and what answers at {address} is another one"
@@ -57,6 +63,16 @@ pub(super) async fn run(context: Context, args: HealthArgs) -> Result<Exit, Comm
     }
     tell(body.trim_end());
     Ok(if status == 200 { Exit::Done } else { Exit::Unexpected })
+}
+
+/// The daemon that runs although its configuration file has problems by now: its folder, and where it serves its page.
+async fn running(context: &Context) -> Option<(PathBuf, Option<SocketAddr>)> {
+    let state_dir = config::state_dir(&context.path, &context.env)?;
+    let asked = control::ask(&state_dir, &Request::Address);
+    match tokio::time::timeout(PATIENCE, asked).await {
+        Ok(Ok(Some(Response::Address(listen)))) => Some((state_dir, listen)),
+        _ => None,
+    }
 }
 
 /// Where a daemon that listens there is reached from the same machine.

@@ -8,7 +8,7 @@ mod file;
 mod terminal;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Args, ValueEnum};
 use jiff::civil::Date;
@@ -237,8 +237,34 @@ fn say_what_is_next(context: &Context, answers: &Answers, draft: &file::Draft, t
     for file in draft.secret_files() {
         tell(&format!("  a secret is in {} (mode 600)", file.display()));
     }
+    if context.path == Path::new(super::DEFAULT_CONFIG) {
+        say_how_the_service_gets_them(draft, target.text.is_none());
+    }
     tell(&format!(
         "Next:\n  torq-connector sync --dry-run {name}   shows what a run would do\n  torq-connector run   is the daemon; one that runs \
          already takes it over with: torq-connector reconnect {name}"
+    ));
+}
+
+/// The service of the packages runs as a user of its own, and is given what its unit lists: the two secrets of a first connector.
+fn say_how_the_service_gets_them(draft: &file::Draft, first: bool) {
+    let listed = ["torq_client_secret", "jumpcloud_client_secret"];
+    let credential = |file: &Path| Some((file.file_name()?.to_str()?.to_owned(), file.display().to_string()));
+    let ours: Vec<_> = draft.secret_files().filter_map(credential).collect();
+    if ours.iter().all(|(name, _)| first && listed.contains(&name.as_str())) && ours.len() == listed.len() {
+        return;
+    }
+    // What the unit lists and is not there would keep the service from starting.
+    let anew = if first { "\n    LoadCredential=" } else { "" };
+    let lines: Vec<_> = ours
+        .iter()
+        .map(|(name, file)| format!("\n    LoadCredential={name}:{file}"))
+        .collect();
+    if lines.is_empty() {
+        return;
+    }
+    tell(&format!(
+        "For the systemd service, which reads them as root (systemctl edit torq-connector):\n    [Service]{anew}{}",
+        lines.concat()
     ));
 }

@@ -288,7 +288,8 @@ fn for_each(seen: &reach::Sight, mut look: impl FnMut(&mut Store, Duration) -> s
         let configured = config.connectors.iter().find(|connector| connector.name == *name);
         let interval = configured.map_or(Duration::MAX, |connector| connector.poll_interval);
         let looked = match state::read(&config.state_dir, name) {
-            Ok(Some(mut store)) => look(&mut store, interval).map_err(|error| error.to_string()),
+            Ok(Some(mut store)) => look(&mut store, interval)
+                .map_err(|error| state::classify(&state::database(&config.state_dir, name), error).to_string()),
             Ok(None) => {
                 let words = match state::removed(&config.state_dir, name) {
                     Some(_) => removed_words(name),

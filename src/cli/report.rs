@@ -52,7 +52,7 @@ struct CommonArgs {
     /// Which connectors; all of them without a name.
     #[arg(value_name = "NAME")]
     names: Vec<String>,
-    /// How it is written; html is one file, fit for printing. Without it, as the ending of FILE says (.html, .csv, .json), and otherwise
+    /// How it is written; html is one file, fit for printing. Without it, as the ending of FILE says (.html, .csv, .json, .txt), and without one
     /// as a table.
     #[arg(long, value_enum)]
     format: Option<ReportFormat>,
@@ -70,10 +70,19 @@ impl CommonArgs {
         self.output.as_deref().filter(|path| path.as_os_str() != "-")
     }
 
-    fn format(&self) -> ReportFormat {
-        self.format
-            .or_else(|| ReportFormat::of_file(self.file()?))
-            .unwrap_or(ReportFormat::Table)
+    /// How it is written, as is said or as the file's ending says.
+    fn format(&self) -> Result<ReportFormat, CommandError> {
+        match (self.format, self.file()) {
+            (Some(format), _) => Ok(format),
+            (None, None) => Ok(ReportFormat::Table),
+            (None, Some(path)) => ReportFormat::of_file(path).ok_or_else(|| {
+                let words = format!(
+                    "how is {} to be written? Let it end in .html, .csv, .json or .txt, or say --format",
+                    path.display()
+                );
+                CommandError::new(Exit::Usage, words)
+            }),
+        }
     }
 }
 
@@ -121,13 +130,17 @@ enum ReportFormat {
 }
 
 impl ReportFormat {
-    /// As the ending of a file says; `None` where it says nothing.
+    /// As the ending of a file says: `None` where it says something else.
     fn of_file(path: &Path) -> Option<Self> {
-        let ending = path.extension()?.to_str()?.to_ascii_lowercase();
+        let Some(ending) = path.extension() else {
+            return Some(Self::Table);
+        };
+        let ending = ending.to_str()?.to_ascii_lowercase();
         match ending.as_str() {
             "html" | "htm" => Some(Self::Html),
             "csv" => Some(Self::Csv),
             "json" => Some(Self::Json),
+            "txt" => Some(Self::Table),
             _ => None,
         }
     }
@@ -197,6 +210,7 @@ impl ReportKind {
 pub(super) async fn run(context: Context, args: ReportArgs) -> Result<Exit, CommandError> {
     let (question, common) = args.kind.question(Timestamp::now());
     in_order(question.since, question.until)?;
+    let format = common.format()?;
     if let Some(path) = common.file()
         && path.symlink_metadata().is_ok()
     {
@@ -258,8 +272,8 @@ pub(super) async fn run(context: Context, args: ReportArgs) -> Result<Exit, Comm
     let report = report.addressed();
     let told = report.connectors.iter().any(|part| part.error.is_none());
     // Programs read from JSON, too, why nothing can be said.
-    if told || (common.format() == ReportFormat::Json && common.file().is_none()) {
-        write(&report, common)?;
+    if told || (format == ReportFormat::Json && common.file().is_none()) {
+        write(&report, format, common)?;
     }
     tell_about(&report, common);
     Ok(gravest)
@@ -334,8 +348,8 @@ async fn differences(config: &Config, name: &ConnectorName, question: &Question)
     gather::differences(&mut store, question, connector.poll_interval, there).map_err(CommandError::unexpected)
 }
 
-fn write(report: &Report, common: &CommonArgs) -> Result<(), CommandError> {
-    let format = match common.format() {
+fn write(report: &Report, format: ReportFormat, common: &CommonArgs) -> Result<(), CommandError> {
+    let format = match format {
         ReportFormat::Table => Format::Table,
         ReportFormat::Json => Format::Json,
         ReportFormat::Csv => Format::Csv,

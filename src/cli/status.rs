@@ -237,11 +237,7 @@ fn stored_status(config: &Config, name: &ConnectorName) -> Result<ConnectorStatu
             ..ConnectorStatus::unknown(name.as_str(), ConnectorState::Removed, Some(reason))
         });
     }
-    let failed = |source| StateError::Sql {
-        path: config.state_dir.join(format!("{name}.db")),
-        source,
-        system: None,
-    };
+    let failed = |source| state::classify(&state::database(&config.state_dir, name), source);
     match state::read(&config.state_dir, name)? {
         Some(mut store) => {
             let mut status = store.status().map_err(failed)?;

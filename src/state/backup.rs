@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ffi};
 
-use super::open::{MIGRATIONS, classify, database, make_dir, migrate, open_read_only, version};
+use super::open::{classify, database, make_dir, migrate_copy, open_read_only, version};
 use super::poll::clear_poll;
 use super::{NewEvent, Sql, StateError, Store, events, instant, stored};
 use crate::model::ConnectorName;
@@ -68,7 +68,7 @@ pub fn backup(state_dir: &Path, name: &ConnectorName, to: &Path, now: Timestamp)
     copy_into(&source, &mut db).map_err(|source| classify(&source_path, source))?;
     drop(source);
     // The copy of a state that an older version is still at work with is good for this version, which made it.
-    migrate(&mut db, Path::new(""), &MIGRATIONS)?;
+    migrate_copy(&mut db, &source_path)?;
     let (users, schema) = seal(&db, now).map_err(|source| classify(&source_path, source))?;
     db.close().map_err(|(_, source)| classify(&path, source))?;
     part.as_file().sync_all().map_err(failed)?;
@@ -177,6 +177,7 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
+    use super::super::open::MIGRATIONS;
     use rusqlite::params;
 
     use super::*;

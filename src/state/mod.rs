@@ -78,7 +78,7 @@ pub use disk::{Room, open_to_everybody, room};
 pub use erase::{Erased, Erasure};
 pub use events::NewEvent;
 pub use held::HeldThen;
-pub use open::{Lock, read};
+pub use open::{Lock, classify, database, read};
 pub use pages::{
     EventPage, EventPageQuery, INVITED, PageUser, Survey, UserOrder, UserPage, UserPageQuery, UserSelection,
 };

@@ -58,6 +58,11 @@ impl Lock {
         self.write(true);
     }
 
+    /// Notes that there is no state any more, and that this is how it should be.
+    pub(super) fn note_no_state(&self) {
+        self.write(false);
+    }
+
     /// What the file says: which process has it, for the message to the one that comes second, and by a whole line that there was
     /// a state under this lock.
     fn write(&self, had_state: bool) {
@@ -175,7 +180,8 @@ pub(super) fn make_dir(state_dir: &Path) -> Result<(), StateError> {
         })
 }
 
-pub(super) fn database(state_dir: &Path, name: &ConnectorName) -> PathBuf {
+/// The file of a connector's state.
+pub fn database(state_dir: &Path, name: &ConnectorName) -> PathBuf {
     state_dir.join(format!("{name}.db"))
 }
 
@@ -239,7 +245,7 @@ impl State {
         let classify = |source| classify(&path, source);
         let mut db = copy(&path)?;
         configure(&db).map_err(classify)?;
-        migrate(&mut db, Path::new(""), &MIGRATIONS)?;
+        migrate_copy(&mut db, &path)?;
         let mut store = Store::new(db, name.clone());
         store.settle_restored(Timestamp::now()).map_err(classify)?;
         Ok(Self::new(store, path, None))
@@ -262,7 +268,7 @@ pub fn read(state_dir: &Path, name: &ConnectorName) -> Result<Option<Store>, Sta
     // Of an earlier version, which may be writing it still: looked at in a copy.
     drop(db);
     let mut db = copy(&path)?;
-    migrate(&mut db, Path::new(""), &MIGRATIONS)?;
+    migrate_copy(&mut db, &path)?;
     Ok(Some(Store::new(db, name.clone())))
 }
 
@@ -446,6 +452,18 @@ pub(super) fn migrate(db: &mut Connection, path: &Path, migrations: &[&str]) -> 
     Ok(())
 }
 
+/// Migrates what was copied from a file, which stays as it is; what is wrong with it is the file's.
+pub(super) fn migrate_copy(db: &mut Connection, of: &Path) -> Result<(), StateError> {
+    let path = of.to_owned();
+    migrate(db, Path::new(""), &MIGRATIONS).map_err(|error| match error {
+        StateError::Damaged { source, .. } => StateError::Damaged { path, source },
+        StateError::NotOurs { .. } => StateError::NotOurs { path },
+        StateError::Newer { found, known, .. } => StateError::Newer { path, found, known },
+        StateError::Sql { source, system, .. } => StateError::Sql { path, source, system },
+        other => other,
+    })
+}
+
 /// Copies a state before it is migrated, for whoever goes back to the version before. What has the copy's name is a whole copy: it
 /// gets the name last.
 fn keep_copy(db: &Connection, path: &Path, schema: i64) -> Result<PathBuf, StateError> {
@@ -475,7 +493,7 @@ fn keep_copy(db: &Connection, path: &Path, schema: i64) -> Result<PathBuf, State
 }
 
 /// What an error of SQLite means for the file.
-pub(super) fn classify(path: &Path, source: rusqlite::Error) -> StateError {
+pub fn classify(path: &Path, source: rusqlite::Error) -> StateError {
     let path = path.to_owned();
     match source.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StateError::Damaged { path, source },

@@ -101,9 +101,12 @@ pub fn forget(state_dir: &Path, name: &ConnectorName, now: Timestamp, marked: bo
 /// # Errors
 /// Somebody works with the state, or a file cannot be deleted.
 pub fn set_up_again(state_dir: &Path, name: &ConnectorName) -> Result<(), StateError> {
-    let _lock = Lock::take(state_dir, name)?;
+    let lock = Lock::take(state_dir, name)?;
     if is_remainder(state_dir, name) {
         delete_files(state_dir, name)?;
+    }
+    if !database(state_dir, name).exists() {
+        lock.note_no_state();
     }
     delete(&mark(state_dir, name))?;
     sync_folder(state_dir)

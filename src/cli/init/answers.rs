@@ -196,12 +196,15 @@ fn given(file: Option<&PathBuf>, told: Option<SecretString>) -> Option<Given> {
 fn free(name: &str, taken: &[String]) -> Result<ConnectorName, String> {
     let parsed = ConnectorName::parse(name.trim())
         .ok_or_else(|| format!("{name:?} cannot be a name: {}", ConnectorName::ALLOWED))?;
-    match taken.iter().any(|other| other == parsed.as_str()) {
-        true => Err(format!(
+    match taken.iter().find(|other| other.eq_ignore_ascii_case(parsed.as_str())) {
+        Some(other) if other == parsed.as_str() => Err(format!(
             "the connector {parsed} is configured already; take another name, or change its section by hand (new secrets go into \
              its files, and then: torq-connector reconnect {parsed})"
         )),
-        false => Ok(parsed),
+        Some(other) => Err(format!(
+            "there is a connector {other} already, and names that differ only in capitals would be one in the environment; take another"
+        )),
+        None => Ok(parsed),
     }
 }
 

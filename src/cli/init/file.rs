@@ -25,10 +25,6 @@ pub(super) struct Target {
 /// The secrets that are told and not named: Torq's, that of a service account, an administrator's.
 const SECRETS: [&str; 3] = ["torq_client_secret", "jumpcloud_client_secret", "jumpcloud_api_key"];
 
-fn secret_file(name: &ConnectorName, what: &str) -> String {
-    format!("{name}_{what}")
-}
-
 /// A new file's mode: no secret is in it, and the service's user must be able to read it.
 const MODE: u32 = 0o644;
 
@@ -90,12 +86,21 @@ impl Target {
         let told = [torq, jumpcloud, jumpcloud];
         let files = SECRETS.iter().zip(told).filter(|(_, told)| *told);
         files
-            .map(|(what, _)| self.folder().join(secret_file(name, what)))
+            .map(|(what, _)| self.folder().join(self.secret_file(name, what)))
             .find(|file| file.symlink_metadata().is_ok())
     }
 
     fn folder(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new("/"))
+    }
+
+    /// The file of a secret that is told. Those of the first connector are called as the systemd unit, the image and the
+    /// documentation call them.
+    fn secret_file(&self, name: &ConnectorName, what: &str) -> String {
+        match self.text {
+            None => what.to_owned(),
+            Some(_) => format!("{name}_{what}"),
+        }
     }
 }
 
@@ -113,7 +118,7 @@ impl Draft {
         let mut place = |given: &Given, what: &str| -> Result<String, CommandError> {
             match given {
                 Given::Told(secret) => {
-                    let file = secret_file(&answers.name, what);
+                    let file = target.secret_file(&answers.name, what);
                     let path = target.folder().join(&file);
                     if path.symlink_metadata().is_ok() {
                         return Err(is_there(&path));

@@ -259,7 +259,7 @@ pub(super) fn users(out: &mut dyn Write, report: &UsersReport, look: Look) -> io
         return writeln!(out, "no users");
     }
     let several = several(report.users.iter().map(|user| user.connector.as_str()));
-    let header = ["USER", "STATUS", "ROLE", "SSO", "ACCOUNT", "DIRECTORY", "REASON"];
+    let header = ["USER", "STATUS", "ROLE", "SSO", "ACCOUNT", "ASSOCIATED", "REASON"];
     let rows = report
         .users
         .iter()

@@ -426,7 +426,7 @@ fn users_as_a_table() {
     assert_eq!(
         written(|out| users(out, &people(), look(Format::Table))),
         "\
-USER             STATUS    ROLE   SSO  ACCOUNT  DIRECTORY  REASON
+USER             STATUS    ROLE   SSO  ACCOUNT  ASSOCIATED  REASON
 ada@example.com  VERIFIED  Owner  yes  created  yes
 id-              VERIFIED  r1     no   parked   –          Torq has no e-mail for this user
 "

@@ -34,7 +34,21 @@ async fn health_tells_by_its_exit_code_whether_the_daemon_works() {
         (place.run(&["health", "--ready"]).await.code == 0).then_some(())
     })
     .await;
+    // What is wrong with the file by now is not wrong with the daemon.
+    let text = std::fs::read_to_string(place.path("config.toml")).unwrap();
+    for broken in [
+        format!("{text}\nx\""),
+        text.replace("[connectors.main]\n", "[connectors.main]\npoll_interval = \"3\"\n"),
+    ] {
+        place.write("config.toml", &broken);
+        place.run(&["check", "--offline"]).await.exits(78);
+        for asked in [["health"].as_slice(), &["health", "--ready"]] {
+            place.run(asked).await.exits(0);
+        }
+    }
     daemon.stop().await;
+    place.run(&["health"]).await.exits(78);
+    place.write("config.toml", &text);
     place.run(&["health"]).await.exits(69);
 }
 

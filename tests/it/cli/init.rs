@@ -151,8 +151,8 @@ async fn a_person_is_asked_and_what_they_say_is_tested_and_saved() {
     );
     let folder = desk.dir.path().join("etc");
     for (file, secret) in [
-        ("main_torq_client_secret", TORQ_SECRET),
-        ("main_jumpcloud_client_secret", JUMPCLOUD_SECRET),
+        ("torq_client_secret", TORQ_SECRET),
+        ("jumpcloud_client_secret", JUMPCLOUD_SECRET),
     ] {
         let path = folder.join(file);
         assert_eq!(

@@ -546,6 +546,15 @@ async fn a_file_is_written_as_its_ending_says() {
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with(begins), "{name}: {text}");
     }
+    // What nobody could open is not written.
+    let pdf = place.path("h.pdf");
+    let args = ["report", "access", "--output", pdf.to_str().unwrap()];
+    place
+        .run(&args)
+        .await
+        .exits(64)
+        .tells(&["h.pdf to be written?", "--format"]);
+    assert!(!pdf.exists());
 }
 
 /// Whoever reviews access on paper is no administrator of the connector.
