@@ -23,6 +23,8 @@ const ALLOWANCE: Allowance = Allowance {
 
 /// Keys whose values may be shown, because nobody has a secret there: what was found helps to see what is wrong.
 const SHOWN: &[&str] = &[
+    "credentials_directory",
+    "state_directory",
     "state_dir",
     "level",
     "format",
