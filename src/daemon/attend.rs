@@ -284,6 +284,7 @@ impl Attendant {
                     self.schedule.poll_next();
                     if let Some(connector) = connector {
                         connector.look_again();
+                        connector.hurry();
                     }
                     let report = self.run(state, connector).await?;
                     Answer::Ran(Box::new(RunReport { problems, ..report }))
@@ -420,6 +421,10 @@ impl Attendant {
                             // Before whatever waits already: that would be another run.
                             self.waiting.push_front(order);
                             continue;
+                        }
+                        if order.action == Action::Sync {
+                            // This run may be waiting for what is mended by now.
+                            connector.hurry();
                         }
                         self.waiting.push_back(order);
                     }

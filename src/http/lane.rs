@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -89,6 +90,8 @@ pub(super) struct LaneInner {
     pub(super) clock: Mutex<Option<SignedDuration>>,
     /// When a request was last let out, answered, or knowingly put off.
     activity: Mutex<std::time::Instant>,
+    /// Wakes those who wait for the end of a pause that is over sooner.
+    hurried: Notify,
 }
 
 impl fmt::Debug for Lane {
@@ -131,6 +134,7 @@ impl Lane {
                 stop,
                 clock: Mutex::new(None),
                 activity: Mutex::new(std::time::Instant::now()),
+                hurried: Notify::new(),
             }),
         }
     }
@@ -175,6 +179,12 @@ impl Lane {
     fn note_activity_at(&self, at: Instant) {
         let mut activity = lock(&self.inner.activity);
         *activity = at.into_std().max(*activity);
+    }
+
+    /// Asks at once where nothing but our own pause after a failure keeps us from it: somebody has mended it, maybe.
+    pub fn hurry(&self) {
+        lock(&self.inner.pace).hurry(Instant::now());
+        self.inner.hurried.notify_waiters();
     }
 
     /// How far our clock is ahead of the peer's, as its last answer that spoke of the time said.
@@ -256,6 +266,7 @@ impl Lane {
         let began = Instant::now();
         let in_turn = async {
             loop {
+                let hurried = self.inner.hurried.notified();
                 let pause = self.paused_until().saturating_duration_since(Instant::now());
                 if pause > self.inner.patience.within {
                     // Somebody else on this road was told so; nobody need wait for it to hear the same.
@@ -277,7 +288,10 @@ impl Lane {
                     });
                 }
                 let own = lock(&self.inner.pace).reserve(Instant::now());
-                sleep_until(own).await;
+                tokio::select! {
+                    () = sleep_until(own) => {}
+                    () = hurried => continue,
+                }
                 // Somebody else's failure may pause the lane or the road while we sleep.
                 if self.paused_until() > Instant::now() {
                     continue;
@@ -345,10 +359,13 @@ impl Lane {
             // growing pause: who answers every request with "again, at once" is not to be asked ever faster.
             let moment = Duration::from_millis(fastrand::u64(20..250));
             let wait = asked.map_or(backoff, |asked| (asked + moment).max(backoff));
-            pace.pause(now + wait);
+            match asked {
+                Some(_) => pace.pause_as_asked(now + wait),
+                None => pace.pause(now + wait),
+            }
             if failure.status == Some(StatusCode::FORBIDDEN) && matches!(failure.kind, FailureKind::Later { .. }) {
                 // It speaks of abuse: the address is blocked, not this connector.
-                lock(&self.inner.road).pause(now + wait);
+                lock(&self.inner.road).pause_as_asked(now + wait);
             }
             (failures, wait)
         };

@@ -21,8 +21,10 @@ pub(super) struct Pace {
     ceiling: f64,
     /// When the next request may go out, by the rate.
     next: Instant,
-    /// Nothing goes out before this.
+    /// Nothing goes out before this: our own pause after a failure.
     paused_until: Instant,
+    /// Nor before this: the peer asked for it.
+    asked_until: Instant,
     /// Failures in a row. Requests in flight together count once.
     failures: u32,
     /// Answers so far.
@@ -38,6 +40,7 @@ impl Pace {
             ceiling,
             next: now,
             paused_until: now,
+            asked_until: now,
             failures: 0,
             successes: 0,
             last_failure: None,
@@ -46,14 +49,14 @@ impl Pace {
 
     /// Reserves a place in the queue: when this request may go out.
     pub(super) fn reserve(&mut self, now: Instant) -> Instant {
-        let slot = self.next.max(self.paused_until).max(now);
+        let slot = self.next.max(self.paused_until()).max(now);
         self.next = slot + Duration::from_secs_f64(1.0 / self.rate);
         slot
     }
 
     /// Until when nothing may go out.
     pub(super) fn paused_until(&self) -> Instant {
-        self.paused_until
+        self.paused_until.max(self.asked_until)
     }
 
     /// A request that went out at `began` was answered.
@@ -84,6 +87,20 @@ impl Pace {
         self.paused_until = self.paused_until.max(until);
     }
 
+    /// The same, as the peer asked.
+    pub(super) fn pause_as_asked(&mut self, until: Instant) {
+        self.asked_until = self.asked_until.max(until);
+    }
+
+    /// Whoever asks now knows more than our own pause does. What the peer asked for stays.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        if self.paused_until > now {
+            self.paused_until = now;
+            // What was reserved for the end of the pause is not waited for any more.
+            self.next = now;
+        }
+    }
+
     /// Answers so far.
     pub(super) fn successes(&self) -> u64 {
         self.successes
@@ -106,6 +123,21 @@ mod tests {
         let slots: Vec<_> = (0..41).map(|_| pace.reserve(start)).collect();
         assert_eq!(slots[0], start);
         assert_eq!(slots[40] - slots[0], Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_hurry_ends_our_own_pause_and_not_the_one_that_the_peer_asked_for() {
+        let start = Instant::now();
+        let (soon, later) = (start + Duration::from_secs(5), start + Duration::from_secs(60));
+        let mut pace = Pace::new(40.0, start);
+        pace.pause(later);
+        assert_eq!(pace.reserve(start), later);
+        pace.hurry(start);
+        assert_eq!(pace.reserve(start), start);
+        pace.pause(later);
+        pace.pause_as_asked(soon);
+        pace.hurry(start);
+        assert_eq!((pace.paused_until(), pace.reserve(start)), (soon, soon));
     }
 
     #[test]

@@ -270,6 +270,12 @@ impl Connector {
         self.stop.clone()
     }
 
+    /// Asks at once where nothing but our own pause after a failure keeps us from it.
+    pub fn hurry(&self) {
+        self.torq.session().lane().hurry();
+        self.jumpcloud.session().lane().hurry();
+    }
+
     /// Whether it was told to stop.
     pub fn is_stopped(&self) -> bool {
         self.stop.is_cancelled()

@@ -553,6 +553,34 @@ async fn while_jumpcloud_is_away_only_the_delivery_is_repeated_and_torq_is_asked
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_asks_for_a_run_waits_for_no_pause_of_ours() {
+    let (life, daemon) = idle(3).await;
+    let world = life.world();
+    world.fault(FaultRule::always(Endpoint::TorqUsers, Fault::status(503)));
+    life.interpose.pass(16 * MINUTE);
+    // Until our own pause between two attempts is two minutes long.
+    let asked = world.count(Endpoint::TorqUsers);
+    for more in 1..=9 {
+        awake_until(&daemon, "another attempt", || {
+            world.count(Endpoint::TorqUsers) >= asked + more
+        })
+        .await;
+        life.interpose.pass(2 * MINUTE);
+    }
+    awake_until(&daemon, "the last attempt", || {
+        world.count(Endpoint::TorqUsers) > asked + 9
+    })
+    .await;
+    // Mended. No time passes for the daemon but what really does.
+    world.clear_faults();
+    let began = std::time::Instant::now();
+    life.place.run(&["sync"]).await.exits(0);
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    daemon.state("main", "connected").await;
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_daemon_saw_is_known_after_it_was_killed() {
     let (life, mut daemon) = idle(3).await;
     life.world()
