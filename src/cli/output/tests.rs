@@ -428,7 +428,7 @@ fn users_as_a_table() {
         "\
 USER             STATUS    ROLE   SSO  ACCOUNT  ASSOCIATED  REASON
 ada@example.com  VERIFIED  Owner  yes  created  yes
-id-              VERIFIED  r1     no   parked   –          Torq has no e-mail for this user
+id-              VERIFIED  r1     no   parked   –           Torq has no e-mail for this user
 "
     );
     let mut two = people();
