@@ -49,6 +49,16 @@ pub(super) async fn run(context: Context, args: CheckArgs) -> Result<Exit, Comma
             gravest = Exit::Unexpected;
         }
     }
+    if let Some(listen) = config.http.listen
+        && !listen.ip().is_loopback()
+        && config.http.password.is_none()
+    {
+        let words = format!(
+            "other machines reach {listen}, so without http.password_file the page and the API, which name people, are refused there; \
+             health and metrics are served"
+        );
+        general.push(Finding::new(None, "status page", Verdict::Note, &words));
+    }
     found.add(None, general)?;
 
     for connector in config.connectors.iter().filter(|one| names.contains(&one.name)) {

@@ -226,7 +226,7 @@ impl Store {
             // turn out to be missing does the guard hold them.
             if torq.is_some() {
                 Doubt::of_changed_side(&transaction)?.write(&transaction)?;
-                let change = "the Torq API key or region is another one than before: whoever is missing now is removed only after approval";
+                let change = "the Torq API key, region or address is another one than before: whoever is missing now is removed only after approval";
                 changes.push((change.to_owned(), None));
             }
             transaction.execute("UPDATE connector SET torq_side = ?1", [&sides.torq])?;

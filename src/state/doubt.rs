@@ -11,7 +11,7 @@ pub(super) enum Doubt {
     /// Nothing speaks against it.
     #[default]
     None,
-    /// The Torq API key or region is another one than before.
+    /// The Torq API key, region or address is another one than before.
     SideChanged {
         /// So many polls are to be complete before this can be over: one that is read through the new key alone, and before it
         /// the one that was under way when the key changed.
@@ -89,7 +89,7 @@ impl Doubt {
     pub(super) fn reason(self) -> Option<&'static str> {
         match self {
             Self::None => None,
-            Self::SideChanged { .. } => Some("the Torq API key or region is another one than before"),
+            Self::SideChanged { .. } => Some("the Torq API key, region or address is another one than before"),
             Self::Strangers => Some("nobody who was known came back: it looks like another workspace"),
         }
     }

@@ -221,7 +221,7 @@ fn table(name: &str, path: &str, query: &Query, asked: &Asked, found: &UserPage,
                 (sorting.header("login", "Last login", "", false))
                 (sorting.header("since", "Known since", "wide wider", false))
                 (sorting.header("account", "Account", "", false))
-                th scope="col" class="wide" { "Directory" }
+                th scope="col" { "Directory" }
             } }
             tbody {
                 @for row in &found.users {
@@ -234,7 +234,7 @@ fn table(name: &str, path: &str, query: &Query, asked: &Asked, found: &UserPage,
                         td { (when_told(user.last_login.as_deref(), now, "never")) }
                         td class="wide wider" { (when(Some(user.first_seen), now, "")) }
                         td { (standing(user.account)) @if let Some(reason) = user.reason.as_ref().filter(|_| user.account != AccountStanding::Held) { br; span class="faint why" { (foreign(reason)) } } }
-                        td class="wide" { (directory(&row.directory)) }
+                        td { (directory(&row.directory)) }
                     }
                 }
             }

@@ -28,8 +28,7 @@ fn connector(out: &mut dyn Write, run: &DryRun) -> io::Result<()> {
     if run.changes.is_empty() {
         writeln!(out, "{name}: nothing would change")?;
     } else {
-        let changes = counted(run.changes.len() as u64, "change");
-        writeln!(out, "{name}: a run would make {changes}{}", summary(run))?;
+        writeln!(out, "{name}: a run would make changes{}", summary(run))?;
     }
     for (kind, changes) in by_kind(&run.changes) {
         writeln!(out, "\n  {}:", heading(kind, changes.len()))?;

@@ -463,7 +463,7 @@ fn a_dry_run_tells_what_would_happen() {
     assert_eq!(
         written(|out| dry_run(out, &previews(), look(Format::Table))),
         "\
-main: a run would make 4 changes: 2 new
+main: a run would make changes: 2 new
 
   2 new users in Torq:
     ada@example.com

@@ -414,3 +414,21 @@ async fn check_notes_a_key_that_ends_soon_or_has_ended() {
         ran.shows(&[verdict, &expires]);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_others_reach_and_nobody_may_see_is_noted() {
+    let sandbox = sandbox(1).await;
+    let place = place(&sandbox);
+    for (listen, noted) in [("0.0.0.0:8686", true), ("127.0.0.1:8686", false)] {
+        let general = format!("[http]\nlisten = \"{listen}\"\n");
+        place.configure(&general, &[Connector::new("main", &sandbox)]);
+        let ran = place.run(&["check", "--offline"]).await.exits(0);
+        let words = "note    status page";
+        assert_eq!(
+            ran.out.contains(words) && ran.out.contains("http.password_file"),
+            noted,
+            "{}",
+            ran.out
+        );
+    }
+}

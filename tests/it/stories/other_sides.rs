@@ -191,10 +191,10 @@ async fn another_workspace_removes_nobody_unasked_and_says_why() {
     );
     let reason = status.reason.unwrap();
     assert!(
-        reason.contains("the Torq API key or region is another one than before"),
+        reason.contains("the Torq API key, region or address is another one than before"),
         "{reason}"
     );
-    assert!(told(&scene)[0].contains("the Torq API key or region"));
+    assert!(told(&scene)[0].contains("the Torq API key, region or address"));
     // That was a mistake.
     back(&mut scene);
     let end = scene.run().await;
