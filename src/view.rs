@@ -379,6 +379,8 @@ pub enum EventKind {
     RemovalHeld,
     /// A removal was approved.
     RemovalApproved,
+    /// A removal that was held, or approved and not carried out yet, is off: the user is back.
+    RemovalDropped,
     /// The connector changed its state.
     StateChanged,
     /// Torq sent a record that could not be read.
@@ -387,7 +389,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [EventKind; 13] = [
+    pub const ALL: [EventKind; 14] = [
         Self::UserAppeared,
         Self::UserChanged,
         Self::UserDisappeared,
@@ -399,6 +401,7 @@ impl EventKind {
         Self::AccountRefused,
         Self::RemovalHeld,
         Self::RemovalApproved,
+        Self::RemovalDropped,
         Self::StateChanged,
         Self::RecordUnreadable,
     ];
@@ -417,6 +420,7 @@ impl EventKind {
             Self::AccountRefused => "account_refused",
             Self::RemovalHeld => "removal_held",
             Self::RemovalApproved => "removal_approved",
+            Self::RemovalDropped => "removal_dropped",
             Self::StateChanged => "state_changed",
             Self::RecordUnreadable => "record_unreadable",
         }

@@ -245,6 +245,7 @@ pub fn event(kind: EventKind) -> &'static str {
         EventKind::AccountRefused => "account refused",
         EventKind::RemovalHeld => "removal held",
         EventKind::RemovalApproved => "removal approved",
+        EventKind::RemovalDropped => "removal dropped",
         EventKind::StateChanged => "state changed",
         EventKind::RecordUnreadable => "record unreadable",
     }

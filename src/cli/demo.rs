@@ -228,6 +228,7 @@ fn many_words(kind: EventKind) -> String {
         EventKind::AccountRefused => "people refused by JumpCloud, and parked",
         EventKind::RemovalHeld => "removals held until they are approved, or the people are back",
         EventKind::RemovalApproved => "removals approved",
+        EventKind::RemovalDropped => "removals dropped: the people are back",
         EventKind::StateChanged => "changes of the connector's state",
         EventKind::RecordUnreadable => "records of Torq that cannot be read",
     };

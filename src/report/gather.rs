@@ -14,7 +14,7 @@ use crate::view::{AccountStanding, EventKind, EventView};
 use crate::wording::{self, counted, moment};
 
 /// What is reported of a change: everything that happened to people and accounts.
-const CHANGES: [EventKind; 11] = [
+const CHANGES: [EventKind; 12] = [
     EventKind::UserAppeared,
     EventKind::UserChanged,
     EventKind::UserDisappeared,
@@ -26,6 +26,7 @@ const CHANGES: [EventKind; 11] = [
     EventKind::AccountRefused,
     EventKind::RemovalHeld,
     EventKind::RemovalApproved,
+    EventKind::RemovalDropped,
 ];
 
 /// Who of the users the question is about, as of now or of the past. `interval`: how often the connector polls.

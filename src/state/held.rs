@@ -1,7 +1,8 @@
 //! Who was held for removal at a moment that is past, as far as the events say it.
 //!
-//! That somebody is held is an event, and so is that it was approved and that they were removed. That they came back is none: a held
-//! removal is then dropped without a word. So what comes after the moment decides where it can, and what cannot be known is said.
+//! That somebody is held is an event, and so is that it was approved, that they were removed, and that they came back. Of those who
+//! came back under a version that noted none of that, what comes after the moment decides where it can, and what cannot be known is
+//! said.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,16 +22,18 @@ pub struct HeldThen {
 }
 
 /// What says that nobody is held any more, or is held anew.
-const DECIDES: [EventKind; 4] = [
+const DECIDES: [EventKind; 5] = [
     EventKind::RemovalHeld,
     EventKind::RemovalApproved,
+    EventKind::RemovalDropped,
     EventKind::UserDisappeared,
     EventKind::UserAppeared,
 ];
 /// The same, and that somebody was seen.
-const SEEN: [EventKind; 5] = [
+const SEEN: [EventKind; 6] = [
     EventKind::RemovalHeld,
     EventKind::RemovalApproved,
+    EventKind::RemovalDropped,
     EventKind::UserDisappeared,
     EventKind::UserAppeared,
     EventKind::UserChanged,
@@ -46,8 +49,13 @@ impl Store {
         let after = self.of_held("min(no)", "no >", cut, &DECIDES)?;
         let mut held = HeldThen::default();
         // Approved is only what is held, and what was not held anew since was held then.
-        let approved = after.iter().filter(|(_, kind)| **kind == EventKind::RemovalApproved);
-        held.surely.extend(approved.map(|(id, _)| id.clone()));
+        let decided = after.iter().filter(|(id, kind)| match kind {
+            EventKind::RemovalApproved => true,
+            // It may have been approved before.
+            EventKind::RemovalDropped => before.get(*id) == Some(&EventKind::RemovalHeld),
+            _ => false,
+        });
+        held.surely.extend(decided.map(|(id, _)| id.clone()));
         let mut statement = self.db.prepare_cached(
             "SELECT id FROM users WHERE absent_polls > 0 AND removal = 'held' AND removed_at IS NULL",
         )?;

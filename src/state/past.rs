@@ -141,7 +141,7 @@ impl Store {
     fn backwards(&self, which: &str, cut: i64, mut wants_more: impl FnMut(EventView) -> bool) -> Sql<()> {
         let mut statement = self.db.prepare_cached(&format!(
             "SELECT at, run, kind, user_id, email, before, after, reason FROM events WHERE {which}
-               AND kind NOT IN ('account_refused', 'removal_held', 'removal_approved', 'record_unreadable')
+               AND kind NOT IN ('account_refused', 'removal_held', 'removal_approved', 'removal_dropped', 'record_unreadable')
              ORDER BY no DESC"
         ))?;
         let mut rows = statement.query([cut])?;

@@ -69,7 +69,7 @@ impl Store {
             .optional()?
             .unwrap_or((false, false));
         db.execute("UPDATE connector SET nameless = ?1 WHERE nameless <> ?1", [nameless])?;
-        let returned = forgive_returned(db, &memory.seen)?;
+        let returned = forgive_returned(db, now, run, &memory.seen)?;
         let missing = if clean {
             count_missing(db, &memory)?
         } else {
@@ -78,7 +78,7 @@ impl Store {
         // No account has lost its last user since a poll found that none had, or has one again.
         let settled = settled && !returned && !missing.counted;
         if !settled {
-            count_accounts(db, clean)?;
+            count_accounts(db, now, run, clean)?;
         }
         let doubt = Doubt::read(db)?.in_view_of(returned, missing.strange);
         let mut end = PollEnd::default();
@@ -252,7 +252,7 @@ fn note_read(db: &Connection, now: Timestamp) -> Sql<()> {
 
 /// Whoever was absent and is seen again counts as never absent: nothing is held or approved for them any more. Whether there is
 /// somebody like that.
-fn forgive_returned(db: &Connection, seen: &Bits) -> Sql<bool> {
+fn forgive_returned(db: &Connection, now: Timestamp, run: Option<i64>, seen: &Bits) -> Sql<bool> {
     let returned: Vec<u32> = {
         let mut statement = db.prepare("SELECT no FROM users WHERE absent_polls > 0 AND removed_at IS NULL")?;
         let numbers = statement.query_map([], |row| row.get(0))?;
@@ -261,6 +261,13 @@ fn forgive_returned(db: &Connection, seen: &Bits) -> Sql<bool> {
             .collect::<Sql<_>>()?
     };
     for no in &returned {
+        let waited: bool = db
+            .prepare_cached("SELECT removal IS NOT NULL FROM users WHERE no = ?1")?
+            .query_row([no], |row| row.get(0))?;
+        if waited {
+            let (id, email) = named(db, *no)?;
+            drop_removal(db, now, run, Some(&id), &email, "is back in Torq")?;
+        }
         db.execute("UPDATE users SET absent_polls = 0, removal = NULL WHERE no = ?1", [no])?;
     }
     Ok(!returned.is_empty())
@@ -322,7 +329,16 @@ const ORPHANS: &str = "origin = 'created' AND account_id IS NOT NULL AND release
 
 /// Counts for each account of ours in how many polls in a row nobody who was there had its e-mail. An account whose e-mail
 /// somebody has again is nobody's to release.
-fn count_accounts(db: &Connection, clean: bool) -> Sql<()> {
+fn count_accounts(db: &Connection, now: Timestamp, run: Option<i64>, clean: bool) -> Sql<()> {
+    let carried: Vec<String> = db
+        .prepare(&format!(
+            "SELECT email_key FROM accounts WHERE release IN ('held', 'approved') AND {CARRIED}"
+        ))?
+        .query_map([], |row| row.get(0))?
+        .collect::<Sql<_>>()?;
+    for email in carried {
+        drop_removal(db, now, run, None, &email, "somebody in Torq has this e-mail again")?;
+    }
     db.execute(
         &format!(
             "UPDATE accounts SET absent_polls = 0, release = NULL,
@@ -565,6 +581,24 @@ fn hold_account(db: &Connection, now: Timestamp, run: Option<i64>, key: &str, re
         ..NewEvent::default()
     };
     events::record(db, now, run, EventKind::RemovalHeld, event)
+}
+
+/// A removal that waits, for a person or for the next run, is off.
+fn drop_removal(
+    db: &Connection,
+    now: Timestamp,
+    run: Option<i64>,
+    id: Option<&str>,
+    email: &str,
+    reason: &str,
+) -> Sql<()> {
+    let event = NewEvent {
+        user_id: id,
+        email: Some(email),
+        reason: Some(reason),
+        ..NewEvent::default()
+    };
+    events::record(db, now, run, EventKind::RemovalDropped, event)
 }
 
 fn remove_user(db: &Connection, now: Timestamp, run: Option<i64>, no: u32) -> Sql<()> {

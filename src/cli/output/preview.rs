@@ -93,6 +93,7 @@ fn heading(kind: EventKind, number: usize) -> String {
         EventKind::AccountRefused => of("user") + " to park",
         EventKind::RemovalHeld => of("removal") + " to hold until approved",
         EventKind::RemovalApproved => of("approved removal"),
+        EventKind::RemovalDropped => of("held removal") + " to drop: the user is back",
         EventKind::StateChanged => of("change") + " of state",
         EventKind::RecordUnreadable => of("record") + " that cannot be read",
     }

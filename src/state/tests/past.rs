@@ -203,20 +203,53 @@ fn who_was_held_is_known_where_what_came_after_says_so() {
     polled(&mut store, 4, &users[3..]);
     assert_eq!(held(&store, 3), (ids(&[]), ids(&[])));
     assert_eq!(held(&store, 5), (ids(&[0, 1, 2]), ids(&[])));
-    // One is back, which is no event; the others are approved, and removed.
+    // One is back; the others are approved, and removed.
     polled(&mut store, 6, &users[2..]);
-    assert_eq!(held(&store, 5), (ids(&[0, 1]), ids(&[2])));
+    assert_eq!(held(&store, 5), (ids(&[0, 1, 2]), ids(&[])));
+    assert_eq!(held(&store, 7), (ids(&[0, 1]), ids(&[])));
     assert_eq!(store.approve(at(8)).unwrap(), 2);
-    assert_eq!(held(&store, 9), (ids(&[]), ids(&[2])));
+    assert_eq!(held(&store, 9), (ids(&[]), ids(&[])));
     polled(&mut store, 10, &users[2..]);
+    assert_eq!(held(&store, 5), (ids(&[0, 1, 2]), ids(&[])));
+    assert_eq!(held(&store, 7), (ids(&[0, 1]), ids(&[])));
+    // An earlier version did not note that somebody was back.
+    store
+        .db
+        .execute("DELETE FROM events WHERE kind = 'removal_dropped'", [])
+        .unwrap();
     for minute in [5, 7] {
         assert_eq!(held(&store, minute), (ids(&[0, 1]), ids(&[2])), "{minute}");
     }
+    assert_eq!(held(&store, 9), (ids(&[]), ids(&[2])));
     // Whoever was seen to change was back by then.
     let changed: Vec<_> = (2..8).map(|number| user(number, 1)).collect();
     polled(&mut store, 12, &changed);
     assert_eq!(held(&store, 13), (ids(&[]), ids(&[])));
     assert_eq!(held(&store, 1), (ids(&[]), ids(&[])));
+}
+
+#[test]
+fn whoever_was_approved_and_is_back_was_not_held_in_between() {
+    let mut store = store();
+    let users: Vec<_> = (0..8).map(|number| user(number, 0)).collect();
+    let at = |minute: i64| Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_mins(minute);
+    for (minute, from) in [(0, 0), (2, 1), (4, 1)] {
+        poll_at(
+            &mut store,
+            at(minute),
+            &page(&users[from..], None),
+            MaxRemovals::Users(0),
+        );
+    }
+    assert_eq!(store.approve(at(6)).unwrap(), 1);
+    poll_at(&mut store, at(8), &page(&users, None), MaxRemovals::Users(0));
+    let events = store.events(&EventQuery::default()).unwrap();
+    let dropped = events.iter().filter(|event| event.kind == EventKind::RemovalDropped);
+    assert_eq!(dropped.count(), 1);
+    for (minute, held) in [(5, 1), (7, 0), (9, 0)] {
+        let then = store.held_at(at(minute)).unwrap();
+        assert_eq!((then.surely.len(), then.perhaps.len()), (held, 0), "{minute}");
+    }
 }
 
 #[test]

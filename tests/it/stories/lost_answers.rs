@@ -78,7 +78,10 @@ async fn a_lost_answer_is_looked_for_by_the_next_process_when_this_one_cannot() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_create_that_takes_effect_after_its_process_was_killed_makes_no_second_account() {
-    let scene = Scene::with_people(16).await;
+    let mut scene = Scene::with_people(16).await;
+    // Until then what turns up is ours.
+    scene.set_general("NETWORK__TIMEOUT", "5s");
+    scene.settling = Duration::MAX;
     let world = scene.world();
     world.fault(times(4, Endpoint::AccountCreate, Fault::Delay(Duration::from_millis(700))).after(3));
     scene.killed_at(Endpoint::AccountCreate, 6).await;
