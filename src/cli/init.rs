@@ -130,8 +130,9 @@ enum Next {
 }
 
 pub(super) async fn run(context: Context, args: InitArgs) -> Result<Exit, CommandError> {
-    let target = file::Target::look(&context.path)?;
+    let mut target = file::Target::look(&context.path)?;
     let taken = target.names(&context)?;
+    target.first = taken.is_empty();
     if args.state_dir.is_some() && target.text.is_some() {
         return Err(CommandError::new(
             Exit::Usage,
@@ -238,7 +239,7 @@ fn say_what_is_next(context: &Context, answers: &Answers, draft: &file::Draft, t
         tell(&format!("  a secret is in {} (mode 600)", file.display()));
     }
     if context.path == Path::new(super::DEFAULT_CONFIG) {
-        say_how_the_service_gets_them(draft, target.text.is_none());
+        say_how_the_service_gets_them(draft, target.first);
     }
     tell(&format!(
         "Next:\n  torq-connector sync --dry-run {name}   shows what a run would do\n  torq-connector run   is the daemon; one that runs \

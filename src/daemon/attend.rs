@@ -23,7 +23,7 @@ use crate::http::{self, Patience};
 use crate::model::ConnectorName;
 use crate::notify::{Brief, Herald};
 use crate::state::{About, State, StateError, Store};
-use crate::sync::{Connector, Neighbourhood};
+use crate::sync::{self, Connector, Neighbourhood};
 use crate::view::{ConnectorState, RunOutcome};
 use crate::web::{self, Board, Live, Overlay, Seat};
 use crate::wording::{BY_ITSELF, moment};
@@ -111,6 +111,9 @@ impl Attendant {
             self.sit(None);
             match self.open_state().await {
                 Opened::State(state) => {
+                    if let Ok(about) = state.call(|store| store.about()).await {
+                        sync::note_readable(&self.config, &about);
+                    }
                     // Another one, maybe, which knows nothing of a poll.
                     self.schedule.poll_next();
                     self.sit(Some(state.clone()));

@@ -48,8 +48,14 @@ pub fn approve(
         let held = store.status()?.held;
         if held != shown {
             let name = store.name();
+            let alone = match store.held_alone()? {
+                0 => String::new(),
+                alone => format!(
+                    " ({alone} of them for an account whose e-mail nobody has any more: torq-connector events {name} --kind removal_held)"
+                ),
+            };
             return Ok(Err(format!(
-                "{held} held by now, and not {shown}: nothing is approved. Look at them again: torq-connector users {name} --account held"
+                "{held} held by now{alone}, and not {shown}: nothing is approved. Look at them again: torq-connector users {name} --account held"
             )));
         }
     }

@@ -183,8 +183,10 @@ impl Lane {
 
     /// Asks at once where nothing but our own pause after a failure keeps us from it: somebody has mended it, maybe.
     pub fn hurry(&self) {
-        lock(&self.inner.pace).hurry(Instant::now());
-        self.inner.hurried.notify_waiters();
+        let ended = lock(&self.inner.pace).hurry(Instant::now());
+        if ended {
+            self.inner.hurried.notify_waiters();
+        }
     }
 
     /// How far our clock is ahead of the peer's, as its last answer that spoke of the time said.

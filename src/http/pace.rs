@@ -93,12 +93,15 @@ impl Pace {
     }
 
     /// Whoever asks now knows more than our own pause does. What the peer asked for stays.
-    pub(super) fn hurry(&mut self, now: Instant) {
-        if self.paused_until > now {
+    /// Whether that ended a pause.
+    pub(super) fn hurry(&mut self, now: Instant) -> bool {
+        let paused = self.paused_until > now;
+        if paused {
             self.paused_until = now;
             // What was reserved for the end of the pause is not waited for any more.
             self.next = now;
         }
+        paused
     }
 
     /// Answers so far.
@@ -132,8 +135,9 @@ mod tests {
         let mut pace = Pace::new(40.0, start);
         pace.pause(later);
         assert_eq!(pace.reserve(start), later);
-        pace.hurry(start);
+        assert!(pace.hurry(start));
         assert_eq!(pace.reserve(start), start);
+        assert!(!pace.hurry(start));
         pace.pause(later);
         pace.pause_as_asked(soon);
         pace.hurry(start);

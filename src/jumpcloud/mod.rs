@@ -181,11 +181,17 @@ impl JumpCloud {
         self.once(&request, read).await
     }
 
-    /// Deletes an account. One attempt; repeating it does no harm.
+    /// Deletes an account. One attempt; repeating it does no harm. `still` is waited for when the request's turn has come, right
+    /// before it is sent: whether it is to be.
     ///
     /// # Errors
-    /// [`FailureKind::NotFound`]: it is gone already, or accounts cannot be deleted here.
-    pub async fn delete_account(&self, application: &ApplicationId, account: &AccountId) -> Result<(), Failure> {
+    /// [`FailureKind::NotFound`]: it is gone already, or accounts cannot be deleted here. [`FailureKind::Stopped`]: `still` said no.
+    pub async fn delete_account(
+        &self,
+        application: &ApplicationId,
+        account: &AccountId,
+        still: impl Future<Output = bool>,
+    ) -> Result<(), Failure> {
         let path = [application.as_str(), "accounts", account.as_str()];
         let request = self.request("delete account", Method::DELETE, &path, Body::Empty);
         // Documented: 200 with the object, or 204. A page of HTML comes from somebody in between, who has deleted nothing.
@@ -193,7 +199,19 @@ impl JumpCloud {
             true => Err(strange(&request, answer, "it is a page of HTML")),
             false => Ok(()),
         };
-        self.once(&request, read).await
+        let attempt = async {
+            if !still.await {
+                let detail = "stopped before it was sent";
+                return Err(Failure::new(
+                    Peer::JumpCloud,
+                    request.operation,
+                    FailureKind::Stopped,
+                    detail,
+                ));
+            }
+            read(&self.session.attempt(&request).await?)
+        };
+        self.session.lane().once(request.operation, attempt).await
     }
 
     /// Deletes an application, and with it whatever is in it. One attempt; repeating it does no harm. `false`: JumpCloud

@@ -349,6 +349,15 @@ impl Store {
             .collect()
     }
 
+    /// Whether an account is to be deleted still: somebody may have thought better of it since it was listed.
+    pub fn is_due(&self, deletion: &Deletion) -> Sql<bool> {
+        self.db
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM accounts WHERE email_key = ?1 AND account_id = ?2 AND release = 'due')",
+            )?
+            .query_row([deletion.key.as_str(), deletion.account.as_str()], |row| row.get(0))
+    }
+
     /// Accounts that were to be deleted are only reported after all. Returns how many.
     pub fn report_due(&mut self) -> Sql<u64> {
         let kept = self.db.execute(

@@ -124,8 +124,10 @@ impl Store {
         let run = self.run;
         let transaction = self.db.transaction()?;
         let was = known_account(&transaction, &lost.key, &lost.account)?;
-        // Whoever said so may have been wrong: by its id alone it is ours again, should it turn up.
-        keep_made(&transaction, Some(lost.key.as_str()))?;
+        if why != Lost::Renamed {
+            // Whoever said so may have been wrong: by its id alone it is ours again, should it turn up.
+            keep_made(&transaction, Some(lost.key.as_str()))?;
+        }
         transaction.execute(
             "UPDATE accounts SET account_id = NULL, origin = NULL, directory_user_id = NULL, intent_at = NULL, release = NULL,
                 refused = NULL, refused_at = NULL, association_refused = NULL

@@ -19,7 +19,12 @@ pub(super) enum Doubt {
     },
     /// A poll saw nobody of those who were known.
     Strangers,
+    /// A person took back that they approved what was held.
+    Withdrawn,
 }
+
+/// Why what is held again is held.
+pub(super) const WITHDRAWN: &str = "the approval was withdrawn";
 
 impl Doubt {
     /// What is noted in `connector.hold_removals`.
@@ -30,6 +35,7 @@ impl Doubt {
             2 => Self::Strangers,
             3 => Self::SideChanged { polls: 1 },
             4 => Self::SideChanged { polls: 2 },
+            5 => Self::Withdrawn,
             _ => Self::SideChanged { polls: 0 },
         })
     }
@@ -41,6 +47,7 @@ impl Doubt {
             Self::Strangers => 2,
             Self::SideChanged { polls: 1 } => 3,
             Self::SideChanged { .. } => 4,
+            Self::Withdrawn => 5,
         };
         db.execute(
             "UPDATE connector SET hold_removals = ?1 WHERE hold_removals <> ?1",
@@ -71,7 +78,7 @@ impl Doubt {
     pub(super) fn after_poll(self, missing: bool) -> Self {
         match self {
             Self::SideChanged { polls: polls @ 2.. } => Self::SideChanged { polls: polls - 1 },
-            Self::SideChanged { .. } | Self::Strangers if !missing => Self::None,
+            Self::SideChanged { .. } | Self::Strangers | Self::Withdrawn if !missing => Self::None,
             Self::SideChanged { .. } => Self::SideChanged { polls: 0 },
             other => other,
         }
@@ -80,7 +87,7 @@ impl Doubt {
     /// A person approved what is held. Whoever is missing and was not shown as that is in doubt as before.
     pub(super) fn after_approval(self, unshown: bool) -> Self {
         match self {
-            Self::SideChanged { polls: 0 } | Self::Strangers if !unshown => Self::None,
+            Self::SideChanged { polls: 0 } | Self::Strangers | Self::Withdrawn if !unshown => Self::None,
             other => other,
         }
     }
@@ -91,6 +98,7 @@ impl Doubt {
             Self::None => None,
             Self::SideChanged { .. } => Some("the Torq API key, region or address is another one than before"),
             Self::Strangers => Some("nobody who was known came back: it looks like another workspace"),
+            Self::Withdrawn => Some(WITHDRAWN),
         }
     }
 }

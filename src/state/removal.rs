@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::doubt::Doubt;
+use super::doubt::{Doubt, WITHDRAWN};
 use super::poll::clear_poll;
 use super::seen::{Bits, Memory};
 use super::{NewEvent, Sql, Store, events, stored};
@@ -120,6 +120,14 @@ impl Store {
         Ok(end)
     }
 
+    /// How many accounts are held by themselves, without a user who is.
+    pub fn held_alone(&self) -> Sql<u64> {
+        self.db
+            .query_row("SELECT count(*) FROM accounts WHERE release = 'held'", [], |row| {
+                row.get(0)
+            })
+    }
+
     /// How many removals are approved and not carried out yet.
     pub fn approved(&self) -> Sql<u64> {
         self.db.query_row(
@@ -150,34 +158,49 @@ impl Store {
         self.durably(|store| store.approve_held(now))
     }
 
-    /// Holds again what was approved and is not carried out yet. Returns how many removals that are.
+    /// Holds again what was approved and is not carried out yet, and every account that is to be deleted and is not: of those it is
+    /// not known any more which of them a person approved. Returns how many removals that are.
     pub fn withdraw_approval(&mut self, now: Timestamp) -> Sql<u64> {
         self.durably(|store| store.hold_again(now))
     }
 
     fn hold_again(&mut self, now: Timestamp) -> Sql<u64> {
-        const REASON: &str = "the approval was withdrawn";
         let run = self.run;
         let transaction = self.db.transaction()?;
         let users = numbers(&transaction, "removal = 'approved'")?;
         for no in &users {
-            hold_user(&transaction, now, run, *no, REASON)?;
+            hold_user(&transaction, now, run, *no, WITHDRAWN)?;
         }
         let keys: Vec<String> = transaction
-            .prepare("SELECT email_key FROM accounts WHERE release = 'approved'")?
+            .prepare(
+                "SELECT email_key FROM accounts WHERE release = 'approved' OR (release = 'due' AND refused IS NULL)",
+            )?
             .query_map([], |row| row.get(0))?
             .collect::<Sql<_>>()?;
         for key in &keys {
-            hold_account(&transaction, now, run, key, REASON)?;
+            hold_account(&transaction, now, run, key, WITHDRAWN)?;
         }
         let withdrawn = (users.len() + keys.len()) as u64;
         if withdrawn > 0 {
-            transaction.execute("UPDATE connector SET hold_reason = coalesce(hold_reason, ?1)", [REASON])?;
+            transaction.execute(
+                "UPDATE connector SET hold_reason = coalesce(hold_reason, ?1)",
+                [WITHDRAWN],
+            )?;
+            // What is missing besides was in doubt, maybe, until the approval.
+            if Doubt::read(&transaction)? == Doubt::None {
+                Doubt::Withdrawn.write(&transaction)?;
+            }
         }
         transaction.commit()?;
-        if withdrawn > 0 {
+        let about = self.about()?;
+        // Whatever else is the matter is not less so for it; then the next run that comes to its end says it.
+        let tells = matches!(
+            about.state,
+            ConnectorState::Held | ConnectorState::Connected | ConnectorState::Starting
+        );
+        if withdrawn > 0 && tells {
             let held = self.status()?.held;
-            let why = self.about()?.hold_reason.unwrap_or_default();
+            let why = about.hold_reason.unwrap_or_default();
             let name = &self.name;
             let action = format!(
                 "look at them (torq-connector users {name} --account held), then: torq-connector approve {name} --count {held}"

@@ -71,7 +71,11 @@ impl Store {
         };
         let progress = progress.filter(|_| running || state == ConnectorState::Collecting);
         // What happens as soon as it goes on is not to be forgotten over that it rests.
-        let approved = if paused { self.approved()? } else { 0 };
+        let approved = if paused {
+            self.approved()? + counts.deletions_pending
+        } else {
+            0
+        };
         Ok(ConnectorStatus {
             name: self.name.to_string(),
             state,
@@ -79,7 +83,7 @@ impl Store {
                 let waits = (approved > 0).then(|| {
                     format!(
                         "; {} to be carried out when it goes on",
-                        wording::counted(approved, "approved removal")
+                        wording::counted(approved, "removal")
                     )
                 });
                 Some(wording::paused_reason(about.paused_at) + &waits.unwrap_or_default())

@@ -80,9 +80,13 @@ pub fn note_tenants(config: &Config) {
 /// Notes that the state of a connector cannot be read, unless it is known from before where it delivers.
 fn note_unread(connector: &config::Connector) {
     let mut tenants = TENANTS.lock().unwrap_or_else(PoisonError::into_inner);
-    let is_known = tenants.known.values().any(|names| names.contains(&connector.name));
-    if !is_known && !tenants.unread.iter().any(|one| one.name == connector.name) {
-        tenants.unread.push(Neighbour::of(connector));
+    let this = Neighbour::of(connector);
+    // As it is configured now, and not as it was.
+    tenants.unread.retain(|other| other.name != this.name);
+    let console = format!("{} ", this.console);
+    let mut here = tenants.known.iter().filter(|(known, _)| known.starts_with(&console));
+    if !here.any(|(_, names)| names.contains(&this.name)) {
+        tenants.unread.push(this);
     }
 }
 
@@ -128,9 +132,14 @@ pub(super) fn tenancy(connector: &Connector, application: &ApplicationId) -> Ten
 /// The same of what is known about a connector.
 pub(super) fn tenancy_of(config: &config::Connector, about: &About) -> Tenancy {
     match &about.application {
-        Some(application) => note_tenant(config, application),
-        None => Tenancy::Alone,
+        Some(application) if about.removing.is_none() => note_tenant(config, application),
+        _ => Tenancy::Alone,
     }
+}
+
+/// The state of a connector can be read: it is known where it delivers, whatever becomes of its runs.
+pub fn note_readable(config: &config::Connector, about: &About) {
+    let _ = tenancy_of(config, about);
 }
 
 /// Finds Torq's application, or creates it when `may_create`. `None` when it is not there and cannot be created.

@@ -70,10 +70,20 @@ impl Delivery<'_> {
                 return self.note_delete_refused(deletion, reason.to_owned()).await;
             }
         }
+        // Until its turn comes, which can be long, somebody may have thought better of it.
+        let mut due = None;
+        let listed = deletion.clone();
+        let still = async {
+            due = Some(self.state.call(move |store| store.is_due(&listed)).await);
+            matches!(due, Some(Ok(true)))
+        };
         let result = self
             .jumpcloud
-            .delete_account(&self.application, &deletion.account)
+            .delete_account(&self.application, &deletion.account, still)
             .await;
+        if due.transpose()? == Some(false) {
+            return Ok(());
+        }
         match result {
             Ok(()) => {
                 self.wrote(Write::Delete);

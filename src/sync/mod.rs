@@ -44,7 +44,7 @@ use crate::torq::{self, Torq};
 use crate::view::{ConnectorStatus, RunCounts, RunOutcome};
 
 pub use advice::{Again, about_cause, again_by_itself};
-pub use application::{forget_tenant, note_tenants};
+pub use application::{forget_tenant, note_readable, note_tenants};
 pub use drift::{Listed, list_accounts};
 pub use halt::{Halt, note_retrying};
 pub use neighbours::Neighbourhood;

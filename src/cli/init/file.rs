@@ -20,6 +20,8 @@ pub(super) struct Target {
     pub(super) text: Option<String>,
     /// Its mode; that of a new one has no secret in it.
     pub(super) mode: u32,
+    /// No connector is in it yet.
+    pub(super) first: bool,
 }
 
 /// The secrets that are told and not named: Torq's, that of a service account, an administrator's.
@@ -57,7 +59,13 @@ impl Target {
             }
             Err(error) => return Err(failed(error)),
         };
-        Ok(Self { path, text, mode })
+        let first = text.is_none();
+        Ok(Self {
+            path,
+            text,
+            mode,
+            first,
+        })
     }
 
     /// The connectors that are in it already.
@@ -97,9 +105,10 @@ impl Target {
     /// The file of a secret that is told. Those of the first connector are called as the systemd unit, the image and the
     /// documentation call them.
     fn secret_file(&self, name: &ConnectorName, what: &str) -> String {
-        match self.text {
-            None => what.to_owned(),
-            Some(_) => format!("{name}_{what}"),
+        if self.first {
+            what.to_owned()
+        } else {
+            format!("{name}_{what}")
         }
     }
 }

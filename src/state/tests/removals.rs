@@ -331,3 +331,43 @@ fn an_approval_that_is_cut_short_approves_nobody_and_a_repeated_one_nobody_twice
     assert_eq!(poll(&mut store, &users[8..], MAX).removed, 8);
     assert_eq!(store.approve(now).unwrap(), 0);
 }
+
+#[test]
+fn an_approval_that_is_withdrawn_leaves_every_other_trouble_and_every_doubt_as_it_was() {
+    let now = Timestamp::now();
+    let mut store = store();
+    store.reconcile_sides(now, &sides("a", "j")).unwrap();
+    let users = people(0..30);
+    poll(&mut store, &users, MAX);
+    store.reconcile_sides(now, &sides("b", "j")).unwrap();
+    for _ in 0..3 {
+        poll(&mut store, &users[2..], MAX);
+    }
+    assert_eq!(store.status().unwrap().held, 2, "another key, so two are not believed");
+    store
+        .note_state(
+            now,
+            ConnectorState::ReconnectRequired,
+            Some("Torq: no"),
+            Some("reconnect"),
+        )
+        .unwrap();
+    assert_eq!(store.approve(now).unwrap(), 2);
+    assert_eq!(store.withdraw_approval(now).unwrap(), 2);
+    assert_eq!(store.withdraw_approval(now).unwrap(), 0);
+    let status = store.status().unwrap();
+    assert_eq!((status.held, status.state), (2, ConnectorState::ReconnectRequired));
+    // One more would be believed of a workspace that nobody doubts.
+    for _ in 0..3 {
+        poll(&mut store, &users[3..], MAX);
+    }
+    assert_eq!((store.status().unwrap().held, store.status().unwrap().removed), (3, 0));
+    // Everybody is back: there is nothing left to doubt.
+    for _ in 0..2 {
+        poll(&mut store, &users, MAX);
+    }
+    for _ in 0..2 {
+        poll(&mut store, &users[1..], MAX);
+    }
+    assert_eq!(store.status().unwrap().removed, 1);
+}
