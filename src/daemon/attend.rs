@@ -273,6 +273,8 @@ impl Attendant {
                 .await?;
             if again {
                 tracing::info!(connector = %self.name(), "is not removed after all");
+                // A neighbour again, before it delivers for the first time.
+                sync::note_readable(&self.config, &state.call(|store| store.about()).await?);
             }
         } else if !matches!(action, Action::Remove(_)) && state.call(|store| store.about()).await?.removing.is_some() {
             return Ok(Answer::Removed);
