@@ -133,19 +133,7 @@ impl JumpCloud {
             Ok(account) => Ok(account),
             Err(unread) => Err(strange(&request, answer, unread.reason)),
         };
-        let attempt = async {
-            if !noting.await {
-                let detail = "stopped before it was sent";
-                return Err(Failure::new(
-                    Peer::JumpCloud,
-                    request.operation,
-                    FailureKind::Stopped,
-                    detail,
-                ));
-            }
-            read(&self.session.attempt(&request).await?)
-        };
-        self.session.lane().once(request.operation, attempt).await
+        self.once_if(&request, noting, read).await
     }
 
     /// Associates an account with a directory user. One attempt; repeating it does no harm.
@@ -199,19 +187,7 @@ impl JumpCloud {
             true => Err(strange(&request, answer, "it is a page of HTML")),
             false => Ok(()),
         };
-        let attempt = async {
-            if !still.await {
-                let detail = "stopped before it was sent";
-                return Err(Failure::new(
-                    Peer::JumpCloud,
-                    request.operation,
-                    FailureKind::Stopped,
-                    detail,
-                ));
-            }
-            read(&self.session.attempt(&request).await?)
-        };
-        self.session.lane().once(request.operation, attempt).await
+        self.once_if(&request, still, read).await
     }
 
     /// Deletes an application, and with it whatever is in it. One attempt; repeating it does no harm. `false`: JumpCloud
@@ -298,7 +274,28 @@ impl JumpCloud {
     }
 
     async fn once<T>(&self, request: &Request, read: impl Fn(&Answer) -> Result<T, Failure>) -> Result<T, Failure> {
-        let attempt = async { read(&self.session.attempt(request).await?) };
+        self.once_if(request, std::future::ready(true), read).await
+    }
+
+    /// One attempt, if `wanted` says so when its turn has come.
+    async fn once_if<T>(
+        &self,
+        request: &Request,
+        wanted: impl Future<Output = bool>,
+        read: impl Fn(&Answer) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let attempt = async {
+            if !wanted.await {
+                let detail = "stopped before it was sent";
+                return Err(Failure::new(
+                    Peer::JumpCloud,
+                    request.operation,
+                    FailureKind::Stopped,
+                    detail,
+                ));
+            }
+            read(&self.session.attempt(request).await?)
+        };
         self.session.lane().once(request.operation, attempt).await
     }
 }
