@@ -85,15 +85,17 @@ struct Survived {
     deaths: u64,
     /// Steps of the run that was not killed any more.
     steps: u64,
-    /// Writes that a loss of power undid, in the last life.
+    /// Writes that a loss of power undid.
     lost: u64,
 }
 
 /// Rounds at the boundaries `first`, `first + every`, … until a run survives.
 async fn lane(story: Story, how: Death, kinds: u64, first: u64, every: u64) -> Survived {
     let mut life = story.begin().await;
+    let mut lost = 0;
     for (deaths, step) in (0..).zip((first..).step_by(every as usize)) {
         if deaths > 0 && story.is_over(&life) {
+            lost += life.interpose.lost_writes();
             life = story.begin().await;
         }
         life.interpose.begin();
@@ -123,7 +125,7 @@ async fn lane(story: Story, how: Death, kinds: u64, first: u64, every: u64) -> S
         life.assert_in_step();
         if !died {
             assert!(steps > 0 && steps < step, "{steps} steps, and alive at {step}");
-            let lost = life.interpose.lost_writes();
+            lost += life.interpose.lost_writes();
             return Survived { deaths, steps, lost };
         }
     }
