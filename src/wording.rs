@@ -123,6 +123,14 @@ pub fn without_daemon(action: &str, name: &impl std::fmt::Display) -> String {
     }
 }
 
+/// What to do about removals that are held: the command carries how many were shown.
+pub fn about_held(name: &(impl std::fmt::Display + ?Sized), held: u64) -> String {
+    format!(
+        "look at them (torq-connector users {name} --account held), then: torq-connector approve {name} --count {held}; they are dropped \
+         by themselves when the users are back"
+    )
+}
+
 /// Whether what is to be done is to wait, or to look at most.
 pub fn asks_nothing(action: &str) -> bool {
     ["nothing:", "nothing,"].iter().any(|words| action.starts_with(words))

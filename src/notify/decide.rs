@@ -291,10 +291,7 @@ impl Ground<'_> {
             Occasion::ReportOnly => as_noted("report only: JumpCloud offers no account writes"),
             Occasion::Held => {
                 let held = status.held;
-                let action = format!(
-                    "look at them (torq-connector users {name} --account held), then: torq-connector approve {name} --count {held}; they are dropped by \
-                     themselves when the users are back"
-                );
+                let action = wording::about_held(name, held);
                 let are = if held == 1 { "waits" } else { "wait" };
                 say(&format!("{} {are} for approval", wording::counted(held, "removal")))
                     .because(about.hold_reason.as_deref())

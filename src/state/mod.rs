@@ -34,6 +34,7 @@ mod accounts;
 mod adoption;
 #[cfg(test)]
 mod ages;
+mod approval;
 mod backup;
 mod connector;
 mod course;

@@ -49,10 +49,7 @@ pub(super) fn of_end(
             1 => format!("1 removal is held: {why}"),
             more => format!("{more} removals are held: {why}"),
         };
-        let action = format!(
-            "look at them (torq-connector users {name} --account held), then: torq-connector approve {name} --count {}; they are dropped by themselves when the users are back",
-            status.held
-        );
+        let action = wording::about_held(name, status.held);
         let held = (reason, action);
         // Why nobody gets an account is no less worth knowing.
         let notice = match report_only {

@@ -87,6 +87,13 @@ async fn pause_and_resume() {
     }
 }
 
+impl Office {
+    async fn takes_back_eight(&self) {
+        let ran = self.place.run(&["approve", "main", "--withdraw"]).await.exits(0);
+        ran.tells(&["main: the approval is withdrawn: 8 removals are held again"]);
+    }
+}
+
 /// Twelve people, of whom eight left at once; accounts go with whoever is gone.
 async fn with_eight_held(with_daemon: bool, arrange: impl FnOnce(&WorldHandle)) -> (Sandbox, Office) {
     let sandbox = sandbox(12).await;
@@ -122,7 +129,17 @@ async fn approve() {
         .await;
         let world = sandbox.world();
         assert_eq!(world.count(Endpoint::AccountDelete), 0);
-        office.place.run(&["approve", "main"]).await.exits(0).tells(&[
+        let approve = async |more: &[&str]| office.place.run(&[&["approve", "main"], more].concat()).await;
+        // Not as many as somebody saw; and nothing is approved yet that could be taken back.
+        approve(&["--count", "6"])
+            .await
+            .exits(75)
+            .tells(&["main: 8 held by now, and not 6: nothing is approved"]);
+        approve(&["--withdraw"])
+            .await
+            .exits(0)
+            .tells(&["main: nothing is approved that was not carried out"]);
+        approve(&["--count", "8"]).await.exits(0).tells(&[
             "main: 8 removals approved",
             "deletes the 6 accounts that this connector created",
         ]);
@@ -132,12 +149,7 @@ async fn approve() {
             .await;
         assert_eq!(world.count(Endpoint::AccountDelete), 6);
         assert_eq!(world.accounts().len(), 6);
-        office
-            .place
-            .run(&["approve", "main"])
-            .await
-            .exits(0)
-            .tells(&["main: nothing is held"]);
+        approve(&[]).await.exits(0).tells(&["main: nothing is held"]);
         office.close().await;
     }
 }
@@ -310,12 +322,7 @@ async fn an_approval_is_taken_back_before_it_is_carried_out() {
             "{status}"
         );
         assert!(status["action"].as_str().unwrap().contains("--withdraw"), "{status}");
-        office
-            .place
-            .run(&["approve", "main", "--withdraw"])
-            .await
-            .exits(0)
-            .tells(&["main: the approval is withdrawn: 8 removals are held again"]);
+        office.takes_back_eight().await;
         office.place.run(&["resume", "main"]).await.exits(0);
         office.place.run(&["sync"]).await.exits(75);
         let status = office
@@ -344,12 +351,7 @@ async fn what_was_approved_and_is_not_deleted_yet_is_taken_back_too() {
         office
             .status(|status| status["removed"] == 8 && status["deletions_pending"] == 8)
             .await;
-        office
-            .place
-            .run(&["approve", "main", "--withdraw"])
-            .await
-            .exits(0)
-            .tells(&["main: the approval is withdrawn: 8 removals are held again"]);
+        office.takes_back_eight().await;
         world.clear_faults();
         office.place.run(&["sync"]).await.exits(75);
         office.status(|status| status["held"] == 8).await;

@@ -67,19 +67,26 @@ async fn the_demo_shows_the_whole_thing_and_leaves_nothing_behind() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_demo_whose_terminal_is_closed_leaves_nothing_behind() {
+/// A demo of three people, whose words go into `said`, and whose folder into `tmp`.
+fn small_demo(more: &[&str]) -> (tempfile::TempDir, tokio::process::Child) {
     let temp = tempfile::tempdir().unwrap();
-    let log = temp.path().join("said");
     let folder = temp.path().join("tmp");
     std::fs::create_dir(&folder).unwrap();
     let mut command = bare();
     command
         .env("TMPDIR", &folder)
         .args(["demo", "--people", "3", "--listen", "127.0.0.1:0"])
+        .args(more)
         .stdout(Stdio::null())
-        .stderr(std::fs::File::create(&log).unwrap());
-    let mut child = command.spawn().unwrap();
+        .stderr(std::fs::File::create(temp.path().join("said")).unwrap());
+    let child = command.spawn().unwrap();
+    (temp, child)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demo_whose_terminal_is_closed_leaves_nothing_behind() {
+    let (temp, mut child) = small_demo(&[]);
+    let (log, folder) = (temp.path().join("said"), temp.path().join("tmp"));
     eventually("it is on its way", async || {
         std::fs::read_to_string(&log)
             .unwrap()
@@ -103,17 +110,8 @@ async fn a_demo_whose_terminal_is_closed_leaves_nothing_behind() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_demo_that_is_quit_at_once_leaves_nothing_behind_either() {
-    let temp = tempfile::tempdir().unwrap();
-    let log = temp.path().join("said");
-    let folder = temp.path().join("tmp");
-    std::fs::create_dir(&folder).unwrap();
-    let mut command = bare();
-    command
-        .env("TMPDIR", &folder)
-        .args(["demo", "--people", "3", "--interval", "1s", "--listen", "127.0.0.1:0"])
-        .stdout(Stdio::null())
-        .stderr(std::fs::File::create(&log).unwrap());
-    let mut child = command.spawn().unwrap();
+    let (temp, mut child) = small_demo(&["--interval", "1s"]);
+    let (log, folder) = (temp.path().join("said"), temp.path().join("tmp"));
     let said = || std::fs::read_to_string(&log).unwrap();
     let control = eventually("it says where the sandbox is", async || {
         let said = said();

@@ -1,0 +1,145 @@
+//! Approval: what a person decides about removals that are held, and how they take it back.
+
+use jiff::Timestamp;
+
+use super::doubt::{Doubt, WITHDRAWN};
+use super::removal::{are, hold_account, hold_user, numbers};
+use super::{NewEvent, Sql, Store, events};
+use crate::view::{ConnectorState, EventKind};
+use crate::wording;
+
+impl Store {
+    /// How many accounts are held by themselves, without a user who is.
+    pub fn held_alone(&self) -> Sql<u64> {
+        self.db
+            .query_row("SELECT count(*) FROM accounts WHERE release = 'held'", [], |row| {
+                row.get(0)
+            })
+    }
+
+    /// How many removals are approved and not carried out yet.
+    pub fn approved(&self) -> Sql<u64> {
+        self.db.query_row(
+            "SELECT (SELECT count(*) FROM users WHERE absent_polls > 0 AND removal = 'approved' AND removed_at IS NULL)
+                  + (SELECT count(*) FROM accounts WHERE release = 'approved')",
+            [],
+            |row| row.get(0),
+        )
+    }
+
+    /// How many accounts that we created go with the removals that are held now.
+    pub fn held_accounts(&self) -> Sql<u64> {
+        self.db.query_row(
+            "SELECT count(*) FROM accounts a WHERE a.origin = 'created' AND a.account_id IS NOT NULL AND (a.release = 'held'
+                OR (a.release IS NULL
+                    AND EXISTS (SELECT 1 FROM users u
+                                WHERE u.email_key = a.email_key AND u.removal = 'held' AND u.removed_at IS NULL)
+                    AND NOT EXISTS (SELECT 1 FROM users u
+                                    WHERE u.email_key = a.email_key AND u.removal IS NOT 'held' AND u.removed_at IS NULL)))",
+            [],
+            |row| row.get(0),
+        )
+    }
+
+    /// Approves the removals that are held now: the next run carries them out, unless the users are back by then.
+    pub fn approve(&mut self, now: Timestamp) -> Sql<u64> {
+        // A person was told that it is so.
+        self.durably(|store| store.approve_held(now))
+    }
+
+    /// Holds again what was approved and is not carried out yet, and every account that is to be deleted and is not: of those it is
+    /// not known any more which of them a person approved. Returns how many removals that are.
+    pub fn withdraw_approval(&mut self, now: Timestamp) -> Sql<u64> {
+        self.durably(|store| store.hold_again(now))
+    }
+
+    fn hold_again(&mut self, now: Timestamp) -> Sql<u64> {
+        let run = self.run;
+        let transaction = self.db.transaction()?;
+        let users = numbers(&transaction, "removal = 'approved'")?;
+        for no in &users {
+            hold_user(&transaction, now, run, *no, WITHDRAWN)?;
+        }
+        let keys: Vec<String> = transaction
+            .prepare(
+                "SELECT email_key FROM accounts WHERE release = 'approved' OR (release = 'due' AND refused IS NULL)",
+            )?
+            .query_map([], |row| row.get(0))?
+            .collect::<Sql<_>>()?;
+        for key in &keys {
+            hold_account(&transaction, now, run, key, WITHDRAWN)?;
+        }
+        let withdrawn = (users.len() + keys.len()) as u64;
+        if withdrawn > 0 {
+            transaction.execute(
+                "UPDATE connector SET hold_reason = coalesce(hold_reason, ?1)",
+                [WITHDRAWN],
+            )?;
+            // What is missing besides was in doubt, maybe, until the approval.
+            if Doubt::read(&transaction)? == Doubt::None {
+                Doubt::Withdrawn.write(&transaction)?;
+            }
+        }
+        transaction.commit()?;
+        let about = self.about()?;
+        // Whatever else is the matter is not less so for it; then the next run that comes to its end says it.
+        let tells = matches!(
+            about.state,
+            ConnectorState::Held | ConnectorState::Connected | ConnectorState::Starting
+        );
+        if withdrawn > 0 && tells {
+            let held = self.status()?.held;
+            let why = about.hold_reason.unwrap_or_default();
+            let action = wording::about_held(&self.name, held);
+            let reason = format!("{} held: {why}", are(held));
+            self.note_state(now, ConnectorState::Held, Some(&reason), Some(&action))?;
+        }
+        Ok(withdrawn)
+    }
+
+    fn approve_held(&mut self, now: Timestamp) -> Sql<u64> {
+        let transaction = self.db.transaction()?;
+        let mut approved = 0;
+        {
+            let mut held =
+                transaction.prepare("SELECT id, email FROM users WHERE removal = 'held' AND removed_at IS NULL")?;
+            let mut rows = held.query([])?;
+            while let Some(row) = rows.next()? {
+                let (id, email): (String, String) = (row.get(0)?, row.get(1)?);
+                let event = NewEvent {
+                    user_id: Some(&id),
+                    email: Some(&email),
+                    ..NewEvent::default()
+                };
+                events::record(&transaction, now, None, EventKind::RemovalApproved, event)?;
+                approved += 1;
+            }
+            let mut held = transaction.prepare("SELECT email_key FROM accounts WHERE release = 'held'")?;
+            let mut rows = held.query([])?;
+            while let Some(row) = rows.next()? {
+                let email: String = row.get(0)?;
+                let event = NewEvent {
+                    email: Some(&email),
+                    ..NewEvent::default()
+                };
+                events::record(&transaction, now, None, EventKind::RemovalApproved, event)?;
+                approved += 1;
+            }
+        }
+        transaction.execute_batch(
+            "UPDATE users SET removal = 'approved' WHERE removal = 'held' AND removed_at IS NULL;
+             UPDATE accounts SET release = 'approved' WHERE release = 'held';",
+        )?;
+        if approved > 0 {
+            // Whoever approves has seen what was shown; who has been missing for one poll was not shown yet.
+            let unshown: bool = transaction.query_row(
+                "SELECT EXISTS (SELECT 1 FROM users WHERE absent_polls > 0 AND removed_at IS NULL AND removal IS NULL)",
+                [],
+                |row| row.get(0),
+            )?;
+            Doubt::read(&transaction)?.after_approval(unshown).write(&transaction)?;
+        }
+        transaction.commit()?;
+        Ok(approved)
+    }
+}
