@@ -131,6 +131,14 @@ pub fn about_held(name: &(impl std::fmt::Display + ?Sized), held: u64) -> String
     )
 }
 
+/// What to do about removals that are approved and not carried out yet.
+pub fn about_approved(name: &(impl std::fmt::Display + ?Sized)) -> String {
+    format!(
+        "nothing: the next run does it; until then the users may still come back, and it can be taken back: torq-connector approve {name} \
+         --withdraw"
+    )
+}
+
 /// Whether what is to be done is to wait, or to look at most.
 pub fn asks_nothing(action: &str) -> bool {
     ["nothing:", "nothing,"].iter().any(|words| action.starts_with(words))

@@ -313,10 +313,12 @@ impl Attendant {
                 Answer::Done(words)
             }
             Action::Approve(terms) => {
-                if !terms.withdraw {
+                let answer = approve(state, terms, self.config.removals).await?;
+                if state.call(|store| store.approved()).await? > 0 {
+                    // Only a poll carries that out.
                     self.schedule.poll_now();
                 }
-                approve(state, terms, self.config.removals).await?
+                answer
             }
             Action::Retry => {
                 let words = state.call(|store| deeds::retry(store, Timestamp::now())).await?;
@@ -366,7 +368,7 @@ impl Attendant {
         };
         self.obstacle = None;
         let began = std::time::Instant::now();
-        let (mut cut_short, mut noted, mut approved) = (false, false, false);
+        let (mut again, mut noted, mut approved) = (false, false, false);
         let repeats = self.schedule.repeats();
         let end = {
             let run = async {
@@ -401,14 +403,14 @@ impl Attendant {
                         if self.take_settings() {
                             // Between two pages, or two accounts: the next run goes on from there, by what changed.
                             connector.stop();
-                            cut_short = true;
+                            again = true;
                         }
                     }
                     Some(order) = self.orders.recv() => {
                         if order.action == Action::PlanRemoval {
                             if self.take_settings() {
                                 connector.stop();
-                                cut_short = true;
+                                again = true;
                             }
                             self.plan_removal(state, order.reply);
                             continue;
@@ -444,11 +446,12 @@ impl Attendant {
             self.succeeded = Some(std::time::Instant::now());
         }
         self.tell_herald();
-        if approved {
-            // Only a poll carries that out.
+        if approved && state.call(|store| store.approved()).await? > 0 {
+            // This run may have looked at who is missing before.
             self.schedule.poll_next();
+            again |= end.halt.is_none();
         }
-        if cut_short {
+        if again {
             self.schedule.poll_now();
         }
         // A connector that was told to stop does not start again: its successor is built when it is needed.

@@ -7,7 +7,7 @@ use crate::config::Removals;
 use crate::model::ConnectorName;
 use crate::state::{Offered, Sql, Store};
 use crate::view::ConnectorState;
-use crate::wording::BY_ITSELF;
+use crate::wording::{self, BY_ITSELF};
 
 /// Stops polling and delivering.
 pub fn pause(store: &mut Store, now: Timestamp) -> Sql<String> {
@@ -63,11 +63,7 @@ pub fn approve(
     let approved = store.approve(now)?;
     let words = approved_words(approved, accounts, removals);
     if approved > 0 && store.about()?.state == ConnectorState::Held {
-        let name = store.name();
-        let action = format!(
-            "nothing: the next run does it; until then the users may still come back, and it can be taken back: torq-connector approve \
-             {name} --withdraw"
-        );
+        let action = wording::about_approved(store.name());
         store.note_state(now, ConnectorState::Held, Some(&words), Some(&action))?;
     }
     Ok(Ok(words + &resting(store)?))

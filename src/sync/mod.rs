@@ -433,7 +433,9 @@ impl Connector {
                 let status = store.status()?;
                 let about = store.about()?;
                 let report_only = application::report_only(&about);
-                let unfinished = status.pending
+                let approved = store.approved()?;
+                let unfinished = approved
+                    + status.pending
                     + status.parked
                     + status.held
                     + status.associations_pending
@@ -451,11 +453,18 @@ impl Connector {
                     None => {
                         let unseen = if status.pending > 0 { store.pending_unseen()? } else { 0 };
                         let tenancy = application::tenancy_of(&config, &about);
-                        let (state, notice) =
-                            notice::of_end(&status, &about, report_only, unseen, &tenancy, name.as_str(), now);
+                        let (state, notice) = notice::of_end(
+                            &status,
+                            &about,
+                            report_only,
+                            (approved, unseen),
+                            &tenancy,
+                            name.as_str(),
+                            now,
+                        );
                         let key = key.map(|key| key.notice(&name));
                         let nameless = match about.nameless {
-                            true => Some(notice::of_nameless(store.approved()?, &name)),
+                            true => Some(notice::of_nameless(approved, &name)),
                             false => None,
                         };
                         let (reason, action) = clock

@@ -26,13 +26,13 @@ pub(super) fn both(one: Notice, other: Notice) -> Notice {
     )
 }
 
-/// The state after a run that came to its end, and what is to be said about it. `unseen`: how many of those pending the last poll
-/// did not see.
+/// The state after a run that came to its end, and what is to be said about it. `approved`: how many removals are approved and not
+/// carried out yet. `unseen`: how many of those pending the last poll did not see.
 pub(super) fn of_end(
     status: &ConnectorStatus,
     about: &About,
     report_only: Option<String>,
-    unseen: u64,
+    (approved, unseen): (u64, u64),
     tenancy: &Tenancy,
     name: &str,
     now: Timestamp,
@@ -43,20 +43,26 @@ pub(super) fn of_end(
         );
         (reason, action)
     });
-    if status.held > 0 {
+    let held = (status.held > 0).then(|| {
         let why = about.hold_reason.as_deref().unwrap_or("more than are believed unasked");
         let reason = match status.held {
             1 => format!("1 removal is held: {why}"),
             more => format!("{more} removals are held: {why}"),
         };
-        let action = wording::about_held(name, status.held);
-        let held = (reason, action);
-        // Why nobody gets an account is no less worth knowing.
-        let notice = match report_only {
-            Some(report_only) => both(held, report_only),
-            None => held,
+        (reason, wording::about_held(name, status.held))
+    });
+    // Approved after this run had looked at who is missing, or by a run that may not believe what it saw.
+    let waiting = (approved > 0 && !about.nameless).then(|| {
+        let reason = match approved {
+            1 => "1 approved removal waits for the next run".to_owned(),
+            more => format!("{more} approved removals wait for the next run"),
         };
-        return (ConnectorState::Held, Some(notice));
+        (reason, wording::about_approved(name))
+    });
+    if let Some(notice) = held.into_iter().chain(waiting).reduce(both) {
+        // Why nobody gets an account is no less worth knowing.
+        let notice = std::iter::once(notice).chain(report_only).reduce(both);
+        return (ConnectorState::Held, notice);
     }
     if report_only.is_some() {
         return (ConnectorState::ReportOnly, report_only);

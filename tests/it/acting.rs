@@ -155,6 +155,50 @@ async fn approve() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_approved_while_a_run_is_going_on_waits_for_no_interval() {
+    let (sandbox, office) = with_eight_held(true, |_| {}).await;
+    let world = sandbox.world();
+    let created = world.count(Endpoint::AccountCreate);
+    world.add_people(1);
+    world.fault(FaultRule::once(
+        Endpoint::AccountCreate,
+        Fault::Delay(Duration::from_secs(3)),
+    ));
+    // By the time of the approval this run has seen who is missing, and held them.
+    let run = office.place.run(&["sync"]);
+    let approve = async {
+        world.seen(Endpoint::AccountCreate, created + 1).await;
+        office.place.run(&["approve", "main", "--count", "8"]).await.exits(0)
+    };
+    let (run, _) = tokio::join!(run, approve);
+    run.exits(75).tells(&["8 approved removals wait for the next run"]);
+    office
+        .status(|status| status["removed"] == 8 && status["state"] == "connected")
+        .await;
+    assert_eq!((world.count(Endpoint::AccountDelete), world.accounts().len()), (8, 5));
+    office.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approval_that_is_refused_or_of_nothing_starts_no_run() {
+    let (sandbox, office) = with_eight_held(true, |_| {}).await;
+    let before = office
+        .status(|status| status["held"] == 8 && !status["next_poll"].is_null())
+        .await;
+    sandbox.world().clear_requests();
+    for (more, code) in [("--count=6", 75), ("--withdraw", 0), ("--count=7", 75)] {
+        office.place.run(&["approve", "main", more]).await.exits(code);
+    }
+    // One order after the other: what the first two set off would be seen by now.
+    let after = office.status(|_| true).await;
+    for member in ["next_poll", "last_run", "state"] {
+        assert_eq!(before[member], after[member], "{member}");
+    }
+    assert!(sandbox.world().requests().is_empty());
+    office.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn retry() {
     for with_daemon in [false, true] {
         let sandbox = sandbox(5).await;
