@@ -1,6 +1,5 @@
 //! Attending one connector: when it runs, what it waits for, and what a person asks of it.
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +14,7 @@ use super::crew::Settings;
 use super::deeds;
 use super::obstacle::{lasts, note, overlay_of, trouble};
 use super::open::Opened;
-use super::orders::{Desk, Order, next_waiting};
+use super::orders::{Desk, Order, Turn, Waiting};
 use super::said::Said;
 use super::schedule::Schedule;
 use crate::config::{self, Network, Removals};
@@ -49,7 +48,7 @@ pub(super) struct Attendant {
     brief: watch::Sender<Brief>,
     pub(super) orders: mpsc::Receiver<Order>,
     /// Orders that came while a run was going on.
-    pub(super) waiting: VecDeque<Order>,
+    pub(super) waiting: Waiting,
     pub(super) stop: CancellationToken,
     pub(super) schedule: Schedule,
     reloads: mpsc::Sender<Reload>,
@@ -85,7 +84,7 @@ impl Attendant {
             live: watch::Sender::new(Live::default()),
             brief,
             orders,
-            waiting: VecDeque::new(),
+            waiting: Waiting::default(),
             stop,
             schedule: Schedule::beginning(Duration::ZERO),
             reloads,
@@ -184,8 +183,8 @@ impl Attendant {
             beat: std::time::Instant::now(),
         });
 
-        let (order, others) = match next_waiting(&mut self.waiting) {
-            Some((order, others)) => (Some(order), others),
+        let turn = match self.waiting.next() {
+            Some(turn) => Some(turn),
             None => {
                 let look = Instant::now() + LOOK;
                 let wake = if resting { look } else { look.min(self.schedule.wakes()) };
@@ -210,13 +209,17 @@ impl Attendant {
                     }
                     () = tokio::time::sleep_until(wake) => None,
                 };
-                (order, Vec::new())
+                order.map(Turn::alone)
             }
         };
-        match order {
-            Some(Order {
-                action: Action::PlanRemoval,
-                reply,
+        match turn {
+            Some(Turn {
+                order:
+                    Order {
+                        action: Action::PlanRemoval,
+                        reply,
+                    },
+                ..
             }) => {
                 if self.take_settings() {
                     *connector = None;
@@ -224,18 +227,7 @@ impl Attendant {
                 self.plan_removal(state, reply);
                 Ok(())
             }
-            Some(Order { action, reply }) => {
-                let result = self.carry_out(action, state, connector).await;
-                let answer = match &result {
-                    Ok(answer) => answer.clone(),
-                    Err(error) => Answer::Refused(error.to_string()),
-                };
-                for other in others {
-                    let _ = other.send(answer.clone());
-                }
-                let _ = reply.send(answer);
-                result.map(drop)
-            }
+            Some(turn) => self.take(turn, state, connector).await,
             None if about.paused || removing => Ok(()),
             None if asks_person => {
                 if self.secrets_changed() {
@@ -250,6 +242,33 @@ impl Attendant {
             None if self.schedule.is_due() => self.run(state, connector).await.map(drop),
             None => Ok(()),
         }
+    }
+
+    /// Carries out an order, and answers everybody whom it concerns.
+    async fn take(&mut self, turn: Turn, state: &State, connector: &mut Option<Connector>) -> Result<(), StateError> {
+        let Turn {
+            order: Order { action, reply },
+            others,
+            overruled,
+        } = turn;
+        let result = self.carry_out(action, state, connector).await;
+        let answer = match &result {
+            Ok(answer) => answer.clone(),
+            Err(error) => Answer::Refused(error.to_string()),
+        };
+        // What did not come about overrules nobody.
+        let done = matches!(answer, Answer::Removal(_));
+        for older in overruled.into_iter().rev() {
+            match done {
+                true => drop(older.reply.send(Answer::Removed)),
+                false => self.waiting.put_back(older),
+            }
+        }
+        for other in others {
+            let _ = other.send(answer.clone());
+        }
+        let _ = reply.send(answer);
+        result.map(drop)
     }
 
     async fn carry_out(
@@ -328,7 +347,12 @@ impl Attendant {
             Action::Remove(terms) => {
                 self.take_settings();
                 *connector = None;
-                self.remove(terms, state).await?
+                let answer = self.remove(terms, state).await?;
+                if matches!(answer, Answer::Refused(_)) {
+                    // Nothing was begun, and a run was ended for it.
+                    self.schedule.poll_now();
+                }
+                answer
             }
             // Looked at beside whatever is going on.
             Action::PlanRemoval => Answer::Refused("it was asked in the wrong place".to_owned()),
@@ -337,6 +361,10 @@ impl Attendant {
 
     /// One run, while which orders are taken and the connector shows that it works.
     async fn run(&mut self, state: &State, slot: &mut Option<Connector>) -> Result<RunReport, StateError> {
+        if self.take_settings() {
+            // Of an order that was refused before it could be carried out.
+            *slot = None;
+        }
         if self.secrets_changed() {
             // Rotated ahead of time: the old one need not fail first.
             tracing::info!(connector = %self.name(), "a secret changed; going on with the new one");
@@ -425,15 +453,12 @@ impl Attendant {
                         if matches!(order.action, Action::Pause | Action::Reconnect | Action::Remove(_)) {
                             // Between two pages, or two accounts: a later run goes on from there.
                             connector.stop();
-                            // Before whatever waits already: that would be another run.
-                            self.waiting.push_front(order);
-                            continue;
                         }
                         if order.action == Action::Sync {
                             // This run may be waiting for what is mended by now.
                             connector.hurry();
                         }
-                        self.waiting.push_back(order);
+                        self.waiting.push(order);
                     }
                 }
             }

@@ -66,6 +66,8 @@ impl Attendant {
                             let _ = reply.send(self.forget().await);
                             return;
                         }
+                        // What was read for it counts all the same.
+                        Action::Remove(_) | Action::Reconnect | Action::PlanRemoval => drop(self.take_settings()),
                         _ => {}
                     }
                     let reason = self.live.borrow().overlay.as_ref().and_then(|overlay| overlay.reason.clone());

@@ -31,36 +31,128 @@ impl Desk {
     }
 }
 
-/// Takes the order that has waited longest, and whoever is answered with it: who else asked for a run, one right after the other,
-/// while one was going on, gets one run together, which begins after they asked. Whoever asked for one and went away gets none,
-/// for the schedule goes on without them. Otherwise a day without a peer would be followed by a run for each time that somebody's
-/// timer asked for one.
-pub(super) fn next_waiting(waiting: &mut VecDeque<Order>) -> Option<(Order, Vec<oneshot::Sender<Answer>>)> {
-    let asks_run = |order: &mut Order| order.action == Action::Sync;
-    while waiting
-        .pop_front_if(|order| asks_run(order) && order.reply.is_closed())
-        .is_some()
-    {}
-    let mut first = waiting.pop_front()?;
-    let together = asks_run(&mut first);
-    let others = std::iter::from_fn(|| waiting.pop_front_if(|order| together && asks_run(order)));
-    let others = others.map(|order| order.reply).collect();
-    Some((first, others))
+/// Orders that came while a run was going on, and wait for their turn.
+#[derive(Default)]
+pub(super) struct Waiting(VecDeque<Order>);
+
+/// An order whose turn it is.
+pub(super) struct Turn {
+    pub(super) order: Order,
+    /// Who else asked for a run and gets that one: it begins after they asked. Otherwise a day without a peer would be followed by a
+    /// run for each time that somebody's timer asked for one.
+    pub(super) others: Vec<oneshot::Sender<Answer>>,
+    /// Older orders that would undo it, were they carried out after it.
+    pub(super) overruled: Vec<Order>,
+}
+
+impl Turn {
+    pub(super) fn alone(order: Order) -> Self {
+        Self {
+            order,
+            others: Vec::new(),
+            overruled: Vec::new(),
+        }
+    }
+}
+
+impl Waiting {
+    pub(super) fn push(&mut self, order: Order) {
+        self.0.push_back(order);
+    }
+
+    /// Puts one back to where it was taken from.
+    pub(super) fn put_back(&mut self, order: Order) {
+        self.0.push_front(order);
+    }
+
+    /// The order that has waited longest, whatever it is.
+    pub(super) fn oldest(&mut self) -> Option<Order> {
+        self.0.pop_front()
+    }
+
+    /// The order whose turn it is. They take turns as they came, but
+    /// - no run begins while somebody waits who wants none: a removal comes first, and overrules whoever asked before it to set the
+    ///   connector up again; whoever asked for a run before a pause is told that it is paused;
+    /// - a run that somebody asks for is by the secrets that somebody else wants to be read;
+    /// - whoever asked for a run and went away gets none, for the schedule goes on without them.
+    pub(super) fn next(&mut self) -> Option<Turn> {
+        let asks_run = |order: &Order| order.action == Action::Sync;
+        let reconnects = |order: &Order| order.action == Action::Reconnect;
+        let place_of = |waiting: &VecDeque<Order>, wanted: &dyn Fn(&Order) -> bool| waiting.iter().position(wanted);
+        self.0.retain(|order| !(asks_run(order) && order.reply.is_closed()));
+        if let Some(at) = place_of(&self.0, &|order| matches!(order.action, Action::Remove(_))) {
+            let order = self.0.remove(at)?;
+            let mut overruled = Vec::new();
+            for (no, other) in std::mem::take(&mut self.0).into_iter().enumerate() {
+                match no < at && reconnects(&other) {
+                    true => overruled.push(other),
+                    false => self.0.push_back(other),
+                }
+            }
+            return Some(Turn {
+                overruled,
+                ..Turn::alone(order)
+            });
+        }
+        if place_of(&self.0, &|order| order.action == Action::Pause).is_some() {
+            let at = place_of(&self.0, &|order| !asks_run(order) && !reconnects(order))?;
+            return self.0.remove(at).map(Turn::alone);
+        }
+        if let Some(at) = place_of(&self.0, &|order| !asks_run(order))
+            && reconnects(&self.0[at])
+        {
+            return self.0.remove(at).map(Turn::alone);
+        }
+        let order = self.0.pop_front()?;
+        let together = asks_run(&order);
+        let others = std::iter::from_fn(|| self.0.pop_front_if(|order| together && asks_run(order)));
+        Some(Turn {
+            others: others.map(|order| order.reply).collect(),
+            ..Turn::alone(order)
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::RemovalTerms;
+
+    struct Queue {
+        waiting: Waiting,
+        askers: Vec<oneshot::Receiver<Answer>>,
+    }
+
+    impl Queue {
+        fn of(actions: &[Action]) -> Self {
+            let mut queue = Self {
+                waiting: Waiting::default(),
+                askers: Vec::new(),
+            };
+            for action in actions {
+                queue.ask(*action, true);
+            }
+            queue
+        }
+
+        fn ask(&mut self, action: Action, stays: bool) {
+            let (reply, answer) = oneshot::channel();
+            self.waiting.push(Order { action, reply });
+            self.askers.extend(Some(answer).filter(|_| stays));
+        }
+
+        /// What is carried out, for how many others at once, and how many it overrules.
+        fn carried_out(mut self) -> Vec<(Action, usize, usize)> {
+            let turns = std::iter::from_fn(|| self.waiting.next());
+            turns
+                .map(|turn| (turn.order.action, turn.others.len(), turn.overruled.len()))
+                .collect()
+        }
+    }
 
     #[test]
     fn orders_for_a_run_that_waited_for_one_are_one_run_and_those_of_nobody_are_none() {
-        let mut waiting = VecDeque::new();
-        let mut askers = Vec::new();
-        let mut ask = |waiting: &mut VecDeque<Order>, action, stays| {
-            let (reply, answer) = oneshot::channel();
-            waiting.push_back(Order { action, reply });
-            askers.extend(Some(answer).filter(|_| stays));
-        };
+        let mut queue = Queue::of(&[]);
         // Nobody waits for the first two any more; a person's decision is carried out all the same.
         for (action, stays) in [
             (Action::Sync, false),
@@ -69,23 +161,67 @@ mod tests {
             (Action::Sync, true),
             (Action::Sync, false),
             (Action::Sync, true),
-            (Action::Pause, true),
+            (Action::Resume, true),
             (Action::Sync, true),
         ] {
-            ask(&mut waiting, action, stays);
+            queue.ask(action, stays);
         }
-        let carried_out: Vec<_> = std::iter::from_fn(|| next_waiting(&mut waiting))
-            .map(|(order, others)| (order.action, others.len()))
-            .collect();
         assert_eq!(
-            carried_out,
+            queue.carried_out(),
             [
-                (Action::Retry, 0),
-                (Action::Sync, 2),
-                (Action::Pause, 0),
-                (Action::Sync, 0)
-            ],
-            "and nothing that was asked before a pause is done after it"
+                (Action::Retry, 0, 0),
+                (Action::Sync, 1, 0),
+                (Action::Resume, 0, 0),
+                (Action::Sync, 0, 0)
+            ]
         );
+    }
+
+    #[test]
+    fn nobody_who_asked_before_a_pause_gets_a_run_before_it_or_undoes_it() {
+        use Action::{Pause, Reconnect, Resume, Retry, Sync};
+        let queue = Queue::of(&[Sync, Resume, Reconnect, Retry, Pause, Sync]);
+        assert_eq!(
+            queue.carried_out(),
+            [
+                (Resume, 0, 0),
+                (Retry, 0, 0),
+                (Pause, 0, 0),
+                (Reconnect, 0, 0),
+                (Sync, 1, 0)
+            ]
+        );
+        // Whoever thinks better of it later, does.
+        let queue = Queue::of(&[Pause, Resume, Sync]);
+        assert_eq!(queue.carried_out(), [(Pause, 0, 0), (Resume, 0, 0), (Sync, 0, 0)]);
+    }
+
+    #[test]
+    fn a_removal_comes_first_and_overrules_whoever_wanted_it_set_up_before_and_nobody_who_does_later() {
+        use Action::{Pause, Reconnect, Resume, Sync};
+        let remove = Action::Remove(RemovalTerms {
+            keep_accounts: false,
+            keep_application: false,
+        });
+        let queue = Queue::of(&[Sync, Reconnect, Resume, Reconnect, remove, Reconnect, Pause]);
+        assert_eq!(
+            queue.carried_out(),
+            [
+                (remove, 0, 2),
+                (Resume, 0, 0),
+                (Pause, 0, 0),
+                (Reconnect, 0, 0),
+                (Sync, 0, 0)
+            ]
+        );
+    }
+
+    #[test]
+    fn whoever_wants_secrets_to_be_read_again_comes_before_whoever_just_asks_for_a_run() {
+        use Action::{Reconnect, Resume, Sync};
+        let queue = Queue::of(&[Sync, Sync, Reconnect, Sync]);
+        assert_eq!(queue.carried_out(), [(Reconnect, 0, 0), (Sync, 2, 0)]);
+        let queue = Queue::of(&[Sync, Resume, Reconnect]);
+        assert_eq!(queue.carried_out(), [(Sync, 0, 0), (Resume, 0, 0), (Reconnect, 0, 0)]);
     }
 }

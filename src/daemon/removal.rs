@@ -86,13 +86,16 @@ impl Attendant {
                 _ = beat.tick() => {
                     self.live.send_replace(Live::new());
                 }
-                Some(order) = self.orders.recv() => {
-                    if order.action == Action::Reconnect {
-                        // Somebody changed their mind: between two accounts.
-                        connector.stop();
+                Some(order) = self.orders.recv() => match order.action {
+                    Action::PlanRemoval => self.plan_removal(connector.state(), order.reply),
+                    action => {
+                        if action == Action::Reconnect {
+                            // Somebody changed their mind: between two accounts.
+                            connector.stop();
+                        }
+                        self.waiting.push(order);
                     }
-                    self.waiting.push_back(order);
-                }
+                },
             }
         }
     }
@@ -113,7 +116,7 @@ impl Attendant {
         sync::forget_tenant(self.name());
         tracing::info!(connector = %self.name(), "was removed: it is neither polled nor delivered");
         while !self.stop.is_cancelled() && self.show_removed() {
-            let order = match self.waiting.pop_front() {
+            let order = match self.waiting.oldest() {
                 Some(order) => order,
                 None => {
                     let look = Instant::now() + LOOK;
@@ -135,7 +138,7 @@ impl Attendant {
                 Action::Reconnect => match self.set_up_again().await {
                     Ok(()) => {
                         // Carried out when there is a state again.
-                        self.waiting.push_front(Order { action, reply });
+                        self.waiting.put_back(Order { action, reply });
                         self.schedule.poll_now();
                         self.show(None);
                         return;

@@ -17,7 +17,7 @@ use serde_json::json;
 use crate::http::foreign::{Field, MAX_TEXT, read_record};
 use crate::http::{Answer, Body, Failure, FailureKind, Request, decode, is_page};
 use crate::model::{AccountId, ApplicationId, DirectoryUserId, EmailKey, Peer};
-use crate::oauth::Session;
+use crate::oauth::{Gate, Open, Session};
 
 pub use pages::Pages;
 use pages::Rows;
@@ -104,19 +104,19 @@ impl JumpCloud {
         found(self.session.ask(&request, read).await)
     }
 
-    /// Creates an account. One attempt: after a failure whose effect is unknown, look before you repeat it. `noting` is waited for
-    /// when the request's turn has come, right before it is sent; whether it may be.
+    /// Creates an account. One attempt: after a failure whose effect is unknown, look before you repeat it. The gate is asked
+    /// when the request's turn has come, right before it is sent.
     ///
     /// # Errors
     /// [`FailureKind::Conflict`] (409): the application has an account with that e-mail already. An answer that speaks of somebody
     /// else's account is [`FailureKind::Unintelligible`] and `astray`: the list must say what became of the create.
-    /// [`FailureKind::Stopped`]: `noting` said no.
+    /// [`FailureKind::Stopped`]: the gate was closed.
     pub async fn create_account(
         &self,
         application: &ApplicationId,
         email: &str,
         directory_user: Option<&DirectoryUserId>,
-        noting: impl Future<Output = bool>,
+        gate: &mut impl Gate,
     ) -> Result<Account, Failure> {
         let mut body = json!({ "email": email });
         if let Some(user) = directory_user {
@@ -133,7 +133,7 @@ impl JumpCloud {
             Ok(account) => Ok(account),
             Err(unread) => Err(strange(&request, answer, unread.reason)),
         };
-        self.once_if(&request, noting, read).await
+        self.once_if(&request, gate, read).await
     }
 
     /// Associates an account with a directory user. One attempt; repeating it does no harm.
@@ -169,16 +169,16 @@ impl JumpCloud {
         self.once(&request, read).await
     }
 
-    /// Deletes an account. One attempt; repeating it does no harm. `still` is waited for when the request's turn has come, right
-    /// before it is sent: whether it is to be.
+    /// Deletes an account. One attempt; repeating it does no harm. The gate is asked when the request's turn has come, right
+    /// before it is sent.
     ///
     /// # Errors
-    /// [`FailureKind::NotFound`]: it is gone already, or accounts cannot be deleted here. [`FailureKind::Stopped`]: `still` said no.
+    /// [`FailureKind::NotFound`]: it is gone already, or accounts cannot be deleted here. [`FailureKind::Stopped`]: the gate was closed.
     pub async fn delete_account(
         &self,
         application: &ApplicationId,
         account: &AccountId,
-        still: impl Future<Output = bool>,
+        gate: &mut impl Gate,
     ) -> Result<(), Failure> {
         let path = [application.as_str(), "accounts", account.as_str()];
         let request = self.request("delete account", Method::DELETE, &path, Body::Empty);
@@ -187,7 +187,7 @@ impl JumpCloud {
             true => Err(strange(&request, answer, "it is a page of HTML")),
             false => Ok(()),
         };
-        self.once_if(&request, still, read).await
+        self.once_if(&request, gate, read).await
     }
 
     /// Deletes an application, and with it whatever is in it. One attempt; repeating it does no harm. `false`: JumpCloud
@@ -274,28 +274,17 @@ impl JumpCloud {
     }
 
     async fn once<T>(&self, request: &Request, read: impl Fn(&Answer) -> Result<T, Failure>) -> Result<T, Failure> {
-        self.once_if(request, std::future::ready(true), read).await
+        self.once_if(request, &mut Open, read).await
     }
 
-    /// One attempt, if `wanted` says so when its turn has come.
+    /// One attempt, if the gate is open when its turn has come, and each time that it is about to be sent.
     async fn once_if<T>(
         &self,
         request: &Request,
-        wanted: impl Future<Output = bool>,
+        gate: &mut impl Gate,
         read: impl Fn(&Answer) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let attempt = async {
-            if !wanted.await {
-                let detail = "stopped before it was sent";
-                return Err(Failure::new(
-                    Peer::JumpCloud,
-                    request.operation,
-                    FailureKind::Stopped,
-                    detail,
-                ));
-            }
-            read(&self.session.attempt(request).await?)
-        };
+        let attempt = async { read(&self.session.attempt_if(request, gate).await?) };
         self.session.lane().once(request.operation, attempt).await
     }
 }

@@ -364,6 +364,22 @@ pub enum Auth {
     ApiKey(SecretString),
 }
 
+/// What is asked whenever a request is about to go on the wire, when it has had its turn and its token, which can be long after it was
+/// decided.
+pub trait Gate: Send {
+    /// Whether it may be sent (again).
+    fn is_open(&mut self) -> impl Future<Output = bool> + Send;
+}
+
+/// A gate that is never closed.
+pub struct Open;
+
+impl Gate for Open {
+    async fn is_open(&mut self) -> bool {
+        true
+    }
+}
+
 /// A lane with credentials: what a client of a peer's API sends its requests through.
 #[derive(Debug)]
 pub struct Session {
@@ -432,6 +448,14 @@ impl Session {
     /// One attempt: sends with credentials; when the answer says that the token is no good, once more with a new one. Then
     /// the answer is judged.
     pub async fn attempt(&self, request: &Request) -> Result<Answer, Failure> {
+        self.attempt_if(request, &mut Open).await
+    }
+
+    /// The same, as long as the gate is open.
+    ///
+    /// # Errors
+    /// [`FailureKind::Stopped`]: it is not.
+    pub async fn attempt_if(&self, request: &Request, gate: &mut impl Gate) -> Result<Answer, Failure> {
         let operation = request.operation;
         // What a peer's words must not repeat: what goes along now, and what it was had for.
         let (answer, secrets) = match &self.auth {
@@ -441,11 +465,11 @@ impl Session {
                     HeaderName::from_static("x-api-key"),
                     self.api_key_header(operation, key)?,
                 );
-                (self.lane.exchange(request, headers).await?, vec![key.clone()])
+                (self.send(request, headers, gate).await?, vec![key.clone()])
             }
             Auth::Token(tokens) => {
                 let token = tokens.token().await?;
-                let answer = self.lane.exchange(request, self.bearer(&token)).await?;
+                let answer = self.send(request, self.bearer(&token), gate).await?;
                 if self.refused_by.contains(&answer.status.as_u16()) {
                     tracing::debug!(
                         peer = self.lane.peer().as_str(),
@@ -454,7 +478,7 @@ impl Session {
                         "the token is no good any more; getting a new one"
                     );
                     let token = tokens.token_newer_than(token.generation).await?;
-                    let answer = self.lane.exchange(request, self.bearer(&token)).await?;
+                    let answer = self.send(request, self.bearer(&token), gate).await?;
                     (answer, tokens.secrets(Some(&token)))
                 } else {
                     (answer, tokens.secrets(Some(&token)))
@@ -475,6 +499,19 @@ impl Session {
         self.lane
             .persist(request.operation, || async { read(&self.attempt(request).await?) })
             .await
+    }
+
+    async fn send(&self, request: &Request, headers: HeaderMap, gate: &mut impl Gate) -> Result<Answer, Failure> {
+        if gate.is_open().await {
+            return self.lane.exchange(request, headers).await;
+        }
+        let detail = "stopped before it was sent";
+        Err(Failure::new(
+            self.lane.peer(),
+            request.operation,
+            FailureKind::Stopped,
+            detail,
+        ))
     }
 
     fn bearer(&self, token: &Token) -> HeaderMap {

@@ -61,13 +61,16 @@ impl Store {
             hold_user(&transaction, now, run, *no, WITHDRAWN)?;
         }
         let keys: Vec<String> = transaction
-            .prepare(
-                "SELECT email_key FROM accounts WHERE release = 'approved' OR (release = 'due' AND refused IS NULL)",
-            )?
+            .prepare("SELECT email_key FROM accounts WHERE release IN ('approved', 'due')")?
             .query_map([], |row| row.get(0))?
             .collect::<Sql<_>>()?;
         for key in &keys {
             hold_account(&transaction, now, run, key, WITHDRAWN)?;
+            // What JumpCloud refused to delete is no longer asked of it.
+            transaction.execute(
+                "UPDATE accounts SET refused = NULL, refused_at = NULL WHERE email_key = ?1",
+                [key],
+            )?;
         }
         let withdrawn = (users.len() + keys.len()) as u64;
         if withdrawn > 0 {

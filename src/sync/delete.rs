@@ -5,7 +5,8 @@ use jiff::Timestamp;
 use super::deliver::{CHUNK, CONCURRENCY, Delivery, MAX_ATTEMPTS, Trouble, each, words};
 use super::tally::Write;
 use crate::http::FailureKind;
-use crate::state::{Deletion, Lost, Unresolved};
+use crate::oauth::Gate;
+use crate::state::{Deletion, Lost, State, StateError, Unresolved};
 
 /// Whose an account is that is to be deleted.
 enum Standing {
@@ -17,6 +18,24 @@ enum Standing {
     Renamed,
     /// It is there, and who knows whose it is.
     Unreadable,
+}
+
+/// Open as long as an account is to be deleted: somebody may think better of it until it is sent.
+struct StillDue<'a> {
+    state: &'a State,
+    deletion: &'a Deletion,
+    /// What was found last.
+    due: Option<Result<bool, StateError>>,
+}
+
+impl Gate for StillDue<'_> {
+    async fn is_open(&mut self) -> bool {
+        let deletion = self.deletion.clone();
+        let due = self
+            .due
+            .insert(self.state.call(move |store| store.is_due(&deletion)).await);
+        matches!(due, Ok(true))
+    }
 }
 
 impl Delivery<'_> {
@@ -70,18 +89,16 @@ impl Delivery<'_> {
                 return self.note_delete_refused(deletion, reason.to_owned()).await;
             }
         }
-        // Until its turn comes, which can be long, somebody may have thought better of it.
-        let mut due = None;
-        let listed = deletion.clone();
-        let still = async {
-            due = Some(self.state.call(move |store| store.is_due(&listed)).await);
-            matches!(due, Some(Ok(true)))
+        let mut still = StillDue {
+            state: self.state,
+            deletion: &deletion,
+            due: None,
         };
         let result = self
             .jumpcloud
-            .delete_account(&self.application, &deletion.account, still)
+            .delete_account(&self.application, &deletion.account, &mut still)
             .await;
-        if due.transpose()? == Some(false) {
+        if still.due.transpose()? == Some(false) {
             return Ok(());
         }
         match result {

@@ -14,13 +14,15 @@ use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 
 use super::application::{Tenancy, find_application, recently_not_offered, refusal, tenancy};
+use super::settle::{self, Settling};
 use super::tally::{DeniedRow, Tally, Write};
-use super::{Connector, Halt, NOT_OFFERED_AGE, is_younger, settle};
+use super::{Connector, Halt, NOT_OFFERED_AGE, is_younger};
 use crate::config::Removals;
 use crate::http::{Failure, FailureKind};
 use crate::jumpcloud::{Account, JumpCloud};
-use crate::model::ApplicationId;
-use crate::state::{Creation, Offered, State, Store};
+use crate::model::{ApplicationId, EmailKey};
+use crate::oauth::Gate;
+use crate::state::{Creation, Offered, State, StateError};
 
 /// Requests in flight at a time.
 pub(super) const CONCURRENCY: usize = 8;
@@ -90,6 +92,28 @@ pub(super) struct Delivery<'a> {
     /// Associating is known to be offered: it worked in this delivery, or before.
     pub(super) associating_works: AtomicBool,
     pub(super) writes: AtomicU64,
+}
+
+/// Open once the intent of a create is in the state: it is there before the request is on the wire.
+struct Intent<'a> {
+    state: &'a State,
+    key: &'a EmailKey,
+    settling: Settling,
+    /// Whether an earlier create was not answered. Asked once, for all the times that this one is sent.
+    noted: Option<Result<bool, StateError>>,
+}
+
+impl Gate for Intent<'_> {
+    async fn is_open(&mut self) -> bool {
+        if self.noted.is_none() {
+            let (key, settles) = (self.key.clone(), settle::ahead(self.settling.of_request()));
+            let creating = self
+                .state
+                .call(move |store| store.creating(Timestamp::now(), &key, settles));
+            self.noted = Some(creating.await);
+        }
+        matches!(self.noted, Some(Ok(_)))
+    }
 }
 
 impl<'a> Delivery<'a> {
@@ -235,20 +259,18 @@ impl<'a> Delivery<'a> {
         let mut directory_user = creation.directory_user.clone();
         let settling = self.connector.settling;
         loop {
-            let key = creation.key.clone();
-            let mut noted = None;
-            let noting = async {
-                let settles = settle::ahead(settling.of_request());
-                let creating = move |store: &mut Store| store.creating(Timestamp::now(), &key, settles);
-                noted = Some(self.state.call(creating).await);
-                matches!(noted, Some(Ok(_)))
+            let mut intent = Intent {
+                state: self.state,
+                key: &creation.key,
+                settling,
+                noted: None,
             };
             let result = self
                 .jumpcloud
-                .create_account(&self.application, &creation.email, directory_user.as_ref(), noting)
+                .create_account(&self.application, &creation.email, directory_user.as_ref(), &mut intent)
                 .await;
             // Whether an earlier create was not answered; `None`: this one never had its turn, and nothing was noted.
-            let unanswered = noted.transpose()?;
+            let unanswered = intent.noted.transpose()?;
             let failure = match result {
                 Ok(account) => {
                     let vanished = directory_user.is_none() && creation.directory_user.is_some();

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::process::{Child, Command};
 use torq_connector::sandbox::{Options, Sandbox, WorldHandle};
 
@@ -57,17 +57,41 @@ pub async fn sandbox(people: usize) -> Sandbox {
     Sandbox::start(options).await.unwrap()
 }
 
-/// Takes a sandbox down for good. Its port is kept, so that no other test's sandbox is found there, and nobody listens.
+/// A sandbox that was taken down. Its port is kept, so that nobody else is found there or takes it meanwhile, and nobody listens.
+pub struct Away {
+    address: SocketAddr,
+    world: WorldHandle,
+    port: TcpSocket,
+}
+
+impl Away {
+    pub async fn of(sandbox: Sandbox) -> Self {
+        let (address, world) = (sandbox.addr(), sandbox.world());
+        sandbox.stop().await;
+        // A child that is being forked has it for a moment.
+        let port = eventually("its port is free", async || {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.set_reuseaddr(true).unwrap();
+            socket.bind(address).is_ok().then_some(socket)
+        });
+        Self {
+            port: port.await,
+            address,
+            world,
+        }
+    }
+
+    /// The same sandbox again.
+    pub async fn back(self) -> Sandbox {
+        let back = Sandbox::resume(self.address, self.world).await.unwrap();
+        drop(self.port);
+        back
+    }
+}
+
+/// Takes a sandbox down for good.
 pub async fn goes_away(sandbox: Sandbox) {
-    let address = sandbox.addr();
-    sandbox.stop().await;
-    // A child that is being forked has it for a moment.
-    let kept = eventually("its port is free", async || {
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        socket.set_reuseaddr(true).unwrap();
-        socket.bind(address).is_ok().then_some(socket)
-    });
-    std::mem::forget(kept.await);
+    std::mem::forget(Away::of(sandbox).await.port);
 }
 
 /// The accounts' e-mails, folded and sorted: what a delivery is about.

@@ -9,7 +9,7 @@ use serde_json::Value;
 use torq_connector::sandbox::{Endpoint, Fault, FaultRule, Sandbox};
 
 use crate::binary::{
-    Connector, DEADLINE, Place, account_emails, body, eventually, finish, keys, people_emails, sandbox,
+    Away, Connector, DEADLINE, Place, account_emails, body, eventually, finish, keys, people_emails, sandbox,
 };
 use crate::cli::agree;
 
@@ -498,16 +498,16 @@ async fn reconnect_reads_the_configuration_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_is_away_for_a_while_is_waited_for() {
     let sandbox = sandbox(5).await;
-    let (world, address) = (sandbox.world(), sandbox.addr());
+    let world = sandbox.world();
     let place = place(&sandbox);
-    sandbox.stop().await;
+    let away = Away::of(sandbox).await;
     let daemon = place.daemon().await;
     let status = daemon.state("main", "retrying").await;
     let reason = status["reason"].as_str().unwrap();
     assert!(reason.contains("Torq") && reason.contains("since "), "{reason}");
     assert!(status["action"].as_str().unwrap().contains("asked again"), "{status}");
     place.run(&["status"]).await.exits(0).shows(&["retrying", "since "]);
-    let _back = Sandbox::resume(address, world.clone()).await.unwrap();
+    let _back = away.back().await;
     daemon.state("main", "connected").await;
     assert_eq!(world.accounts().len(), 5);
     daemon.stop().await;

@@ -12,7 +12,7 @@ use tokio::process::Command;
 use torq_connector::sandbox::{Endpoint, Fault, FaultRule, Sandbox};
 
 use super::place;
-use crate::binary::{Connector, Place, finish, sandbox};
+use crate::binary::{Away, Connector, Place, finish, sandbox};
 
 const SECRETS: [(&str, &str); 2] = [
     (
@@ -153,13 +153,12 @@ async fn a_command_needs_no_secret_that_only_the_daemon_has() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_waits_a_minute_for_a_peer_that_refuses_connections_and_the_daemon_goes_on() {
     let sandbox = sandbox(3).await;
-    let (world, address) = (sandbox.world(), sandbox.addr());
+    let (world, port) = (sandbox.world(), sandbox.addr().port().to_string());
     let place = place(&sandbox);
-    sandbox.stop().await;
+    let away = Away::of(sandbox).await;
     let daemon = place.daemon().await;
     daemon.state("main", "retrying").await;
     let ran = place.run(&["sync"]).await.exits(69);
-    let port = address.port().to_string();
     let ran = ran.tells(&[
         "main: not finished: Torq: ",
         &port,
@@ -167,7 +166,7 @@ async fn a_command_waits_a_minute_for_a_peer_that_refuses_connections_and_the_da
         "torq-connector status main",
     ]);
     assert!(ran.took >= Duration::from_secs(50), "{:?}", ran.took);
-    let _back = Sandbox::resume(address, world.clone()).await.unwrap();
+    let _back = away.back().await;
     daemon.state("main", "connected").await;
     assert_eq!(world.accounts().len(), 3);
     daemon.stop().await;
