@@ -99,6 +99,9 @@ async fn act(
                 Action::Reconnect | Action::Sync => {
                     store.forget_not_offered()?;
                     store.cancel_removal(now)?;
+                    if store.about()?.paused {
+                        return Ok(Some(Err(deeds::paused_words(store.name()))));
+                    }
                     let reason = format!(
                         "a person asked to reconnect; the daemon tries it when it starts, and so does torq-connector sync {}",
                         store.name()

@@ -162,6 +162,10 @@ async fn plan(
         None => {}
         Some(Answer::Plan(plan)) => return Ok(*plan),
         Some(Answer::Refused(words)) => return Err(refused(name, &words)),
+        Some(Answer::Removed) => {
+            let message = format!("{name}: {}", super::sync::removed_words(name));
+            return Err(CommandError::new(Exit::Partial, message));
+        }
         Some(Answer::Stopping) => return Err(stopping()),
         Some(_) => return Err(CommandError::unexpected("the daemon answered another question")),
     }

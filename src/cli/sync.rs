@@ -324,7 +324,7 @@ fn tell_run(name: &impl std::fmt::Display, answer: &Answer) {
     let words = match answer {
         Answer::Ran(report) => run_words(report),
         Answer::Done(words) | Answer::Otherwise(words) | Answer::Refused(words) => words.clone(),
-        Answer::Paused => format!("is paused; to go on: torq-connector resume {name}"),
+        Answer::Paused => crate::daemon::deeds::paused_words(name),
         Answer::Removed => removed_words(name),
         Answer::Waits(reason) => {
             format!("not finished: {reason}; the daemon goes on trying\n  what to do: see torq-connector status {name}")

@@ -22,7 +22,7 @@ use crate::http::{self, Patience};
 use crate::model::ConnectorName;
 use crate::notify::{Brief, Herald};
 use crate::state::{About, State, StateError, Store};
-use crate::sync::{self, Connector, Neighbourhood};
+use crate::sync::{self, Connector, Halt, Neighbourhood};
 use crate::view::{ConnectorState, RunOutcome};
 use crate::web::{self, Board, Live, Overlay, Seat};
 use crate::wording::{BY_ITSELF, moment};
@@ -59,6 +59,8 @@ pub(super) struct Attendant {
     pub(super) displaced: bool,
     /// When a run of this process last came to its end.
     succeeded: Option<std::time::Instant>,
+    /// When a person last let it go on.
+    resumed: Option<std::time::Instant>,
 }
 
 impl Attendant {
@@ -92,6 +94,7 @@ impl Attendant {
             said: Said::default(),
             displaced: false,
             succeeded: None,
+            resumed: None,
         };
         // Seen from the first moment on, or the process would count as ready without it.
         attendant.sit(None);
@@ -325,6 +328,8 @@ impl Attendant {
                 let words = state.call(resume).await?;
                 if paused {
                     tracing::info!(connector = %self.name(), "resumed by a person");
+                    self.resumed = Some(std::time::Instant::now());
+                    self.tell_herald();
                     self.schedule.poll_now();
                     // Also one that waited for a person when it was paused: a person is here.
                     *connector = None;
@@ -474,7 +479,7 @@ impl Attendant {
         if approved && state.call(|store| store.approved()).await? > 0 {
             // This run may have looked at who is missing before.
             self.schedule.poll_next();
-            again |= end.halt.is_none();
+            again |= matches!(end.halt, None | Some(Halt::NotLicensed(_)));
         }
         if again {
             self.schedule.poll_now();
@@ -499,7 +504,7 @@ impl Attendant {
 
     /// Lets whoever tells people look at once, and go by what is so now.
     fn tell_herald(&self) {
-        let brief = Brief::of(&self.config, &self.network, self.succeeded);
+        let brief = Brief::of(&self.config, &self.network, self.succeeded.max(self.resumed));
         self.brief.send_replace(brief);
     }
 

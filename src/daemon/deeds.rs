@@ -18,6 +18,11 @@ pub fn pause(store: &mut Store, now: Timestamp) -> Sql<String> {
     ))
 }
 
+/// What is said of one that is paused, to whoever wants it to run.
+pub fn paused_words(name: &impl std::fmt::Display) -> String {
+    format!("is paused; to go on: torq-connector resume {name}")
+}
+
 /// Lets a paused connector go on. `next`: what happens then.
 pub fn resume(store: &mut Store, now: Timestamp, next: &str) -> Sql<String> {
     Ok(if store.pause(now, false)? {
@@ -54,14 +59,21 @@ pub fn approve(
                     " ({alone} of them for an account whose e-mail nobody has any more: torq-connector events {name} --kind removal_held)"
                 ),
             };
+            let approved = match store.approved()? {
+                0 => "nothing is approved".to_owned(),
+                earlier => format!("nothing more is approved than{}", already(earlier, name)),
+            };
             return Ok(Err(format!(
-                "{held} held by now{alone}, and not {shown}: nothing is approved. Look at them again: torq-connector users {name} --account held"
+                "{held} held by now{alone}, and not {shown}: {approved}. Look at them again: torq-connector users {name} --account held"
             )));
         }
     }
     let accounts = store.held_accounts()?;
     let approved = store.approve(now)?;
-    let words = approved_words(approved, accounts, removals);
+    let words = match (approved, store.approved()?) {
+        (0, earlier) if earlier > 0 => format!("nothing is held but{}", already(earlier, store.name())),
+        _ => approved_words(approved, accounts, removals),
+    };
     if approved > 0 && store.about()?.state == ConnectorState::Held {
         let action = wording::about_approved(store.name());
         store.note_state(now, ConnectorState::Held, Some(&words), Some(&action))?;
@@ -76,8 +88,9 @@ pub fn retry(store: &mut Store, now: Timestamp) -> Sql<String> {
     let not_offered = |offered| matches!(offered, Offered::No(_));
     let offered_again = not_offered(about.accounts) || not_offered(about.associations);
     store.forget_not_offered()?;
+    let deletions = store.status()?.deletions_parked;
     let retried = store.retry()?;
-    let words = retried_words(retried, offered_again);
+    let words = retried_words(retried.saturating_sub(deletions), deletions, offered_again);
     let undone = matches!(about.state, ConnectorState::Connected | ConnectorState::ReportOnly);
     if undone && (retried > 0 || offered_again) {
         let reason = match offered_again {
@@ -90,12 +103,24 @@ pub fn retry(store: &mut Store, now: Timestamp) -> Sql<String> {
     Ok(words + &resting(store)?)
 }
 
-/// That there is no next run as long as it is paused.
+/// That there is no next run as long as it is paused, or waits to be reconnected.
 fn resting(store: &Store) -> Sql<String> {
-    Ok(match store.about()?.paused {
-        true => format!("; it is paused until: torq-connector resume {}", store.name()),
-        false => String::new(),
+    let (about, name) = (store.about()?, store.name());
+    Ok(if about.paused {
+        format!("; it is paused until: torq-connector resume {name}")
+    } else if about.state == ConnectorState::ReconnectRequired {
+        format!("; no run begins before: torq-connector reconnect {name}")
+    } else {
+        String::new()
     })
+}
+
+/// How many removals were approved earlier and still wait, and how that is taken back.
+fn already(approved: u64, name: &ConnectorName) -> String {
+    let removals = wording::counted(approved, "removal");
+    format!(
+        " {removals} approved earlier, for the next run (to take that back: torq-connector approve {name} --withdraw)"
+    )
 }
 
 /// What is said of a connector that is set up again without a daemon.
@@ -124,11 +149,25 @@ fn approved_words(approved: u64, accounts: u64, removals: Removals) -> String {
     }
 }
 
-fn retried_words(retried: u64, offered_again: bool) -> String {
-    match (retried, offered_again) {
-        (0, false) => "nothing was refused, and nothing is tried again".to_owned(),
-        (0, true) => "the next run tries again what JumpCloud did not offer".to_owned(),
-        (1, _) => "1 user is pending again; the next run delivers".to_owned(),
-        (more, _) => format!("{more} users are pending again; the next run delivers"),
+/// `users`: how many were parked. `deletions`: how many accounts JumpCloud refused to delete.
+fn retried_words(users: u64, deletions: u64, offered_again: bool) -> String {
+    let again = match deletions {
+        0 => String::new(),
+        1 => "1 account is to be deleted again".to_owned(),
+        more => format!("{more} accounts are to be deleted again"),
+    };
+    match (users, deletions, offered_again) {
+        (0, 0, false) => "nothing was refused, and nothing is tried again".to_owned(),
+        (0, 0, true) => "the next run tries again what JumpCloud did not offer".to_owned(),
+        (0, ..) => format!("{again}; the next run does it"),
+        (1, 0, _) => "1 user is pending again; the next run delivers".to_owned(),
+        (more, 0, _) => format!("{more} users are pending again; the next run delivers"),
+        (users, ..) => format!(
+            "{} pending again, and {again}; the next run does both",
+            match users {
+                1 => "1 user is".to_owned(),
+                more => format!("{more} users are"),
+            }
+        ),
     }
 }

@@ -60,13 +60,19 @@ impl Attendant {
             Removal::untouched()
         } else {
             match self.for_removal(state) {
-                Ok(connector) => self.take_down(&connector, terms).await?,
+                Ok(connector) => {
+                    let removal = self.take_down(&connector, terms).await?;
+                    // Its state says that it is being removed.
+                    sync::forget_tenant(self.name());
+                    removal
+                }
                 Err(words) => return Ok(Answer::Refused(words)),
             }
         };
-        sync::forget_tenant(self.name());
         if removal.is_complete() {
             state.remove(Timestamp::now()).await?;
+            // Not before: as long as it may go on, the others are not alone.
+            sync::forget_tenant(self.name());
             // Before anybody looks again: there is no state any more, and that is no trouble.
             self.show_removed();
             self.sit(None);

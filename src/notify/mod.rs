@@ -50,19 +50,19 @@ pub struct Brief {
     pub poll_interval: Duration,
     /// When the Torq API key ends, as configured.
     pub key_expires: Option<Date>,
-    /// When a run of this process last succeeded.
-    pub succeeded: Option<Instant>,
+    /// Since when it may count that nothing succeeds: when a run of this process last did, or a person let it go on.
+    pub quiet_since: Option<Instant>,
 }
 
 impl Brief {
     /// What the configuration says.
-    pub fn of(config: &config::Connector, network: &Arc<Network>, succeeded: Option<Instant>) -> Self {
+    pub fn of(config: &config::Connector, network: &Arc<Network>, quiet_since: Option<Instant>) -> Self {
         Self {
             notify: config.notify.clone(),
             network: Arc::clone(network),
             poll_interval: config.poll_interval,
             key_expires: config.torq.key_expires,
-            succeeded,
+            quiet_since,
         }
     }
 }
@@ -101,7 +101,7 @@ async fn attend(name: ConnectorName, state: State, mut brief: watch::Receiver<Br
                 }
                 return Ok(None);
             }
-            let quiet = now.succeeded.unwrap_or(began).elapsed();
+            let quiet = now.quiet_since.unwrap_or(began).elapsed();
             errand.pass(&state, &now, quiet).await.map(Some)
         };
         let passed = tokio::select! {

@@ -98,6 +98,31 @@ async fn the_exchange_is_basic_form_and_bearer() {
 }
 
 #[tokio::test]
+async fn a_request_that_somebody_thinks_better_of_is_not_sent_a_second_time() {
+    /// Open once.
+    struct Once(u32);
+    impl Gate for Once {
+        async fn is_open(&mut self) -> bool {
+            self.0 += 1;
+            self.0 == 1
+        }
+    }
+    let server = MockServer::start().await;
+    counting_endpoint(&server).await;
+    // The token is no good: with a new one it would be sent again.
+    Mock::given(path("/api/users"))
+        .respond_with(ResponseTemplate::new(401))
+        .expect(1)
+        .mount(&server)
+        .await;
+    let session = torq(&server);
+    let mut gate = Once(0);
+    let failure = session.attempt_if(&get(&session), &mut gate).await.unwrap_err();
+    assert_eq!((failure.kind, gate.0), (FailureKind::Stopped, 2));
+    assert_eq!(tokens_asked(&server).await, 2);
+}
+
+#[tokio::test]
 async fn a_jumpcloud_service_account_asks_for_the_api_scope_and_names_its_organisation() {
     let server = MockServer::start().await;
     Mock::given(method("POST"))

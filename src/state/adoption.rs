@@ -128,12 +128,16 @@ impl Store {
             // Whoever said so may have been wrong: by its id alone it is ours again, should it turn up.
             keep_made(&transaction, Some(lost.key.as_str()))?;
         }
-        transaction.execute(
+        let known = transaction.execute(
             "UPDATE accounts SET account_id = NULL, origin = NULL, directory_user_id = NULL, intent_at = NULL, release = NULL,
                 refused = NULL, refused_at = NULL, association_refused = NULL
              WHERE email_key = ?1 AND account_id = ?2",
             [lost.key.as_str(), lost.account.as_str()],
         )?;
+        if known == 0 {
+            // While it was asked for, somebody had it forgotten: then nothing is to be noted of it.
+            return Ok(false);
+        }
         let user = user_of(&transaction, &lost.key)?;
         let event = NewEvent {
             user_id: user.as_deref(),

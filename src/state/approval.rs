@@ -1,6 +1,7 @@
 //! Approval: what a person decides about removals that are held, and how they take it back.
 
 use jiff::Timestamp;
+use rusqlite::params;
 
 use super::doubt::{Doubt, WITHDRAWN};
 use super::removal::{are, hold_account, hold_user, numbers};
@@ -56,6 +57,12 @@ impl Store {
     fn hold_again(&mut self, now: Timestamp) -> Sql<u64> {
         let run = self.run;
         let transaction = self.db.transaction()?;
+        let held_before: bool = transaction.query_row(
+            "SELECT EXISTS (SELECT 1 FROM users WHERE removal = 'held' AND removed_at IS NULL)
+                 OR EXISTS (SELECT 1 FROM accounts WHERE release = 'held')",
+            [],
+            |row| row.get(0),
+        )?;
         let users = numbers(&transaction, "removal = 'approved'")?;
         for no in &users {
             hold_user(&transaction, now, run, *no, WITHDRAWN)?;
@@ -74,9 +81,10 @@ impl Store {
         }
         let withdrawn = (users.len() + keys.len()) as u64;
         if withdrawn > 0 {
+            // The reason of those who were held already is theirs, too; that of a former time is nobody's.
             transaction.execute(
-                "UPDATE connector SET hold_reason = coalesce(hold_reason, ?1)",
-                [WITHDRAWN],
+                "UPDATE connector SET hold_reason = ?1 WHERE NOT ?2 OR hold_reason IS NULL",
+                params![WITHDRAWN, held_before],
             )?;
             // What is missing besides was in doubt, maybe, until the approval.
             if Doubt::read(&transaction)? == Doubt::None {

@@ -25,6 +25,8 @@ pub(super) struct Counts {
     associations_pending: u64,
     deletions_pending: u64,
     leftover: u64,
+    /// Removals that are approved and not carried out yet.
+    approved: u64,
 }
 
 /// Which events are wanted.
@@ -71,36 +73,46 @@ impl Store {
         };
         let progress = progress.filter(|_| running || state == ConnectorState::Collecting);
         // What happens as soon as it goes on is not to be forgotten over that it rests.
-        let approved = if paused {
-            self.approved()? + counts.deletions_pending
+        let approved = match state {
+            ConnectorState::Paused => counts.approved + counts.deletions_pending,
+            ConnectorState::ReconnectRequired | ConnectorState::NotLicensed | ConnectorState::Retrying => {
+                counts.approved
+            }
+            // There the run that ended has told it.
+            _ => 0,
+        };
+        let reason = match paused {
+            true => Some(wording::paused_reason(about.paused_at)),
+            false => about.reason.filter(|_| !over),
+        };
+        let action = match paused {
+            true => Some(format!("to go on: torq-connector resume {}", self.name)),
+            false => about.action.filter(|_| !over),
+        };
+        let (reason, action) = if approved > 0 {
+            let waits = format!(
+                "{} to be carried out when it goes on",
+                wording::counted(approved, "removal")
+            );
+            let withdraw = format!(
+                "to take back the approval: torq-connector approve {} --withdraw",
+                self.name
+            );
+            // Whoever lets it go on should know before.
+            let (first, then) = match paused {
+                true => (Some(withdraw), action),
+                false => (action, Some(withdraw)),
+            };
+            let joined = |parts: [Option<String>; 2]| Some(parts.into_iter().flatten().collect::<Vec<_>>().join("; "));
+            (joined([reason, Some(waits)]), joined([first, then]))
         } else {
-            0
+            (reason, action)
         };
         Ok(ConnectorStatus {
             name: self.name.to_string(),
             state,
-            reason: if paused {
-                let waits = (approved > 0).then(|| {
-                    format!(
-                        "; {} to be carried out when it goes on",
-                        wording::counted(approved, "removal")
-                    )
-                });
-                Some(wording::paused_reason(about.paused_at) + &waits.unwrap_or_default())
-            } else {
-                about.reason.filter(|_| !over)
-            },
-            action: if paused {
-                let name = &self.name;
-                Some(match approved {
-                    0 => format!("to go on: torq-connector resume {name}"),
-                    _ => format!(
-                        "to take back the approval: torq-connector approve {name} --withdraw; to go on: torq-connector resume {name}"
-                    ),
-                })
-            } else {
-                about.action.filter(|_| !over)
-            },
+            reason,
+            action,
             last_success: about.last_success,
             next_poll: None,
             users: counts.users,
@@ -183,6 +195,7 @@ impl Store {
             [],
             |row| row.get(0),
         )?;
+        counts.approved = self.approved()?;
         self.counted = Some((version, counts));
         Ok(counts)
     }

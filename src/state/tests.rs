@@ -386,6 +386,21 @@ fn an_account_that_was_said_to_be_gone_and_is_not_is_still_ours() {
 }
 
 #[test]
+fn an_account_that_was_forgotten_while_it_was_asked_for_leaves_no_trace() {
+    let mut store = store();
+    poll(&mut store, &[user(1, 0)], MaxRemovals::Users(5));
+    let lost = Unresolved {
+        key: EmailKey::fold("gone@example.com"),
+        account: AccountId::new("a1"),
+    };
+    for why in [Lost::Gone, Lost::Renamed, Lost::WithItsApplication] {
+        assert!(!store.account_lost(Timestamp::now(), &lost, why).unwrap());
+    }
+    let events = store.events(&EventQuery::default()).unwrap();
+    assert!(events.iter().all(|event| event.kind != EventKind::AccountLost));
+}
+
+#[test]
 fn a_conflict_that_the_list_does_not_bear_out_is_parked_and_comes_back_on_retry() {
     let now = Timestamp::now();
     let mut store = store();

@@ -190,7 +190,8 @@ impl Connector {
         if status.held > 0 && end.held == 0 {
             let held = counted(status.held, "removal");
             notes.push(format!(
-                "{held} held already, until the users are back or: torq-connector approve {name}"
+                "{held} held already, until the users are back or: torq-connector approve {name} --count {}",
+                status.held
             ));
         }
         if about.paused {

@@ -129,6 +129,9 @@ fn sentence(status: &ConnectorStatus, now: Timestamp) -> String {
         ConnectorState::ReportOnly => {
             format!("Torq is read and everything is shown, but JumpCloud takes no accounts; {last}, {next}.")
         }
+        ConnectorState::Held if status.held == 0 => {
+            format!("Approved removals wait for the next run, everything else goes on; {last}, {next}.")
+        }
         ConnectorState::Held => format!("Removals wait for a decision, everything else goes on; {last}, {next}."),
         ConnectorState::Paused => format!("Paused; {last}."),
         ConnectorState::Removed => "Being removed.".to_owned(),

@@ -321,7 +321,7 @@ async fn the_page_shows_what_people_need_and_escapes_it() {
     main.notes(
         ConnectorState::Held,
         "<script>alert(1)</script>",
-        "torq-connector approve main",
+        "look at them, then: torq-connector approve main",
     )
     .await;
     let response = world.request(Method::GET, "/").send().await.unwrap();

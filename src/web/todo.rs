@@ -104,11 +104,17 @@ pub(crate) fn of(status: &ConnectorStatus, settings: &Settings, now: Timestamp) 
             )
         }),
         ConnectorState::Paused => todos.push(Todo {
+            // Since when, and what is carried out as soon as it goes on.
+            reason: status.reason.as_deref().map(capital),
+            advice: status
+                .action
+                .as_deref()
+                .map(|action| before_the_command(action, command("resume").as_deref())),
             command: command("resume"),
             ..todo(
                 Topic::State,
                 Weight::Neutral,
-                "Paused by a person: nothing is polled or delivered".to_owned(),
+                "Paused: nothing is polled or delivered".to_owned(),
             )
         }),
         ConnectorState::ReportOnly => todos.push(Todo {
@@ -127,9 +133,22 @@ pub(crate) fn of(status: &ConnectorStatus, settings: &Settings, now: Timestamp) 
         _ => {}
     }
     let holding = status.state == ConnectorState::Held;
-    if status.held > 0 || holding {
+    if holding && status.held == 0 {
+        // Approved, and nothing that has to be done.
+        todos.push(Todo {
+            advice: status.action.as_deref().map(capital),
+            ..todo(
+                Topic::Held,
+                Weight::Neutral,
+                status
+                    .reason
+                    .as_deref()
+                    .map_or_else(|| "Approved removals wait for the next run".to_owned(), capital),
+            )
+        });
+    }
+    if status.held > 0 {
         let what = match status.held {
-            0 => "Removals wait for approval".to_owned(),
             1 => "1 removal waits for approval".to_owned(),
             more => format!("{} removals wait for approval", number(more)),
         };
@@ -141,10 +160,7 @@ pub(crate) fn of(status: &ConnectorStatus, settings: &Settings, now: Timestamp) 
             }),
             advice: Some("Look at who it is. If they are really gone:".to_owned()),
             // As many as were looked at: by then it may be more.
-            command: command("approve").map(|command| match status.held {
-                0 => command,
-                held => format!("{command} --count {held}"),
-            }),
+            command: command("approve").map(|command| format!("{command} --count {}", status.held)),
             look: standing("held", "who is held".to_owned()),
             ..todo(Topic::Held, Weight::Warning, what)
         });
@@ -244,10 +260,16 @@ fn silent(status: &ConnectorStatus, settings: &Settings, now: Timestamp) -> Opti
 /// The advice of an action whose end is the command that is shown beside it.
 fn before_the_command(action: &str, command: Option<&str>) -> String {
     let before = command.and_then(|command| action.strip_suffix(command));
-    match before.and_then(|before| before.strip_suffix("then: ")) {
-        Some(advice) => format!("{}. Then:", capital(advice.trim_end_matches([' ', ',', ';']))),
-        None => capital(action),
+    for (joint, said) in [("then: ", "Then:"), ("to go on: ", "To go on:")] {
+        if let Some(advice) = before.and_then(|before| before.strip_suffix(joint)) {
+            let advice = capital(advice.trim_end_matches([' ', ',', ';']));
+            return match advice.as_str() {
+                "" => said.to_owned(),
+                advice => format!("{advice}. {said}"),
+            };
+        }
     }
+    capital(action)
 }
 
 fn capital(text: &str) -> String {
@@ -351,6 +373,46 @@ mod tests {
         assert_eq!(
             said(more).as_deref(),
             Some("The clock is wrong; 20 removals are held: nobody came back")
+        );
+    }
+
+    #[test]
+    fn what_is_approved_already_is_no_reason_to_approve() {
+        let reason = "8 approved removals wait for the next run";
+        let mut status = ConnectorStatus::unknown("main", ConnectorState::Held, Some(reason.to_owned()));
+        status.action = Some(wording::about_approved("main"));
+        let todos = of(&status, &Settings::by_default(), Timestamp::UNIX_EPOCH);
+        assert_eq!(todos.len(), 1);
+        let todo = &todos[0];
+        assert_eq!(
+            (todo.what.as_str(), &todo.command, todo.weight),
+            (reason, &None, Weight::Neutral)
+        );
+        assert!(
+            todo.advice
+                .as_deref()
+                .is_some_and(|advice| advice.ends_with("approve main --withdraw"))
+        );
+    }
+
+    #[test]
+    fn whoever_lets_a_paused_connector_go_on_knows_what_that_carries_out() {
+        let said = |action: &str| {
+            let reason = "paused by a person; 8 removals to be carried out when it goes on";
+            let mut status = ConnectorStatus::unknown("main", ConnectorState::Paused, Some(reason.to_owned()));
+            status.action = Some(action.to_owned());
+            let mut todos = of(&status, &Settings::by_default(), Timestamp::UNIX_EPOCH);
+            let todo = todos.remove(0);
+            assert!(todo.reason.is_some_and(|reason| reason.contains("8 removals")));
+            assert_eq!(todo.command.as_deref(), Some("torq-connector resume main"));
+            todo.advice.unwrap_or_default()
+        };
+        assert_eq!(said("to go on: torq-connector resume main"), "To go on:");
+        assert_eq!(
+            said(
+                "to take back the approval: torq-connector approve main --withdraw; to go on: torq-connector resume main"
+            ),
+            "To take back the approval: torq-connector approve main --withdraw. To go on:"
         );
     }
 

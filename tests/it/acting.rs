@@ -9,6 +9,7 @@ use serde_json::Value;
 use torq_connector::sandbox::{Account, Endpoint, Fault, FaultRule, Person, Sandbox, WorldHandle};
 
 use crate::binary::{Connector, Daemon, Place, account_emails, eventually, people_emails, sandbox};
+use crate::world::times;
 
 /// A place in which a daemon works, or none.
 struct Office {
@@ -379,6 +380,68 @@ async fn an_approval_is_taken_back_before_it_is_carried_out() {
         assert_eq!(world.count(Endpoint::AccountDelete), 0);
         office.close().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_jumpcloud_refused_to_delete_is_taken_back_too() {
+    for with_daemon in [false, true] {
+        let (sandbox, office) = with_eight_held(with_daemon, |_| {}).await;
+        let world = sandbox.world();
+        world.fault(times(2, Endpoint::AccountDelete, Fault::status(400)));
+        office.place.run(&["approve", "main"]).await.exits(0);
+        if !with_daemon {
+            office.place.run(&["sync"]).await;
+        }
+        office
+            .status(|status| status["deletions_parked"] == 2 && status["deletions_pending"] == 0)
+            .await;
+        let ran = office.place.run(&["approve", "main", "--withdraw"]).await.exits(0);
+        ran.tells(&["2 removals are held again"]);
+        let ran = office.place.run(&["retry", "main"]).await.exits(0);
+        ran.tells(&["nothing was refused"]);
+        office.place.run(&["sync"]).await.exits(75);
+        office.status(|status| status["held"] == 2).await;
+        assert_eq!(world.accounts().len(), 6);
+        office.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_approved_is_not_out_of_sight_where_nothing_runs() {
+    let (sandbox, office) = with_eight_held(false, |_| {}).await;
+    let approve = async |more: &[&str]| office.place.run(&[&["approve", "main"], more].concat()).await;
+    sandbox.world().revoke_torq_key();
+    office.place.run(&["sync"]).await.exits(77);
+    let ran = approve(&["--count", "8"]).await.exits(0);
+    ran.tells(&[
+        "8 removals approved",
+        "no run begins before: torq-connector reconnect main",
+    ]);
+    let ran = approve(&["--count", "8"]).await.exits(75);
+    ran.tells(&[
+        "0 held by now, and not 8: nothing more is approved than 8 removals approved earlier",
+        "approve main --withdraw",
+    ]);
+    let ran = approve(&[]).await.exits(0);
+    ran.tells(&["nothing is held but 8 removals approved earlier"]);
+    let status = office.status(|status| status["state"] == "reconnect_required").await;
+    let told = |member: &str| status[member].as_str().unwrap().to_owned();
+    assert!(
+        told("reason").ends_with("; 8 removals to be carried out when it goes on"),
+        "{status}"
+    );
+    assert!(
+        told("action").ends_with("; to take back the approval: torq-connector approve main --withdraw"),
+        "{status}"
+    );
+    office.takes_back_eight().await;
+    office.place.run(&["pause", "main"]).await.exits(0);
+    office
+        .place
+        .run(&["reconnect", "main"])
+        .await
+        .exits(75)
+        .tells(&["main: is paused; to go on: torq-connector resume main"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,7 @@ mod trouble;
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
+use std::time::Duration;
 
 use torq_connector::sandbox::{Account, Endpoint, Fault, FaultRule, Options, Peer, Sandbox, WorldHandle};
 

@@ -133,6 +133,41 @@ async fn it_can_be_shown_and_done_while_a_run_is_going_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_wanted_it_set_up_before_it_was_removed_does_not_undo_that() {
+    let sandbox = lived_in(12).await;
+    let world = sandbox.world();
+    let before = ids(&world);
+    let place = Place::new(&[Connector::new("main", &sandbox).with("poll_interval", "1h")]);
+    let daemon = place.daemon().await;
+    daemon.state("main", "connected").await;
+    world.clear_requests();
+    // A run that somebody else ends with a `reconnect`: it waits until what is under way is answered.
+    world.fault(FaultRule::once(
+        Endpoint::TorqUsers,
+        Fault::Delay(Duration::from_secs(4)),
+    ));
+    let run = place.run(&["sync"]);
+    let others = async {
+        world.seen(Endpoint::TorqUsers, 1).await;
+        let reconnect = place.run(&["reconnect", "main"]);
+        let remove = async {
+            eventually("it is heard", async || {
+                daemon.said().contains("the configuration was read again").then_some(())
+            })
+            .await;
+            place.run(&["remove", "main", "--yes"]).await.exits(0)
+        };
+        tokio::join!(reconnect, remove)
+    };
+    let (_, (reconnect, _)) = tokio::join!(run, others);
+    assert!(reconnect.code == 75 || reconnect.code == 0, "{reconnect:?}");
+    daemon.state("main", "removed").await;
+    assert_eq!(ids(&world), before);
+    assert_eq!(kept(&place), ["main.removed"]);
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_daemons_removal_that_fails_can_be_repeated_with_better_credentials() {
     let sandbox = sandbox(6).await;
     let world = sandbox.world();
