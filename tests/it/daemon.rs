@@ -436,6 +436,33 @@ async fn a_state_file_that_is_garbage_stops_no_other_connector() {
     daemon.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_read_for_an_order_that_was_refused_counts_all_the_same() {
+    let sandbox = sandbox(4).await;
+    let polling = |interval: &str| Connector::new("main", &sandbox).with("poll_interval", interval);
+    let place = Place::new(&[polling("12h")]);
+    std::fs::create_dir(place.state_dir()).unwrap();
+    place.write("state/main.db", "this is no database");
+    let daemon = place.daemon().await;
+    daemon.status("main", |status| status["reason"].is_string()).await;
+    place.configure("", &[polling("1h")]);
+    place
+        .run(&["reconnect", "main"])
+        .await
+        .exits(1)
+        .tells(&["main.db is damaged"]);
+    std::fs::rename(place.path("state/main.db"), place.path("main.db.away")).unwrap();
+    let status = daemon
+        .status("main", |status| {
+            status["state"] == "connected" && !status["next_poll"].is_null()
+        })
+        .await;
+    let next: jiff::Timestamp = status["next_poll"].as_str().unwrap().parse().unwrap();
+    let ahead = next.duration_since(jiff::Timestamp::now());
+    assert!(ahead < jiff::SignedDuration::from_hours(2), "{ahead}");
+    daemon.stop().await;
+}
+
 /// A place whose Torq secret is in a file, with the wrong secret in it, and its daemon, which asks to be reconnected.
 async fn waiting(sandbox: &Sandbox) -> (Place, crate::binary::Daemon) {
     let connector = Connector::new("main", sandbox).torq_secret_in("torq_secret");
