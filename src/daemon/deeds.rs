@@ -49,31 +49,35 @@ pub fn approve(
         };
         return Ok(Ok(words + &resting(store)?));
     }
-    if let Some(shown) = terms.count {
-        let held = store.status()?.held;
-        if held != shown {
-            let name = store.name();
-            let alone = match store.held_alone()? {
-                0 => String::new(),
-                alone => format!(
-                    " ({alone} of them for an account whose e-mail nobody has any more: torq-connector events {name} --kind removal_held)"
-                ),
-            };
-            let approved = match store.approved()? {
-                0 => "nothing is approved".to_owned(),
-                earlier => format!("nothing more is approved than{}", already(earlier, name)),
-            };
-            return Ok(Err(format!(
-                "{held} held by now{alone}, and not {shown}: {approved}. Look at them again: torq-connector users {name} --account held"
-            )));
-        }
+    let (held, earlier) = (store.status()?.held, store.approved()?);
+    if held == 0 && earlier > 0 {
+        let words = format!("nothing is held; {}", already(earlier, store.name())) + &resting(store)?;
+        return Ok(match terms.count {
+            Some(_) => Err(words),
+            None => Ok(words),
+        });
+    }
+    if let Some(shown) = terms.count
+        && held != shown
+    {
+        let name = store.name();
+        let alone = match store.held_alone()? {
+            0 => String::new(),
+            alone => format!(
+                " ({alone} of them for an account whose e-mail nobody has any more: torq-connector events {name} --kind removal_held)"
+            ),
+        };
+        let earlier = match earlier {
+            0 => String::new(),
+            earlier => format!("; {}", already(earlier, name)),
+        };
+        return Ok(Err(format!(
+            "{held} held by now{alone}, and not {shown}: nothing is approved{earlier}. Look at them again: torq-connector users {name} --account held"
+        )));
     }
     let accounts = store.held_accounts()?;
     let approved = store.approve(now)?;
-    let words = match (approved, store.approved()?) {
-        (0, earlier) if earlier > 0 => format!("nothing is held but{}", already(earlier, store.name())),
-        _ => approved_words(approved, accounts, removals),
-    };
+    let words = approved_words(approved, accounts, removals);
     if approved > 0 && store.about()?.state == ConnectorState::Held {
         let action = wording::about_approved(store.name());
         store.note_state(now, ConnectorState::Held, Some(&words), Some(&action))?;
@@ -115,12 +119,13 @@ fn resting(store: &Store) -> Sql<String> {
     })
 }
 
-/// How many removals were approved earlier and still wait, and how that is taken back.
+/// That removals were approved earlier and still wait, and how that is taken back.
 fn already(approved: u64, name: &ConnectorName) -> String {
-    let removals = wording::counted(approved, "removal");
-    format!(
-        " {removals} approved earlier, for the next run (to take that back: torq-connector approve {name} --withdraw)"
-    )
+    let were = match approved {
+        1 => "1 removal was".to_owned(),
+        more => format!("{more} removals were"),
+    };
+    format!("{were} approved earlier, for the next run (to take that back: torq-connector approve {name} --withdraw)")
 }
 
 /// What is said of a connector that is set up again without a daemon.

@@ -419,11 +419,11 @@ async fn what_is_approved_is_not_out_of_sight_where_nothing_runs() {
     ]);
     let ran = approve(&["--count", "8"]).await.exits(75);
     ran.tells(&[
-        "0 held by now, and not 8: nothing more is approved than 8 removals approved earlier",
+        "nothing is held; 8 removals were approved earlier, for the next run",
         "approve main --withdraw",
     ]);
     let ran = approve(&[]).await.exits(0);
-    ran.tells(&["nothing is held but 8 removals approved earlier"]);
+    ran.tells(&["nothing is held; 8 removals were approved earlier"]);
     let status = office.status(|status| status["state"] == "reconnect_required").await;
     let told = |member: &str| status[member].as_str().unwrap().to_owned();
     assert!(
