@@ -78,9 +78,18 @@ pub fn approve(
     let accounts = store.held_accounts()?;
     let approved = store.approve(now)?;
     let words = approved_words(approved, accounts, removals);
-    if approved > 0 && store.about()?.state == ConnectorState::Held {
-        let action = wording::about_approved(store.name());
-        store.note_state(now, ConnectorState::Held, Some(&words), Some(&action))?;
+    let about = store.about()?;
+    let words = match about.nameless && approved > 0 {
+        true => words + "; but nobody is removed as long as Torq lists a record whose id cannot be read",
+        false => words,
+    };
+    if approved > 0 && about.state == ConnectorState::Held {
+        let action = match about.nameless {
+            // What keeps it from being carried out is to be done something about, still.
+            true => about.action,
+            false => Some(wording::about_approved(store.name())),
+        };
+        store.note_state(now, ConnectorState::Held, Some(&words), action.as_deref())?;
     }
     Ok(Ok(words + &resting(store)?))
 }
