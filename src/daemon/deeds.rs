@@ -42,12 +42,17 @@ pub fn approve(
 ) -> Sql<Result<String, String>> {
     if terms.withdraw {
         let withdrawn = store.withdraw_approval(now)?;
-        let words = match withdrawn {
+        let words = match withdrawn.held {
             0 => return Ok(Ok("nothing is approved that was not carried out".to_owned())),
             1 => "the approval is withdrawn: 1 removal is held again".to_owned(),
             more => format!("the approval is withdrawn: {more} removals are held again"),
         };
-        return Ok(Ok(words + &resting(store)?));
+        let late = match withdrawn.under_way {
+            0 => String::new(),
+            1 => "; JumpCloud was asked to delete 1 account of them already, and it may be gone".to_owned(),
+            more => format!("; JumpCloud was asked to delete {more} accounts of them already, and they may be gone"),
+        };
+        return Ok(Ok(words + &late + &resting(store)?));
     }
     let (held, earlier) = (store.status()?.held, store.approved()?);
     if held == 0 && earlier > 0 {

@@ -179,8 +179,9 @@ impl Store {
         Ok(unanswered.unwrap_or(false))
     }
 
-    /// The create was not answered, and may take effect until `settles`; or it was, and may be missing in what is read until then.
-    pub fn create_settles(&mut self, key: &EmailKey, settles: Timestamp) -> Sql<()> {
+    /// The create or the deletion was not answered, and may take effect until `settles`; or it was, and what is read until then may not
+    /// show it.
+    pub fn write_settles(&mut self, key: &EmailKey, settles: Timestamp) -> Sql<()> {
         self.db
             .prepare_cached("UPDATE accounts SET settles_at = ?2 WHERE email_key = ?1 AND look = 1")?
             .execute([key.as_str(), &stored(settles)])?;
@@ -349,13 +350,28 @@ impl Store {
             .collect()
     }
 
-    /// Whether an account is to be deleted still: somebody may have thought better of it since it was listed.
-    pub fn is_due(&self, deletion: &Deletion) -> Sql<bool> {
+    /// A deletion is about to be sent: until it is answered, or settled, the account may be gone, whatever becomes of its user or of
+    /// the decision. Whether it is to be sent still: somebody may have thought better of it since it was listed.
+    pub fn deleting(&mut self, deletion: &Deletion, settles: Timestamp) -> Sql<bool> {
+        self.durably(|store| {
+            let due = store
+                .db
+                .prepare_cached(
+                    "UPDATE accounts SET look = 1, settles_at = ?3 WHERE email_key = ?1 AND account_id = ?2 AND release = 'due'",
+                )?
+                .execute([deletion.key.as_str(), deletion.account.as_str(), &stored(settles)])?;
+            Ok(due > 0)
+        })
+    }
+
+    /// The deletion did not take effect, and will not.
+    pub fn not_deleted(&mut self, deletion: &Deletion) -> Sql<()> {
         self.db
             .prepare_cached(
-                "SELECT EXISTS (SELECT 1 FROM accounts WHERE email_key = ?1 AND account_id = ?2 AND release = 'due')",
+                "UPDATE accounts SET look = 0, settles_at = NULL WHERE email_key = ?1 AND account_id = ?2 AND look = 1",
             )?
-            .query_row([deletion.key.as_str(), deletion.account.as_str()], |row| row.get(0))
+            .execute([deletion.key.as_str(), deletion.account.as_str()])?;
+        Ok(())
     }
 
     /// Accounts that were to be deleted are only reported after all. Returns how many.
@@ -397,7 +413,7 @@ impl Store {
         let run = self.run;
         let transaction = self.db.transaction()?;
         transaction.execute(
-            "UPDATE accounts SET refused = ?2, refused_at = ?3 WHERE email_key = ?1",
+            "UPDATE accounts SET refused = ?2, refused_at = ?3, look = 0, settles_at = NULL WHERE email_key = ?1",
             [deletion.key.as_str(), reason, &stored(now)],
         )?;
         let reason = format!("deleting: {reason}");

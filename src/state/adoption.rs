@@ -204,12 +204,15 @@ impl Store {
         transaction.commit()
     }
 
-    /// When the last of the creates is settled that are to be looked for: until then, not to be in the list is not yet not to be there.
+    /// When the last of the writes is settled that are to be looked for: until then, not to be in the list is not yet not to be there.
+    /// Deletions that are repeated anyway are not waited for.
     pub fn settles_at(&self) -> Sql<Option<Timestamp>> {
         self.db
-            .query_row("SELECT max(settles_at) FROM accounts WHERE look = 1", [], |row| {
-                row.get(0)
-            })
+            .query_row(
+                "SELECT max(settles_at) FROM accounts WHERE look = 1 AND release IS NOT 'due'",
+                [],
+                |row| row.get(0),
+            )
             .map(instant)
     }
 }

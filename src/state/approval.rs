@@ -9,6 +9,15 @@ use super::{NewEvent, Sql, Store, events};
 use crate::view::{ConnectorState, EventKind};
 use crate::wording;
 
+/// What became of an approval that was taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Withdrawn {
+    /// How many removals are held again.
+    pub held: u64,
+    /// Of how many of them the account may be gone by now: its deletion was sent, and not answered yet.
+    pub under_way: u64,
+}
+
 impl Store {
     /// How many accounts are held by themselves, without a user who is.
     pub fn held_alone(&self) -> Sql<u64> {
@@ -49,17 +58,22 @@ impl Store {
     }
 
     /// Holds again what was approved and is not carried out yet, and every account that is to be deleted and is not: of those it is
-    /// not known any more which of them a person approved. Returns how many removals that are.
-    pub fn withdraw_approval(&mut self, now: Timestamp) -> Sql<u64> {
+    /// not known any more which of them a person approved.
+    pub fn withdraw_approval(&mut self, now: Timestamp) -> Sql<Withdrawn> {
         self.durably(|store| store.hold_again(now))
     }
 
-    fn hold_again(&mut self, now: Timestamp) -> Sql<u64> {
+    fn hold_again(&mut self, now: Timestamp) -> Sql<Withdrawn> {
         let run = self.run;
         let transaction = self.db.transaction()?;
         let held_before: bool = transaction.query_row(
             "SELECT EXISTS (SELECT 1 FROM users WHERE removal = 'held' AND removed_at IS NULL)
                  OR EXISTS (SELECT 1 FROM accounts WHERE release = 'held')",
+            [],
+            |row| row.get(0),
+        )?;
+        let under_way = transaction.query_row(
+            "SELECT count(*) FROM accounts WHERE release = 'due' AND look = 1",
             [],
             |row| row.get(0),
         )?;
@@ -79,8 +93,11 @@ impl Store {
                 [key],
             )?;
         }
-        let withdrawn = (users.len() + keys.len()) as u64;
-        if withdrawn > 0 {
+        let withdrawn = Withdrawn {
+            held: (users.len() + keys.len()) as u64,
+            under_way,
+        };
+        if withdrawn.held > 0 {
             // The reason of those who were held already is theirs, too; that of a former time is nobody's.
             transaction.execute(
                 "UPDATE connector SET hold_reason = ?1 WHERE NOT ?2 OR hold_reason IS NULL",
@@ -98,7 +115,7 @@ impl Store {
             about.state,
             ConnectorState::Held | ConnectorState::Connected | ConnectorState::Starting
         );
-        if withdrawn > 0 && tells {
+        if withdrawn.held > 0 && tells {
             let held = self.status()?.held;
             let why = about.hold_reason.unwrap_or_default();
             let action = wording::about_held(&self.name, held);

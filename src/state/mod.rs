@@ -72,6 +72,7 @@ use rusqlite::Connection;
 
 pub use accounts::{Association, Creation, Deletion};
 pub use adoption::{Adopted, Lost, Unresolved};
+pub use approval::Withdrawn;
 pub use backup::{Copied, backup, is_state_dir};
 pub use connector::{About, Offered, Origin, Sides};
 pub use course::{Course, Point, Step};

@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 
 use super::deliver::{CHUNK, CONCURRENCY, Delivery, MAX_ATTEMPTS, Trouble, each, words};
+use super::settle::{self, Settling};
 use super::tally::Write;
-use crate::http::FailureKind;
+use crate::http::{Failure, FailureKind};
 use crate::oauth::Gate;
 use crate::state::{Deletion, Lost, State, StateError, Unresolved};
 
@@ -20,21 +21,21 @@ enum Standing {
     Unreadable,
 }
 
-/// Open as long as an account is to be deleted: somebody may think better of it until it is sent.
+/// Open as long as an account is to be deleted: somebody may think better of it until it is sent. That it is being sent is in the state
+/// before it is on the wire, so that it is looked for whatever happens then.
 struct StillDue<'a> {
     state: &'a State,
     deletion: &'a Deletion,
+    settling: Settling,
     /// What was found last.
     due: Option<Result<bool, StateError>>,
 }
 
 impl Gate for StillDue<'_> {
     async fn is_open(&mut self) -> bool {
-        let deletion = self.deletion.clone();
-        let due = self
-            .due
-            .insert(self.state.call(move |store| store.is_due(&deletion)).await);
-        matches!(due, Ok(true))
+        let (deletion, settles) = (self.deletion.clone(), settle::ahead(self.settling.of_request()));
+        let due = self.state.call(move |store| store.deleting(&deletion, settles)).await;
+        matches!(self.due.insert(due), Ok(true))
     }
 }
 
@@ -92,6 +93,7 @@ impl Delivery<'_> {
         let mut still = StillDue {
             state: self.state,
             deletion: &deletion,
+            settling: self.connector.settling,
             due: None,
         };
         let result = self
@@ -106,7 +108,10 @@ impl Delivery<'_> {
                 self.wrote(Write::Delete);
                 self.note_deleted(deletion).await
             }
-            Err(failure) if failure.is_temporary() => self.unanswered(Write::Delete, &deletion.key, failure).await,
+            Err(failure) if failure.is_temporary() => {
+                self.note_not_deleted(&deletion, &failure).await?;
+                self.unanswered(Write::Delete, &deletion.key, failure).await
+            }
             Err(failure) => match failure.kind {
                 FailureKind::NotFound => {
                     self.answered();
@@ -123,9 +128,23 @@ impl Delivery<'_> {
                     self.answered();
                     self.note_delete_refused(deletion, words(&failure)).await
                 }
-                _ => Err(self.halt_write(failure).await),
+                _ => {
+                    self.note_not_deleted(&deletion, &failure).await?;
+                    Err(self.halt_write(failure).await)
+                }
             },
         }
+    }
+
+    /// A deletion failed: it did not take effect, or may do so still.
+    async fn note_not_deleted(&self, deletion: &Deletion, failure: &Failure) -> Result<(), Trouble> {
+        let (deletion, unknown) = (deletion.clone(), failure.effect_unknown());
+        let settles = settle::ahead(self.connector.settling.after(failure));
+        let noted = self.state.call(move |store| match unknown {
+            true => store.write_settles(&deletion.key, settles),
+            false => store.not_deleted(&deletion),
+        });
+        Ok(noted.await?)
     }
 
     /// Whose an account is that is to be deleted.

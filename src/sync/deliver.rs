@@ -286,7 +286,7 @@ impl<'a> Delivery<'a> {
                 self.state
                     .call(move |store| match astray {
                         true => store.create_astray(&key, settles),
-                        false => store.create_settles(&key, settles),
+                        false => store.write_settles(&key, settles),
                     })
                     .await?;
                 return self.unanswered(Write::Create, &creation.key, failure).await;
@@ -335,7 +335,7 @@ impl<'a> Delivery<'a> {
         self.state
             .call(move |store| {
                 let now = Timestamp::now();
-                store.create_settles(&creation.key, settles)?;
+                store.write_settles(&creation.key, settles)?;
                 store.created(now, &creation, &account)?;
                 store.note_accounts_offered(now, true)?;
                 if vanished {

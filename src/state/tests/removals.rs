@@ -353,8 +353,8 @@ fn an_approval_that_is_withdrawn_leaves_every_other_trouble_and_every_doubt_as_i
         )
         .unwrap();
     assert_eq!(store.approve(now).unwrap(), 2);
-    assert_eq!(store.withdraw_approval(now).unwrap(), 2);
-    assert_eq!(store.withdraw_approval(now).unwrap(), 0);
+    assert_eq!(store.withdraw_approval(now).unwrap().held, 2);
+    assert_eq!(store.withdraw_approval(now).unwrap().held, 0);
     let status = store.status().unwrap();
     assert_eq!((status.held, status.state), (2, ConnectorState::ReconnectRequired));
     // One more would be believed of a workspace that nobody doubts.

@@ -7,6 +7,7 @@ mod dry_run;
 mod elsewhere;
 mod histories;
 mod knowledge;
+mod late_deletions;
 mod licences;
 mod lists;
 mod lost_answers;
