@@ -113,6 +113,9 @@ pub struct ConnectorStatus {
     pub deletions_parked: u64,
     /// Removals that wait for approval.
     pub held: u64,
+    /// Of these, accounts whose e-mail nobody in Torq has any more, although no user was removed: somebody took another one.
+    #[serde(default)]
+    pub accounts_held: u64,
     /// Users who were removed so far.
     pub removed: u64,
     /// Users whom the filters leave out.
@@ -574,6 +577,7 @@ impl ConnectorStatus {
             deletions_pending: 0,
             leftover: 0,
             deletions_parked: 0,
+            accounts_held: 0,
             progress: None,
             last_run: None,
         }

@@ -124,11 +124,24 @@ pub fn without_daemon(action: &str, name: &impl std::fmt::Display) -> String {
 }
 
 /// What to do about removals that are held: the command carries how many were shown.
-pub fn about_held(name: &(impl std::fmt::Display + ?Sized), held: u64) -> String {
+pub fn about_held(status: &ConnectorStatus) -> String {
+    let ConnectorStatus { name, held, .. } = status;
     format!(
-        "look at them (torq-connector users {name} --account held), then: torq-connector approve {name} --count {held}; they are dropped \
-         by themselves when the users are back"
+        "look at them ({}), then: torq-connector approve {name} --count {held}; they are dropped by themselves when the users are back",
+        where_held(status)
     )
+}
+
+/// Where to look at what is held.
+pub fn where_held(status: &ConnectorStatus) -> String {
+    let ConnectorStatus { name, held, .. } = status;
+    let users = format!("torq-connector users {name} --account held");
+    let accounts = format!("torq-connector events {name} --kind removal_held");
+    match status.accounts_held {
+        0 => users,
+        alone if alone == *held => format!("accounts whose e-mail nobody has any more: {accounts}"),
+        alone => format!("{users}; {alone} accounts whose e-mail nobody has any more: {accounts}"),
+    }
 }
 
 /// What to do about removals that are approved and not carried out yet.

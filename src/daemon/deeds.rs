@@ -54,7 +54,8 @@ pub fn approve(
         };
         return Ok(Ok(words + &late + &resting(store)?));
     }
-    let (held, earlier) = (store.status()?.held, store.approved()?);
+    let (status, earlier) = (store.status()?, store.approved()?);
+    let held = status.held;
     if held == 0 && earlier > 0 {
         let words = format!("nothing is held; {}", already(earlier, store.name())) + &resting(store)?;
         return Ok(match terms.count {
@@ -65,19 +66,13 @@ pub fn approve(
     if let Some(shown) = terms.count
         && held != shown
     {
-        let name = store.name();
-        let alone = match store.held_alone()? {
-            0 => String::new(),
-            alone => format!(
-                " ({alone} of them for an account whose e-mail nobody has any more: torq-connector events {name} --kind removal_held)"
-            ),
-        };
         let earlier = match earlier {
             0 => String::new(),
-            earlier => format!("; {}", already(earlier, name)),
+            earlier => format!("; {}", already(earlier, store.name())),
         };
         return Ok(Err(format!(
-            "{held} held by now{alone}, and not {shown}: nothing is approved{earlier}. Look at them again: torq-connector users {name} --account held"
+            "{held} held by now, and not {shown}: nothing is approved{earlier}. Look at them again: {}",
+            wording::where_held(&status)
         )));
     }
     let accounts = store.held_accounts()?;

@@ -291,7 +291,7 @@ impl Ground<'_> {
             Occasion::ReportOnly => as_noted("report only: JumpCloud offers no account writes"),
             Occasion::Held => {
                 let held = status.held;
-                let action = wording::about_held(name, held);
+                let action = wording::about_held(status);
                 let are = if held == 1 { "waits" } else { "wait" };
                 say(&format!("{} {are} for approval", wording::counted(held, "removal")))
                     .because(about.hold_reason.as_deref())

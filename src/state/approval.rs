@@ -19,14 +19,6 @@ pub struct Withdrawn {
 }
 
 impl Store {
-    /// How many accounts are held by themselves, without a user who is.
-    pub fn held_alone(&self) -> Sql<u64> {
-        self.db
-            .query_row("SELECT count(*) FROM accounts WHERE release = 'held'", [], |row| {
-                row.get(0)
-            })
-    }
-
     /// How many removals are approved and not carried out yet.
     pub fn approved(&self) -> Sql<u64> {
         self.db.query_row(
@@ -116,9 +108,10 @@ impl Store {
             ConnectorState::Held | ConnectorState::Connected | ConnectorState::Starting
         );
         if withdrawn.held > 0 && tells {
-            let held = self.status()?.held;
+            let status = self.status()?;
+            let held = status.held;
             let why = about.hold_reason.unwrap_or_default();
-            let action = wording::about_held(&self.name, held);
+            let action = wording::about_held(&status);
             let reason = format!("{} held: {why}", are(held));
             self.note_state(now, ConnectorState::Held, Some(&reason), Some(&action))?;
         }

@@ -20,6 +20,7 @@ pub(super) struct Counts {
     parked: u64,
     deletions_parked: u64,
     held: u64,
+    accounts_held: u64,
     removed: u64,
     filtered: u64,
     associations_pending: u64,
@@ -122,6 +123,7 @@ impl Store {
             parked: counts.parked,
             deletions_parked: counts.deletions_parked,
             held: counts.held,
+            accounts_held: counts.accounts_held,
             removed: counts.removed,
             filtered: counts.filtered,
             associations_pending: counts.associations_pending,
@@ -177,11 +179,12 @@ impl Store {
             .query_row("SELECT count(*) FROM users WHERE removed_at IS NOT NULL", [], |row| {
                 row.get(0)
             })?;
-        counts.held += self
-            .db
-            .query_row("SELECT count(*) FROM accounts WHERE release = 'held'", [], |row| {
-                row.get::<_, u64>(0)
-            })?;
+        counts.accounts_held =
+            self.db
+                .query_row("SELECT count(*) FROM accounts WHERE release = 'held'", [], |row| {
+                    row.get(0)
+                })?;
+        counts.held += counts.accounts_held;
         (counts.deletions_pending, counts.deletions_parked) = self.db.query_row(
             "SELECT count(*) FILTER (WHERE refused IS NULL), count(refused) FROM accounts WHERE release = 'due'",
             [],

@@ -49,7 +49,7 @@ pub(super) fn of_end(
             1 => format!("1 removal is held: {why}"),
             more => format!("{more} removals are held: {why}"),
         };
-        (reason, wording::about_held(name, status.held))
+        (reason, wording::about_held(status))
     });
     // Approved after this run had looked at who is missing, or by a run that may not believe what it saw.
     let waiting = (approved > 0 && !about.nameless).then(|| {

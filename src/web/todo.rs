@@ -161,7 +161,15 @@ pub(crate) fn of(status: &ConnectorStatus, settings: &Settings, now: Timestamp) 
             advice: Some("Look at who it is. If they are really gone:".to_owned()),
             // As many as were looked at: by then it may be more.
             command: command("approve").map(|command| format!("{command} --count {}", status.held)),
-            look: standing("held", "who is held".to_owned()),
+            look: match status.accounts_held == status.held {
+                true => Some((
+                    Query::default()
+                        .with("kind", Some(EventKind::RemovalHeld.as_str()))
+                        .at(&address::events(name)),
+                    "which accounts are held, whose e-mail nobody has any more".to_owned(),
+                )),
+                false => standing("held", "who is held".to_owned()),
+            },
             ..todo(Topic::Held, Weight::Warning, what)
         });
     }

@@ -469,7 +469,7 @@ async fn what_was_approved_and_is_not_deleted_yet_is_taken_back_too() {
             .run(&["approve", "main", "--count", "3"])
             .await
             .exits(75)
-            .tells(&["8 held by now (8 of them for an account whose e-mail nobody has any more"]);
+            .tells(&["8 held by now, and not 3: nothing is approved. Look at them again: accounts whose e-mail nobody has any more: "]);
         office.place.run(&["approve", "main", "--count", "8"]).await.exits(0);
         office.carried_out().await;
         eventually("they are deleted", async || (world.accounts().len() == 4).then_some(())).await;

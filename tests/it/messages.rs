@@ -68,7 +68,7 @@ const PARTS: [&str; 36] = [
     "failed to lookup address",
     "keep-alive timed out",
     // Advice.
-    "look at them (torq-connector users … --account held), then: torq-connector approve … --count …; they are dropped by themselves when the users are back",
+    "look at them (…), then: torq-connector approve … --count …; they are dropped by themselves when the users are back",
     "nothing is lost: users stay pending, and it is tried again once a day, and on: torq-connector retry",
     "nothing: the next run tries again",
     "nothing: it is tried again once a day, and on: torq-connector retry",

@@ -11,7 +11,7 @@ use crate::model::steers;
 use crate::wording::printable_lines;
 
 /// The columns of `status`; a name with a `/` is a field of a nested object, and is written with `_`.
-pub(super) const STATUS: [&str; 32] = [
+pub(super) const STATUS: [&str; 33] = [
     "name",
     "state",
     "reason",
@@ -45,6 +45,7 @@ pub(super) const STATUS: [&str; 32] = [
     // Last, for whoever counts columns.
     "leftover",
     "deletions_parked",
+    "accounts_held",
 ];
 
 /// The columns of `users`.

@@ -216,11 +216,11 @@ fn the_status_as_csv_has_nested_fields_flattened() {
         "name,state,reason,action,last_success,next_poll,users,accounts,associated,pending,parked,held,removed,filtered,\
          associations_pending,deletions_pending,progress_users,progress_pages,progress_started,last_run_started,last_run_finished,\
          last_run_outcome,last_run_appeared,last_run_changed,last_run_disappeared,last_run_created,last_run_found,\
-         last_run_associated,last_run_deleted,last_run_refused,leftover,deletions_parked\n\
+         last_run_associated,last_run_deleted,last_run_refused,leftover,deletions_parked,accounts_held\n\
          main,connected,,,2026-11-24T09:57:00Z,2026-11-24T10:12:00Z,1200,1198,1100,1,1,0,4,0,0,0,,,,\
-         2026-11-24T09:56:00Z,2026-11-24T09:57:00Z,partial,0,0,0,3,0,0,0,0,2,0\n\
+         2026-11-24T09:56:00Z,2026-11-24T09:57:00Z,partial,0,0,0,3,0,0,0,0,2,0,0\n\
          second.tenant,reconnect_required,JumpCloud says:\u{1b}[2J no,make another key,,,0,0,0,0,0,0,0,0,0,0,300,1,\
-         2026-11-24T09:59:00Z,,,,,,,,,,,,0,0\n"
+         2026-11-24T09:59:00Z,,,,,,,,,,,,0,0,0\n"
     );
 }
 

@@ -13,8 +13,9 @@ use crate::binary::{Connector, Place, finish, keys, sandbox};
 
 /// The fields of a status by the design, sorted; `associations_pending` and `filtered` are additions, so that the numbers
 /// of users add up, and so is `leftover`.
-const STATUS: [&str; 20] = [
+const STATUS: [&str; 21] = [
     "accounts",
+    "accounts_held",
     "action",
     "associated",
     "associations_pending",
