@@ -3,11 +3,14 @@
 use jiff::Timestamp;
 use rusqlite::params;
 
-use super::doubt::{Doubt, WITHDRAWN};
+use super::doubt::Doubt;
 use super::removal::{are, hold_account, hold_user, numbers};
 use super::{NewEvent, Sql, Store, events};
 use crate::view::{ConnectorState, EventKind};
 use crate::wording;
+
+/// Why what is held again is held.
+const WITHDRAWN: &str = "the approval was withdrawn";
 
 /// What became of an approval that was taken back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,10 +98,7 @@ impl Store {
                 "UPDATE connector SET hold_reason = ?1 WHERE NOT ?2 OR hold_reason IS NULL",
                 params![WITHDRAWN, held_before],
             )?;
-            // What is missing besides was in doubt, maybe, until the approval.
-            if Doubt::read(&transaction)? == Doubt::None {
-                Doubt::Withdrawn.write(&transaction)?;
-            }
+            Doubt::reinstate(&transaction)?;
         }
         transaction.commit()?;
         let about = self.about()?;
@@ -158,7 +158,9 @@ impl Store {
                 [],
                 |row| row.get(0),
             )?;
-            Doubt::read(&transaction)?.after_approval(unshown).write(&transaction)?;
+            let doubt = Doubt::read(&transaction)?;
+            doubt.overrule(&transaction)?;
+            doubt.after_approval(unshown).write(&transaction)?;
         }
         transaction.commit()?;
         Ok(approved)

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ffi};
 
+use super::doubt::Doubt;
 use super::open::{classify, database, make_dir, migrate_copy, open_read_only, version};
 use super::poll::clear_poll;
 use super::{NewEvent, Sql, StateError, Store, events, instant, stored};
@@ -162,6 +163,7 @@ impl Store {
              UPDATE accounts SET intent_at = NULL, look = 1 WHERE intent_at IS NOT NULL AND account_id IS NULL;
              UPDATE connector SET application_intent_at = NULL, known_at = NULL, copied_at = NULL;",
         )?;
+        Doubt::reinstate(&transaction)?;
         // Its page tokens are as old as the copy.
         clear_poll(&transaction)?;
         let reason = format!("restored from a copy of {copied_at}");

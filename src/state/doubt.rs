@@ -19,41 +19,72 @@ pub(super) enum Doubt {
     },
     /// A poll saw nobody of those who were known.
     Strangers,
-    /// A person took back that they approved what was held.
-    Withdrawn,
 }
-
-/// Why what is held again is held.
-pub(super) const WITHDRAWN: &str = "the approval was withdrawn";
 
 impl Doubt {
     /// What is noted in `connector.hold_removals`.
     pub(super) fn read(db: &Connection) -> Sql<Self> {
-        let noted: i64 = db.query_row("SELECT hold_removals FROM connector", [], |row| row.get(0))?;
-        Ok(match noted {
+        db.query_row("SELECT hold_removals FROM connector", [], |row| row.get(0))
+            .map(Self::of)
+    }
+
+    pub(super) fn write(self, db: &Connection) -> Sql<()> {
+        db.execute(
+            "UPDATE connector SET hold_removals = ?1 WHERE hold_removals <> ?1",
+            [self.noted()],
+        )?;
+        Ok(())
+    }
+
+    /// A person approves: this is what they believe is no reason for doubt. What an approval that is not carried out yet overruled
+    /// stays noted.
+    pub(super) fn overrule(self, db: &Connection) -> Sql<()> {
+        db.execute(
+            "UPDATE connector SET approved_doubt = ?1 WHERE approved_doubt = 0 AND ?1 <> 0",
+            [self.noted()],
+        )?;
+        Ok(())
+    }
+
+    /// A person takes back what they approved: what that overruled is in doubt again.
+    pub(super) fn reinstate(db: &Connection) -> Sql<()> {
+        db.execute(
+            "UPDATE connector SET hold_removals = CASE hold_removals WHEN 0 THEN approved_doubt ELSE hold_removals END,
+                approved_doubt = 0
+             WHERE approved_doubt <> 0",
+            [],
+        )?;
+        Ok(())
+    }
+
+    /// What was approved was carried out: there is nothing to be taken back any more.
+    pub(super) fn settle(db: &Connection) -> Sql<()> {
+        db.execute(
+            "UPDATE connector SET approved_doubt = 0
+             WHERE approved_doubt <> 0 AND NOT EXISTS (SELECT 1 FROM users WHERE removal = 'approved' AND removed_at IS NULL)",
+            [],
+        )?;
+        Ok(())
+    }
+
+    fn of(noted: i64) -> Self {
+        match noted {
             0 => Self::None,
             2 => Self::Strangers,
             3 => Self::SideChanged { polls: 1 },
             4 => Self::SideChanged { polls: 2 },
-            5 => Self::Withdrawn,
             _ => Self::SideChanged { polls: 0 },
-        })
+        }
     }
 
-    pub(super) fn write(self, db: &Connection) -> Sql<()> {
-        let noted = match self {
+    fn noted(self) -> i64 {
+        match self {
             Self::None => 0,
             Self::SideChanged { polls: 0 } => 1,
             Self::Strangers => 2,
             Self::SideChanged { polls: 1 } => 3,
             Self::SideChanged { .. } => 4,
-            Self::Withdrawn => 5,
-        };
-        db.execute(
-            "UPDATE connector SET hold_removals = ?1 WHERE hold_removals <> ?1",
-            [noted],
-        )?;
-        Ok(())
+        }
     }
 
     /// The Torq side changes now. Pages of a poll that is under way were read through the old key, and say nothing about the new.
@@ -78,7 +109,7 @@ impl Doubt {
     pub(super) fn after_poll(self, missing: bool) -> Self {
         match self {
             Self::SideChanged { polls: polls @ 2.. } => Self::SideChanged { polls: polls - 1 },
-            Self::SideChanged { .. } | Self::Strangers | Self::Withdrawn if !missing => Self::None,
+            Self::SideChanged { .. } | Self::Strangers if !missing => Self::None,
             Self::SideChanged { .. } => Self::SideChanged { polls: 0 },
             other => other,
         }
@@ -87,7 +118,7 @@ impl Doubt {
     /// A person approved what is held. Whoever is missing and was not shown as that is in doubt as before.
     pub(super) fn after_approval(self, unshown: bool) -> Self {
         match self {
-            Self::SideChanged { polls: 0 } | Self::Strangers | Self::Withdrawn if !unshown => Self::None,
+            Self::SideChanged { polls: 0 } | Self::Strangers if !unshown => Self::None,
             other => other,
         }
     }
@@ -98,7 +129,6 @@ impl Doubt {
             Self::None => None,
             Self::SideChanged { .. } => Some("the Torq API key, region or address is another one than before"),
             Self::Strangers => Some("nobody who was known came back: it looks like another workspace"),
-            Self::Withdrawn => Some(WITHDRAWN),
         }
     }
 }

@@ -101,6 +101,7 @@ impl Store {
                 |row| row.get(0),
             )?;
             doubt.after_poll(still).write(db)?;
+            Doubt::settle(db)?;
         } else {
             doubt.write(db)?;
         }

@@ -371,3 +371,37 @@ fn an_approval_that_is_withdrawn_leaves_every_other_trouble_and_every_doubt_as_i
     }
     assert_eq!(store.status().unwrap().removed, 1);
 }
+
+#[test]
+fn an_approval_that_is_withdrawn_is_the_reason_of_nobody_else() {
+    let now = Timestamp::now();
+    let mut store = store();
+    let users = people(0..30);
+    poll(&mut store, &users, MAX);
+    for _ in 0..2 {
+        poll(&mut store, &users[8..], MAX);
+    }
+    assert_eq!(store.approve(now).unwrap(), 8);
+    assert_eq!(store.withdraw_approval(now).unwrap().held, 8);
+    // One more leaves, of whom nobody ever approved anything.
+    for _ in 0..2 {
+        poll(&mut store, &users[9..], MAX);
+    }
+    assert_eq!(store.status().unwrap().held, 9);
+    let held = store
+        .events(&EventQuery {
+            kinds: vec![EventKind::RemovalHeld],
+            user: Some(users[8].id.as_str().to_owned()),
+            ..EventQuery::default()
+        })
+        .unwrap();
+    let reasons: Vec<_> = held.into_iter().filter_map(|event| event.reason).collect();
+    assert_eq!(reasons, ["8 removals are held already: later ones wait with them"]);
+    // The eight are back, and then the ninth is one who may well have left.
+    for _ in 0..2 {
+        let there: Vec<_> = users.iter().filter(|user| user.id != users[8].id).cloned().collect();
+        poll(&mut store, &there, MAX);
+    }
+    assert_eq!(store.status().unwrap().held, 1);
+    assert_eq!(store.approve(now).unwrap(), 1);
+}
