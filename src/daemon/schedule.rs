@@ -23,6 +23,8 @@ pub(super) struct Schedule {
     next: Due,
     /// The next poll, while a delivery waits for JumpCloud: until then a run only repeats that.
     poll: Option<Due>,
+    /// Until then JumpCloud asked not to be asked.
+    pause: Option<Due>,
 }
 
 impl Schedule {
@@ -31,6 +33,7 @@ impl Schedule {
         Self {
             next: Due::after(delay),
             poll: None,
+            pause: None,
         }
     }
 
@@ -84,6 +87,7 @@ impl Schedule {
         };
         // Whatever is repeated until then, Torq is polled on schedule.
         self.poll = (away == Some(Peer::JumpCloud)).then_some(poll);
+        self.pause = pause;
     }
 
     pub(super) fn is_due(&self) -> bool {
@@ -100,9 +104,11 @@ impl Schedule {
         self.poll.unwrap_or(self.next).told()
     }
 
-    /// When a delivery that waits is tried again, for people, where that is before the next poll.
+    /// When a delivery that waits is tried again, for people.
     pub(super) fn next_attempt(&self) -> Option<Timestamp> {
-        self.poll.map(|_| self.next.told())
+        // A poll may come before JumpCloud's pause is over: then it is not asked by that.
+        let attempt = self.pause.map_or(self.next, |pause| self.next.or_later(pause));
+        self.poll.map(|_| attempt.told())
     }
 }
 
@@ -178,6 +184,8 @@ mod tests {
         // JumpCloud's pause is none of Torq's.
         schedule.ended(None, Some(&patience(Peer::JumpCloud)), QUARTER);
         assert!((854..=945).contains(&wait(&schedule)), "{schedule:?}");
+        let asked_again = schedule.next_attempt().unwrap().duration_since(Timestamp::now());
+        assert!((3598..=3601).contains(&asked_again.as_secs()), "{asked_again}");
         schedule.ended(None, Some(&patience(Peer::JumpCloud)), QUARTER * 8);
         assert!((3599..=3601).contains(&wait(&schedule)), "{schedule:?}");
         assert!(

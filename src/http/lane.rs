@@ -273,10 +273,13 @@ impl Lane {
                 if pause > self.inner.patience.within {
                     // Somebody else on this road was told so; nobody need wait for it to hear the same.
                     let seconds = pause.as_secs();
-                    // A pause of the road is another connector's trouble.
+                    // A pause of the road may be another connector's trouble, whose words are not for this one.
                     let own = lock(&self.inner.pace).paused_until() >= lock(&self.inner.road).paused_until();
                     let detail = match self.trouble().filter(|_| own) {
                         Some(trouble) => format!("is not asked for another {seconds} s, after: {}", trouble.reason),
+                        None if !own => {
+                            format!("blocks this machine's address (403), and is not asked for another {seconds} s")
+                        }
                         None => format!("asked for a pause of {seconds} s"),
                     };
                     return Err(Failure {
