@@ -116,9 +116,9 @@ pub fn about_state(error: &StateError) -> &'static str {
 /// What a person should do about a connector when nothing tries again by itself, where the daemon left word that it would.
 pub fn without_daemon(action: &str, name: &impl std::fmt::Display) -> String {
     let again = format!("no daemon is running: start it, or torq-connector sync {name}");
-    match action.strip_suffix(BY_ITSELF) {
-        Some("nothing: ") => again,
-        Some(before) => format!("{before}{again}"),
+    match action.split_once(BY_ITSELF) {
+        Some(("nothing: ", after)) => format!("{again}{after}"),
+        Some((before, after)) => format!("{before}{again}{after}"),
         None => action.to_owned(),
     }
 }
@@ -140,7 +140,10 @@ pub fn where_held(status: &ConnectorStatus) -> String {
     match status.accounts_held {
         0 => users,
         alone if alone == *held => format!("accounts whose e-mail nobody has any more: {accounts}"),
-        alone => format!("{users}; {alone} accounts whose e-mail nobody has any more: {accounts}"),
+        alone => format!(
+            "{users}; {} whose e-mail nobody has any more: {accounts}",
+            counted(alone, "account")
+        ),
     }
 }
 
@@ -149,6 +152,13 @@ pub fn about_approved(name: &(impl std::fmt::Display + ?Sized)) -> String {
     format!(
         "nothing: the next run does it; until then the users may still come back, and it can be taken back: torq-connector approve {name} \
          --withdraw"
+    )
+}
+
+/// What to do about a record of Torq without an id.
+pub fn about_nameless(name: &(impl std::fmt::Display + ?Sized)) -> String {
+    format!(
+        "see where it is (torq-connector events {name} --kind record_unreadable), and have that user mended or deleted in Torq"
     )
 }
 

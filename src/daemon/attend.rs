@@ -259,12 +259,19 @@ impl Attendant {
             Ok(answer) => answer.clone(),
             Err(error) => Answer::Refused(error.to_string()),
         };
-        // What did not come about overrules nobody.
-        let done = matches!(answer, Answer::Removal(_));
-        for older in overruled.into_iter().rev() {
-            match done {
-                true => drop(older.reply.send(Answer::Removed)),
-                false => self.waiting.put_back(older),
+        match &result {
+            // Nothing was begun, which overrules nobody.
+            Ok(Answer::Refused(_)) => self.waiting.put_back(overruled),
+            Ok(_) => {
+                for (_, older) in overruled {
+                    let _ = older.reply.send(Answer::Removed);
+                }
+            }
+            // It may have been begun.
+            Err(_) => {
+                for (_, older) in overruled {
+                    let _ = older.reply.send(answer.clone());
+                }
             }
         }
         for other in others {
@@ -491,7 +498,7 @@ impl Attendant {
         Ok(RunReport::of(end))
     }
 
-    /// When JumpCloud is asked again, where that is before the next poll: what people are told comes next is the poll.
+    /// When JumpCloud is asked again: what people are told comes next is the poll, which may be later, or earlier and without it.
     fn awaited(&self, about: &About) -> Option<Overlay> {
         let attempt = self.schedule.next_attempt()?;
         let before = about.action.as_ref()?.strip_suffix(BY_ITSELF)?;

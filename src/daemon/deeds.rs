@@ -85,11 +85,10 @@ pub fn approve(
     };
     if approved > 0 && about.state == ConnectorState::Held {
         let action = match about.nameless {
-            // What keeps it from being carried out is to be done something about, still.
-            true => about.action,
-            false => Some(wording::about_approved(store.name())),
+            true => wording::about_nameless(store.name()),
+            false => wording::about_approved(store.name()),
         };
-        store.note_state(now, ConnectorState::Held, Some(&words), action.as_deref())?;
+        store.note_state(now, ConnectorState::Held, Some(&words), Some(&action))?;
     }
     Ok(Ok(words + &resting(store)?))
 }

@@ -41,8 +41,8 @@ pub(super) struct Turn {
     /// Who else asked for a run and gets that one: it begins after they asked. Otherwise a day without a peer would be followed by a
     /// run for each time that somebody's timer asked for one.
     pub(super) others: Vec<oneshot::Sender<Answer>>,
-    /// Older orders that would undo it, were they carried out after it.
-    pub(super) overruled: Vec<Order>,
+    /// Older orders that would undo it, were they carried out after it, and where they stood.
+    pub(super) overruled: Vec<(usize, Order)>,
 }
 
 impl Turn {
@@ -60,9 +60,16 @@ impl Waiting {
         self.0.push_back(order);
     }
 
-    /// Puts one back to where it was taken from.
-    pub(super) fn put_back(&mut self, order: Order) {
+    /// Puts one in front of all others.
+    pub(super) fn push_front(&mut self, order: Order) {
         self.0.push_front(order);
+    }
+
+    /// Puts back what was overruled by something that did not come about.
+    pub(super) fn put_back(&mut self, overruled: Vec<(usize, Order)>) {
+        for (place, order) in overruled {
+            self.0.insert(place.min(self.0.len()), order);
+        }
     }
 
     /// The order that has waited longest, whatever it is.
@@ -85,7 +92,7 @@ impl Waiting {
             let mut overruled = Vec::new();
             for (no, other) in std::mem::take(&mut self.0).into_iter().enumerate() {
                 match no < at && reconnects(&other) {
-                    true => overruled.push(other),
+                    true => overruled.push((no, other)),
                     false => self.0.push_back(other),
                 }
             }
@@ -214,6 +221,21 @@ mod tests {
                 (Sync, 0, 0)
             ]
         );
+    }
+
+    #[test]
+    fn what_was_overruled_by_a_removal_that_is_refused_stands_where_it_stood() {
+        use Action::{Reconnect, Resume, Sync};
+        let remove = Action::Remove(RemovalTerms {
+            keep_accounts: false,
+            keep_application: false,
+        });
+        let mut queue = Queue::of(&[Resume, Reconnect, Sync, Reconnect, remove]);
+        let turn = queue.waiting.next().unwrap();
+        assert_eq!(turn.order.action, remove);
+        queue.waiting.put_back(turn.overruled);
+        let order = std::iter::from_fn(|| queue.waiting.oldest()).map(|order| order.action);
+        assert_eq!(order.collect::<Vec<_>>(), [Resume, Reconnect, Sync, Reconnect]);
     }
 
     #[test]

@@ -144,7 +144,7 @@ impl Attendant {
                 Action::Reconnect => match self.set_up_again().await {
                     Ok(()) => {
                         // Carried out when there is a state again.
-                        self.waiting.put_back(Order { action, reply });
+                        self.waiting.push_front(Order { action, reply });
                         self.schedule.poll_now();
                         self.show(None);
                         return;

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::json;
 
+use super::adoption::settled;
 use super::{NewEvent, Sql, Store, events, stored};
 use crate::jumpcloud::Account;
 use crate::model::{AccountId, DirectoryUserId, EmailKey};
@@ -58,11 +59,14 @@ impl Store {
         Ok(())
     }
 
-    /// For how many e-mails JumpCloud's list is to be looked into: creates with an unknown outcome, and accounts that were just made
-    /// and are missing.
+    /// For how many e-mails JumpCloud's list is to be looked into: creates with an unknown outcome, accounts that were just made and are
+    /// missing, and those whose deletion was sent and is not to be repeated.
     pub fn to_look_for(&self) -> Sql<u64> {
-        self.db
-            .query_row("SELECT count(*) FROM accounts WHERE look = 1", [], |row| row.get(0))
+        self.db.query_row(
+            "SELECT count(*) FROM accounts WHERE look = 1 AND release IS NOT 'due'",
+            [],
+            |row| row.get(0),
+        )
     }
 
     /// Folded e-mails whose directory user is to be asked for, in order, after `after`.
@@ -179,9 +183,8 @@ impl Store {
         Ok(unanswered.unwrap_or(false))
     }
 
-    /// The create or the deletion was not answered, and may take effect until `settles`; or it was, and what is read until then may not
-    /// show it.
-    pub fn write_settles(&mut self, key: &EmailKey, settles: Timestamp) -> Sql<()> {
+    /// The create was not answered, and may take effect until `settles`; or it was, and may be missing in what is read until then.
+    pub fn create_settles(&mut self, key: &EmailKey, settles: Timestamp) -> Sql<()> {
         self.db
             .prepare_cached("UPDATE accounts SET settles_at = ?2 WHERE email_key = ?1 AND look = 1")?
             .execute([key.as_str(), &stored(settles)])?;
@@ -351,20 +354,43 @@ impl Store {
     }
 
     /// A deletion is about to be sent: until it is answered, or settled, the account may be gone, whatever becomes of its user or of
-    /// the decision. Whether it is to be sent still: somebody may have thought better of it since it was listed.
-    pub fn deleting(&mut self, deletion: &Deletion, settles: Timestamp) -> Sql<bool> {
+    /// the decision. Whether an earlier one may still take effect; `None`: it is not to be sent any more, for somebody thought better of
+    /// it since it was listed.
+    pub fn deleting(&mut self, now: Timestamp, deletion: &Deletion, settles: Timestamp) -> Sql<Option<bool>> {
         self.durably(|store| {
-            let due = store
+            let row = [deletion.key.as_str(), deletion.account.as_str()];
+            let earlier: Option<bool> = store
                 .db
-                .prepare_cached(
-                    "UPDATE accounts SET look = 1, settles_at = ?3 WHERE email_key = ?1 AND account_id = ?2 AND release = 'due'",
-                )?
-                .execute([deletion.key.as_str(), deletion.account.as_str(), &stored(settles)])?;
-            Ok(due > 0)
+                .prepare(&format!(
+                    "SELECT look = 1 AND NOT {} FROM accounts WHERE email_key = ?1 AND account_id = ?2 AND release = 'due'",
+                    settled(now)
+                ))?
+                .query_row(row, |row| row.get(0))
+                .optional()?;
+            if let Some(earlier) = earlier {
+                store.deletion_settles(deletion, settles, earlier)?;
+            }
+            Ok(earlier)
         })
     }
 
-    /// The deletion did not take effect, and will not.
+    /// The deletion was not answered, and may take effect until `settles`; or until an `earlier` one is settled, if that is later.
+    pub fn deletion_settles(&mut self, deletion: &Deletion, settles: Timestamp, earlier: bool) -> Sql<()> {
+        self.db
+            .prepare_cached(
+                "UPDATE accounts SET look = 1, settles_at = CASE WHEN ?4 THEN max(coalesce(settles_at, ?3), ?3) ELSE ?3 END
+                 WHERE email_key = ?1 AND account_id = ?2",
+            )?
+            .execute(params![
+                deletion.key.as_str(),
+                deletion.account.as_str(),
+                stored(settles),
+                earlier
+            ])?;
+        Ok(())
+    }
+
+    /// The deletion did not take effect, and will not; nor will an earlier one.
     pub fn not_deleted(&mut self, deletion: &Deletion) -> Sql<()> {
         self.db
             .prepare_cached(
@@ -412,10 +438,19 @@ impl Store {
     pub fn delete_refused(&mut self, now: Timestamp, deletion: &Deletion, reason: &str) -> Sql<()> {
         let run = self.run;
         let transaction = self.db.transaction()?;
-        transaction.execute(
-            "UPDATE accounts SET refused = ?2, refused_at = ?3, look = 0, settles_at = NULL WHERE email_key = ?1",
-            [deletion.key.as_str(), reason, &stored(now)],
+        let parked = transaction.execute(
+            "UPDATE accounts SET refused = ?2, refused_at = ?3 WHERE email_key = ?1 AND account_id = ?4 AND release = 'due'",
+            [
+                deletion.key.as_str(),
+                reason,
+                &stored(now),
+                deletion.account.as_str(),
+            ],
         )?;
+        if parked == 0 {
+            // Nobody wants it deleted any more.
+            return Ok(());
+        }
         let reason = format!("deleting: {reason}");
         refusal(&transaction, now, run, &deletion.key, &reason)?;
         transaction.commit()

@@ -217,8 +217,8 @@ impl Store {
     }
 }
 
-/// Whether what a create brings about shows in whatever is read from this moment on.
-fn settled(at: Timestamp) -> String {
+/// Whether what a create or a deletion brings about shows in whatever is read from this moment on.
+pub(super) fn settled(at: Timestamp) -> String {
     // What is settled only far in the future was noted by a clock that was ahead.
     format!(
         "(settles_at IS NULL OR settles_at <= '{}' OR settles_at > '{}')",

@@ -76,9 +76,10 @@ impl Store {
         // What happens as soon as it goes on is not to be forgotten over that it rests.
         let approved = match state {
             ConnectorState::Paused => counts.approved + counts.deletions_pending,
-            ConnectorState::ReconnectRequired | ConnectorState::NotLicensed | ConnectorState::Retrying => {
-                counts.approved
-            }
+            ConnectorState::ReconnectRequired
+            | ConnectorState::NotLicensed
+            | ConnectorState::Retrying
+            | ConnectorState::Starting => counts.approved,
             // There the run that ended has told it.
             _ => 0,
         };
@@ -100,9 +101,9 @@ impl Store {
                 self.name
             );
             // Whoever lets it go on should know before.
-            let (first, then) = match paused {
-                true => (Some(withdraw), action),
-                false => (action, Some(withdraw)),
+            let (first, then) = match state {
+                ConnectorState::Paused | ConnectorState::ReconnectRequired => (Some(withdraw), action),
+                _ => (action, Some(withdraw)),
             };
             let joined = |parts: [Option<String>; 2]| Some(parts.into_iter().flatten().collect::<Vec<_>>().join("; "));
             (joined([reason, Some(waits)]), joined([first, then]))

@@ -401,6 +401,49 @@ fn an_account_that_was_forgotten_while_it_was_asked_for_leaves_no_trace() {
 }
 
 #[test]
+fn a_deletion_that_is_repeated_leaves_the_mark_of_an_earlier_one_that_is_not_settled() {
+    let now = Timestamp::now();
+    let ahead = |seconds| now + jiff::SignedDuration::from_secs(seconds);
+    let mut store = store();
+    store.adopt(now, &[]).unwrap();
+    store
+        .db
+        .execute(
+            "INSERT INTO accounts (email_key, account_id, origin, release) VALUES ('gone@example.com', 'a1', 'created', 'due')",
+            [],
+        )
+        .unwrap();
+    let deletion = Deletion {
+        key: EmailKey::fold("gone@example.com"),
+        account: AccountId::new("a1"),
+    };
+    assert_eq!(store.deleting(now, &deletion, ahead(10)).unwrap(), Some(false));
+    store.deletion_settles(&deletion, ahead(60), false).unwrap();
+    // Sent again, and this one is answered soon.
+    assert_eq!(store.deleting(now, &deletion, ahead(10)).unwrap(), Some(true));
+    store.deletion_settles(&deletion, ahead(2), true).unwrap();
+    assert_eq!(
+        (store.to_look_for().unwrap(), store.settles_at().unwrap()),
+        (0, None),
+        "it is repeated anyway"
+    );
+    let withdrawn = store.withdraw_approval(now).unwrap();
+    assert_eq!((withdrawn.held, withdrawn.under_way), (1, 1));
+    let settles = store.settles_at().unwrap().unwrap();
+    assert_eq!(
+        (store.to_look_for().unwrap(), settles.as_second()),
+        (1, ahead(60).as_second())
+    );
+    assert_eq!(store.deleting(now, &deletion, ahead(10)).unwrap(), None);
+    // A refusal that comes now is none of what is held.
+    store.delete_refused(now, &deletion, "no").unwrap();
+    assert_eq!((store.status().unwrap().held, store.status().unwrap().parked), (1, 0));
+    assert_eq!(store.retry().unwrap(), 0);
+    store.not_deleted(&deletion).unwrap();
+    assert_eq!(store.to_look_for().unwrap(), 0);
+}
+
+#[test]
 fn a_conflict_that_the_list_does_not_bear_out_is_parked_and_comes_back_on_retry() {
     let now = Timestamp::now();
     let mut store = store();

@@ -7,7 +7,7 @@ use super::settle::{self, Settling};
 use super::tally::Write;
 use crate::http::{Failure, FailureKind};
 use crate::oauth::Gate;
-use crate::state::{Deletion, Lost, State, StateError, Unresolved};
+use crate::state::{Deletion, Lost, State, StateError, Store, Unresolved};
 
 /// Whose an account is that is to be deleted.
 enum Standing {
@@ -27,15 +27,21 @@ struct StillDue<'a> {
     state: &'a State,
     deletion: &'a Deletion,
     settling: Settling,
-    /// What was found last.
+    /// Whether an earlier one may still take effect, before this one was sent for the first time.
+    earlier: Option<bool>,
+    /// Whether it is to be sent, when that was asked last.
     due: Option<Result<bool, StateError>>,
 }
 
 impl Gate for StillDue<'_> {
     async fn is_open(&mut self) -> bool {
         let (deletion, settles) = (self.deletion.clone(), settle::ahead(self.settling.of_request()));
-        let due = self.state.call(move |store| store.deleting(&deletion, settles)).await;
-        matches!(self.due.insert(due), Ok(true))
+        let deleting = move |store: &mut Store| store.deleting(Timestamp::now(), &deletion, settles);
+        let noted = self.state.call(deleting).await;
+        if let Ok(Some(earlier)) = noted {
+            self.earlier.get_or_insert(earlier);
+        }
+        matches!(self.due.insert(noted.map(|noted| noted.is_some())), Ok(true))
     }
 }
 
@@ -94,6 +100,7 @@ impl Delivery<'_> {
             state: self.state,
             deletion: &deletion,
             settling: self.connector.settling,
+            earlier: None,
             due: None,
         };
         let result = self
@@ -103,15 +110,15 @@ impl Delivery<'_> {
         if still.due.transpose()? == Some(false) {
             return Ok(());
         }
+        if let (Err(failure), Some(earlier)) = (&result, still.earlier) {
+            self.note_unsettled(&deletion, failure, earlier).await?;
+        }
         match result {
             Ok(()) => {
                 self.wrote(Write::Delete);
                 self.note_deleted(deletion).await
             }
-            Err(failure) if failure.is_temporary() => {
-                self.note_not_deleted(&deletion, &failure).await?;
-                self.unanswered(Write::Delete, &deletion.key, failure).await
-            }
+            Err(failure) if failure.is_temporary() => self.unanswered(Write::Delete, &deletion.key, failure).await,
             Err(failure) => match failure.kind {
                 FailureKind::NotFound => {
                     self.answered();
@@ -128,20 +135,18 @@ impl Delivery<'_> {
                     self.answered();
                     self.note_delete_refused(deletion, words(&failure)).await
                 }
-                _ => {
-                    self.note_not_deleted(&deletion, &failure).await?;
-                    Err(self.halt_write(failure).await)
-                }
+                _ => Err(self.halt_write(failure).await),
             },
         }
     }
 
-    /// A deletion failed: it did not take effect, or may do so still.
-    async fn note_not_deleted(&self, deletion: &Deletion, failure: &Failure) -> Result<(), Trouble> {
-        let (deletion, unknown) = (deletion.clone(), failure.effect_unknown());
+    /// A deletion failed that was sent: it did not take effect, or may do so still; and so may an `earlier` one.
+    async fn note_unsettled(&self, deletion: &Deletion, failure: &Failure, earlier: bool) -> Result<(), Trouble> {
         let settles = settle::ahead(self.connector.settling.after(failure));
+        let (deletion, unknown) = (deletion.clone(), failure.effect_unknown());
         let noted = self.state.call(move |store| match unknown {
-            true => store.write_settles(&deletion.key, settles),
+            true => store.deletion_settles(&deletion, settles, earlier),
+            false if earlier => Ok(()),
             false => store.not_deleted(&deletion),
         });
         Ok(noted.await?)

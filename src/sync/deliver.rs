@@ -111,6 +111,13 @@ impl Gate for Intent<'_> {
                 .state
                 .call(move |store| store.creating(Timestamp::now(), &key, settles));
             self.noted = Some(creating.await);
+        } else if let Some(Ok(_)) = self.noted {
+            // The token for the second time may have been long in coming.
+            let (key, settles) = (self.key.clone(), settle::ahead(self.settling.of_request()));
+            let settling = self.state.call(move |store| store.create_settles(&key, settles));
+            if let Err(error) = settling.await {
+                self.noted = Some(Err(error));
+            }
         }
         matches!(self.noted, Some(Ok(_)))
     }
@@ -286,7 +293,7 @@ impl<'a> Delivery<'a> {
                 self.state
                     .call(move |store| match astray {
                         true => store.create_astray(&key, settles),
-                        false => store.write_settles(&key, settles),
+                        false => store.create_settles(&key, settles),
                     })
                     .await?;
                 return self.unanswered(Write::Create, &creation.key, failure).await;
@@ -335,7 +342,7 @@ impl<'a> Delivery<'a> {
         self.state
             .call(move |store| {
                 let now = Timestamp::now();
-                store.write_settles(&creation.key, settles)?;
+                store.create_settles(&creation.key, settles)?;
                 store.created(now, &creation, &account)?;
                 store.note_accounts_offered(now, true)?;
                 if vanished {

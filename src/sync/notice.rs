@@ -153,10 +153,7 @@ pub(super) fn of_nameless(approved: u64, name: &ConnectorName) -> Notice {
     let reason = format!(
         "Torq lists a record whose id cannot be read, which may be anybody: nobody is removed as long as it does{waiting}"
     );
-    let action = format!(
-        "see where it is (torq-connector events {name} --kind record_unreadable), and have that user mended or deleted in Torq"
-    );
-    (reason, action)
+    (reason, wording::about_nameless(name))
 }
 
 /// What was lately found to be configured otherwise than before, as long as somebody may wonder about it.

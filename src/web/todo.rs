@@ -134,12 +134,16 @@ pub(crate) fn of(status: &ConnectorStatus, settings: &Settings, now: Timestamp) 
     }
     let holding = status.state == ConnectorState::Held;
     if holding && status.held == 0 {
-        // Approved, and nothing that has to be done.
+        let weight = match status.action.as_deref().is_none_or(wording::asks_nothing) {
+            true => Weight::Neutral,
+            // What keeps it from being carried out, or something else that is noted beside it.
+            false => Weight::Warning,
+        };
         todos.push(Todo {
             advice: status.action.as_deref().map(capital),
             ..todo(
                 Topic::Held,
-                Weight::Neutral,
+                weight,
                 status
                     .reason
                     .as_deref()

@@ -145,7 +145,7 @@ async fn whoever_wanted_it_set_up_before_it_was_removed_does_not_undo_that() {
     world.add_people(1);
     world.fault(FaultRule::once(
         Endpoint::AccountCreate,
-        Fault::Delay(Duration::from_secs(4)),
+        Fault::Delay(Duration::from_secs(8)),
     ));
     let run = place.run(&["sync"]);
     let others = async {

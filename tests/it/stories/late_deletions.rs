@@ -30,7 +30,7 @@ async fn a_deletion_that_takes_effect_after_its_process_was_killed_leaves_nobody
     let world = scene.world();
     world.fault(FaultRule::always(
         Endpoint::AccountDelete,
-        Fault::Delay(Duration::from_millis(1000)),
+        Fault::Delay(Duration::from_millis(3500)),
     ));
     scene.killed_at(Endpoint::AccountDelete, 4).await;
     for person in &gone {
