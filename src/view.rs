@@ -113,7 +113,8 @@ pub struct ConnectorStatus {
     pub deletions_parked: u64,
     /// Removals that wait for approval.
     pub held: u64,
-    /// Of these, accounts whose e-mail nobody in Torq has any more, although no user was removed: somebody took another one.
+    /// Of these, accounts whose e-mail nobody in Torq has any more: somebody took another one, or was removed before the approval was
+    /// taken back.
     #[serde(default)]
     pub accounts_held: u64,
     /// Users who were removed so far.

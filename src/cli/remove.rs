@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::confirm::confirmed;
 use super::logging::{self, Who};
 use super::reach::{ask, may_look};
-use super::sync::{progress_bar, progress_words, state_error};
+use super::sync::{progress_bar, progress_words, removed_words, state_error};
 use super::{CommandError, Context, Exit, RemoveArgs, serve, tell};
 use crate::config::{self, Config, JumpCloudCredentials};
 use crate::daemon::control::{Action, Answer, Request, Response};
@@ -163,7 +163,7 @@ async fn plan(
         Some(Answer::Plan(plan)) => return Ok(*plan),
         Some(Answer::Refused(words)) => return Err(refused(name, &words)),
         Some(Answer::Removed) => {
-            let message = format!("{name}: {}", super::sync::removed_words(name));
+            let message = format!("{name}: {}", removed_words(name));
             return Err(CommandError::new(Exit::Partial, message));
         }
         Some(Answer::Stopping) => return Err(stopping()),

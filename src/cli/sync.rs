@@ -17,6 +17,7 @@ use super::{CommandError, Context, Exit, SyncArgs, check, output, serve, tell, w
 use crate::config::{self, Config};
 use crate::daemon::GRACE;
 use crate::daemon::control::{self, Action, Answer, Request, Response, RunReport};
+use crate::daemon::deeds;
 use crate::http::{ClientError, Patience};
 use crate::invocation::addressed;
 use crate::model::ConnectorName;
@@ -324,7 +325,7 @@ fn tell_run(name: &impl std::fmt::Display, answer: &Answer) {
     let words = match answer {
         Answer::Ran(report) => run_words(report),
         Answer::Done(words) | Answer::Otherwise(words) | Answer::Refused(words) => words.clone(),
-        Answer::Paused => crate::daemon::deeds::paused_words(name),
+        Answer::Paused => deeds::paused_words(name),
         Answer::Removed => removed_words(name),
         Answer::Waits(reason) => {
             format!("not finished: {reason}; the daemon goes on trying\n  what to do: see torq-connector status {name}")

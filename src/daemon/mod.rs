@@ -17,6 +17,7 @@
 //! nobody asked it to is a fault of this program: the process ends, and a supervisor starts it again.
 
 mod attend;
+mod carry_out;
 pub mod control;
 mod crew;
 pub mod deeds;

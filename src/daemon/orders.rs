@@ -125,6 +125,11 @@ mod tests {
     use super::*;
     use crate::sync::RemovalTerms;
 
+    const REMOVE: Action = Action::Remove(RemovalTerms {
+        keep_accounts: false,
+        keep_application: false,
+    });
+
     struct Queue {
         waiting: Waiting,
         askers: Vec<oneshot::Receiver<Answer>>,
@@ -206,15 +211,11 @@ mod tests {
     #[test]
     fn a_removal_comes_first_and_overrules_whoever_wanted_it_set_up_before_and_nobody_who_does_later() {
         use Action::{Pause, Reconnect, Resume, Sync};
-        let remove = Action::Remove(RemovalTerms {
-            keep_accounts: false,
-            keep_application: false,
-        });
-        let queue = Queue::of(&[Sync, Reconnect, Resume, Reconnect, remove, Reconnect, Pause]);
+        let queue = Queue::of(&[Sync, Reconnect, Resume, Reconnect, REMOVE, Reconnect, Pause]);
         assert_eq!(
             queue.carried_out(),
             [
-                (remove, 0, 2),
+                (REMOVE, 0, 2),
                 (Resume, 0, 0),
                 (Pause, 0, 0),
                 (Reconnect, 0, 0),
@@ -226,13 +227,9 @@ mod tests {
     #[test]
     fn what_was_overruled_by_a_removal_that_is_refused_stands_where_it_stood() {
         use Action::{Reconnect, Resume, Sync};
-        let remove = Action::Remove(RemovalTerms {
-            keep_accounts: false,
-            keep_application: false,
-        });
-        let mut queue = Queue::of(&[Resume, Reconnect, Sync, Reconnect, remove]);
+        let mut queue = Queue::of(&[Resume, Reconnect, Sync, Reconnect, REMOVE]);
         let turn = queue.waiting.next().unwrap();
-        assert_eq!(turn.order.action, remove);
+        assert_eq!(turn.order.action, REMOVE);
         queue.waiting.put_back(turn.overruled);
         let order = std::iter::from_fn(|| queue.waiting.oldest()).map(|order| order.action);
         assert_eq!(order.collect::<Vec<_>>(), [Resume, Reconnect, Sync, Reconnect]);

@@ -87,7 +87,7 @@ impl Schedule {
         };
         // Whatever is repeated until then, Torq is polled on schedule.
         self.poll = (away == Some(Peer::JumpCloud)).then_some(poll);
-        self.pause = pause;
+        self.pause = pause.filter(|_| self.poll.is_some());
     }
 
     pub(super) fn is_due(&self) -> bool {

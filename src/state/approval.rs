@@ -23,13 +23,8 @@ pub struct Withdrawn {
 
 impl Store {
     /// How many removals are approved and not carried out yet.
-    pub fn approved(&self) -> Sql<u64> {
-        self.db.query_row(
-            "SELECT (SELECT count(*) FROM users WHERE absent_polls > 0 AND removal = 'approved' AND removed_at IS NULL)
-                  + (SELECT count(*) FROM accounts WHERE release = 'approved')",
-            [],
-            |row| row.get(0),
-        )
+    pub fn approved(&mut self) -> Sql<u64> {
+        Ok(self.counts()?.approved)
     }
 
     /// How many accounts that we created go with the removals that are held now.

@@ -27,7 +27,7 @@ pub(super) struct Counts {
     deletions_pending: u64,
     leftover: u64,
     /// Removals that are approved and not carried out yet.
-    approved: u64,
+    pub(super) approved: u64,
 }
 
 /// Which events are wanted.
@@ -180,11 +180,14 @@ impl Store {
             .query_row("SELECT count(*) FROM users WHERE removed_at IS NOT NULL", [], |row| {
                 row.get(0)
             })?;
-        counts.accounts_held =
-            self.db
-                .query_row("SELECT count(*) FROM accounts WHERE release = 'held'", [], |row| {
-                    row.get(0)
-                })?;
+        (counts.accounts_held, counts.approved) = self.db.query_row(
+            "SELECT count(*) FILTER (WHERE release = 'held'),
+                    count(*) FILTER (WHERE release = 'approved')
+                      + (SELECT count(*) FROM users WHERE absent_polls > 0 AND removal = 'approved' AND removed_at IS NULL)
+             FROM accounts WHERE release IN ('held', 'approved')",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
         counts.held += counts.accounts_held;
         (counts.deletions_pending, counts.deletions_parked) = self.db.query_row(
             "SELECT count(*) FILTER (WHERE refused IS NULL), count(refused) FROM accounts WHERE release = 'due'",
@@ -199,7 +202,6 @@ impl Store {
             [],
             |row| row.get(0),
         )?;
-        counts.approved = self.approved()?;
         self.counted = Some((version, counts));
         Ok(counts)
     }

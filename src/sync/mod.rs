@@ -451,17 +451,13 @@ impl Connector {
                 match &halt {
                     Some(halt) => halt.note(store, now, todo.as_deref(), trouble)?,
                     None => {
-                        let unseen = if status.pending > 0 { store.pending_unseen()? } else { 0 };
+                        let undone = notice::Undone {
+                            approved,
+                            unseen: if status.pending > 0 { store.pending_unseen()? } else { 0 },
+                        };
                         let tenancy = application::tenancy_of(&config, &about);
-                        let (state, notice) = notice::of_end(
-                            &status,
-                            &about,
-                            report_only,
-                            (approved, unseen),
-                            &tenancy,
-                            name.as_str(),
-                            now,
-                        );
+                        let (state, notice) =
+                            notice::of_end(&status, &about, report_only, &undone, &tenancy, name.as_str(), now);
                         let key = key.map(|key| key.notice(&name));
                         let nameless = match about.nameless {
                             true => Some(notice::of_nameless(approved, &name)),

@@ -26,13 +26,20 @@ pub(super) fn both(one: Notice, other: Notice) -> Notice {
     )
 }
 
-/// The state after a run that came to its end, and what is to be said about it. `approved`: how many removals are approved and not
-/// carried out yet. `unseen`: how many of those pending the last poll did not see.
+/// What a run left undone that the status does not count.
+pub(super) struct Undone {
+    /// Removals that are approved and not carried out yet.
+    pub(super) approved: u64,
+    /// Of those pending, whom the last poll did not see.
+    pub(super) unseen: u64,
+}
+
+/// The state after a run that came to its end, and what is to be said about it.
 pub(super) fn of_end(
     status: &ConnectorStatus,
     about: &About,
     report_only: Option<String>,
-    (approved, unseen): (u64, u64),
+    undone: &Undone,
     tenancy: &Tenancy,
     name: &str,
     now: Timestamp,
@@ -52,8 +59,8 @@ pub(super) fn of_end(
         (reason, wording::about_held(status))
     });
     // Approved after this run had looked at who is missing, or by a run that may not believe what it saw.
-    let waiting = (approved > 0 && !about.nameless).then(|| {
-        let reason = match approved {
+    let waiting = (undone.approved > 0 && !about.nameless).then(|| {
+        let reason = match undone.approved {
             1 => "1 approved removal waits for the next run".to_owned(),
             more => format!("{more} approved removals wait for the next run"),
         };
@@ -69,7 +76,7 @@ pub(super) fn of_end(
     }
     let notice = noticed(about, now, name)
         .into_iter()
-        .chain(shortfall(status, about, unseen, tenancy, name));
+        .chain(shortfall(status, about, undone.unseen, tenancy, name));
     (ConnectorState::Connected, notice.reduce(both))
 }
 
